@@ -1,0 +1,63 @@
+# The second makefile: everything around the build. Makefile calls it, so
+# `make check` and the rest are typed there.
+
+TOP := $(CURDIR)
+PG_CONFIG ?= pg_config
+export PG_CONFIG
+
+# Every test file by name. `make lint` fails on a file that is not listed and
+# on a name without its file. One kind or file can be chosen, for example
+# `make check REGRESS= TAPS= CHAPTERS=scan`.
+REGRESS =
+ISOLATION =
+CHAPTERS =
+TAPS =
+export REGRESS ISOLATION CHAPTERS TAPS
+
+# Compilers may run side by side unless the caller said how many jobs.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+REMAKE = $(MAKE) --no-print-directory $(JOBS) -f Makefile
+
+.PHONY: packages writable check installcheck demo demo-stop lint bench dist \
+	list-tests
+
+packages:
+	@test/run/packages build test
+
+writable: packages
+	@test/run/packages --installable
+
+# The build is a make of its own, because pg_config may only have appeared
+# just now.
+check: writable
+	+@$(REMAKE) COPT=-Werror install
+	@test/run/check
+
+installcheck:
+	@test/run/packages test
+	@test/run/regress $(REGRESS)
+
+demo: writable
+	+@$(REMAKE) install
+	@test/run/demo start
+
+demo-stop:
+	@test/run/demo stop
+
+lint:
+	@test/run/packages --missing-only build
+	@test/lint/lint.py
+
+bench: writable
+	+@$(REMAKE) install
+	@if test -x test/bench/run; then exec test/bench/run; \
+	else echo "make bench: test/bench/run is not there" >&2; exit 1; fi
+
+# A release as PGXN wants it.
+dist: VERSION = $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' META.json)
+dist:
+	git archive --format=zip --prefix=convex_fdw-$(VERSION)/ -o convex_fdw-$(VERSION).zip HEAD
+	@echo "convex_fdw-$(VERSION).zip"
+
+list-tests:
+	@printf 'REGRESS %s\nISOLATION %s\nCHAPTERS %s\nTAPS %s\n' '$(REGRESS)' '$(ISOLATION)' '$(CHAPTERS)' '$(TAPS)'

@@ -1,0 +1,419 @@
+/*
+ * api.c
+ *		What does each endpoint take and give; may it be repeated?
+ *
+ * The one place that knows the routes, the bodies they take, and which answers
+ * allow to send the same request again.  All values travel in the format
+ * convex_encoded_json, which is exact and describes itself.
+ *
+ * Room: protocol 2.3
+ */
+#include "postgres.h"
+
+#include "common/base64.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "api.h"
+#include "compat.h"
+
+/* Bodies of errors are small; a larger one is not searched for codes. */
+#define MAX_ERROR_BODY	65536
+
+static CvxRepeat repeat_read(const CvxAnswer *answer);
+static CvxRepeat repeat_walk(const CvxAnswer *answer);
+static void add_selection(StringInfo body, const CvxSelection *selection);
+static void add_tables(StringInfo body, const CvxSelection *selection,
+					   const char *component);
+static void add_name(StringInfo body, const char *name);
+static void read_error(const CvxAnswer *answer, CvxIncident *incident);
+static bool has_error_code(const CvxAnswer *answer, const char *code);
+
+/*
+ * Ask for a page of a snapshot: the first one when cursor is NULL, at the
+ * server's head when snapshot is 0.  Does not wait.  The call lives in the
+ * current context.
+ */
+CvxCall *
+cvx_api_list_snapshot(CvxHttp *http, CvxHttpStats *stats,
+					  const CvxSelection *selection, int64 snapshot,
+					  const char *cursor)
+{
+	CvxRequest	request = {"POST", "/api/list_snapshot"};
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoChar(&body, '{');
+	if (snapshot > 0)
+		appendStringInfo(&body, "\"snapshot\": " INT64_FORMAT ", ", snapshot);
+	if (cursor)
+	{
+		appendStringInfoString(&body, "\"cursor\": ");
+		cvx_json_write_string(&body, cursor, strlen(cursor));
+		appendStringInfoString(&body, ", ");
+	}
+	add_selection(&body, selection);
+	appendStringInfoString(&body, "\"format\": \"convex_encoded_json\"}");
+	request.body = body.data;
+	request.repeat = repeat_walk;
+	request.stats = stats;
+	return cvx_http_start(http, &request);
+}
+
+/* Ask for the changes after a timestamp.  Does not wait. */
+CvxCall *
+cvx_api_document_deltas(CvxHttp *http, CvxHttpStats *stats,
+						const CvxSelection *selection, int64 cursor)
+{
+	CvxRequest	request = {"POST", "/api/document_deltas"};
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"cursor\": " INT64_FORMAT ", ", cursor);
+	add_selection(&body, selection);
+	appendStringInfoString(&body, "\"format\": \"convex_encoded_json\"}");
+	request.body = body.data;
+	request.repeat = repeat_read;
+	request.stats = stats;
+	return cvx_http_start(http, &request);
+}
+
+/*
+ * The page that a call was answered with.  It lives in the current context and
+ * points into the call's body.  Throws what the server or the line said.
+ */
+CvxPage *
+cvx_api_page(CvxCall *call, CvxHttp *http, const CvxPageWant *want)
+{
+	const CvxAnswer *answer;
+
+	cvx_http_wait(call);
+	answer = cvx_http_answer(call);
+	if (answer->status != 200 || answer->body_len == 0 ||
+		answer->body[strspn(answer->body, " \n\r\t")] != '{')
+		cvx_api_fail(call, http);
+	return cvx_page_parse(answer->body, answer->body_len, want);
+}
+
+/* Was a call refused with this status and Convex code? */
+bool
+cvx_api_has_code(CvxCall *call, int status, const char *code)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+
+	return answer->status == status && has_error_code(answer, code);
+}
+
+/* A snapshot at the server's head, without a document. */
+int64
+cvx_api_fresh_snapshot(CvxHttp *http)
+{
+	static const CvxSelection nothing = {0};
+	static const CvxPageWant any = {0};
+	CvxCall    *call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	int64		snapshot = cvx_api_page(call, http, &any)->ts;
+
+	cvx_http_free(call);
+	return snapshot;
+}
+
+/* The timestamp of the server's head. */
+int64
+cvx_api_query_ts(CvxHttp *http)
+{
+	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
+	Jsonb	   *answer = cvx_api_json(call, http);
+	JsonbValue	buffer;
+	JsonbValue *ts = NULL;
+	uint8		bytes[16];
+	uint64		value = 0;
+
+	if (JB_ROOT_IS_OBJECT(answer))
+		ts = getKeyJsonValueFromContainer(&answer->root, "ts", 2, &buffer);
+	if (ts == NULL || ts->type != jbvString ||
+		cvx_b64_decode(ts->val.string.val, ts->val.string.len, bytes,
+					   sizeof(bytes)) != 8)
+		cvx_api_fail(call, http);
+	for (int i = 7; i >= 0; i--)
+		value = (value << 8) | bytes[i];
+	cvx_http_free(call);
+	return (int64) value;
+}
+
+/*
+ * Tables and field names; NULL when the server does not know the route and
+ * that is allowed.
+ */
+Jsonb *
+cvx_api_column_names(CvxHttp *http, bool missing_ok)
+{
+	CvxCall    *call = cvx_api_ask(http, "GET", "/api/get_table_column_names",
+								   NULL);
+
+	if (missing_ok && cvx_http_answer(call)->status == 404)
+		return NULL;
+	return cvx_api_json(call, http);
+}
+
+/*
+ * JSON Schemas by component, in the encoded format; NULL when the server
+ * refuses the call (one odd table is enough) and that is allowed.
+ */
+Jsonb *
+cvx_api_json_schemas(CvxHttp *http, bool missing_ok)
+{
+	CvxCall    *call;
+	int			status;
+
+	call = cvx_api_ask(http, "GET",
+					   "/api/json_schemas?deltaSchema=false&byComponent=true"
+					   "&format=convex_encoded_json", NULL);
+	status = cvx_http_answer(call)->status;
+	if (missing_ok && (status == 400 || status == 404 || status >= 500))
+		return NULL;
+	return cvx_api_json(call, http);
+}
+
+/* The declared schema; NULL when there is none or the key may not see it. */
+Jsonb *
+cvx_api_declared_schema(CvxHttp *http)
+{
+	CvxCall    *call = cvx_api_ask(http, "GET",
+								   "/api/streaming_import/get_schema", NULL);
+	int			status = cvx_http_answer(call)->status;
+	Jsonb	   *answer;
+
+	if (status == 403 || status == 404)
+		return NULL;
+	answer = cvx_api_json(call, http);
+	return JB_ROOT_IS_OBJECT(answer) ? answer : NULL;
+}
+
+/*
+ * Send a small question that may be repeated and wait for whatever answer.
+ */
+CvxCall *
+cvx_api_ask(CvxHttp *http, const char *method, const char *path,
+			const char *body)
+{
+	CvxRequest	request = {method, path, body, repeat_read, NULL};
+	CvxCall    *call = cvx_http_start(http, &request);
+
+	cvx_http_wait(call);
+	return call;
+}
+
+/* A small answer as jsonb, in the current context.  Throws like a page. */
+Jsonb *
+cvx_api_json(CvxCall *call, CvxHttp *http)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	CvxJson		json;
+	char	   *text;
+
+	if (answer->status != 200 || answer->body_len == 0 ||
+		strchr("{[n\"tf-0123456789",
+			   answer->body[strspn(answer->body, " \n\r\t")]) == NULL)
+		cvx_api_fail(call, http);
+
+	/* Our own reader first: jsonb would recurse into hostile nesting. */
+	cvx_json_begin(&json, answer->body, answer->body_len);
+	if (pg_encoding_verifymbstr(PG_UTF8, answer->body, answer->body_len) !=
+		answer->body_len)
+		cvx_json_fail(&json, "not UTF-8");
+	cvx_json_skip(&json, NULL);
+	cvx_json_end(&json);
+	text = pg_any_to_server(answer->body, answer->body_len, PG_UTF8);
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+/* Report the answer of a call as the failure that it is. */
+void
+cvx_api_fail(CvxCall *call, CvxHttp *http)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	const CvxRemote *remote = cvx_http_remote(http);
+	CvxIncident incident = {0};
+
+	incident.server = remote->server_name;
+	incident.endpoint = cvx_http_endpoint(call);
+	incident.secret = remote->key;
+	incident.transport = answer->transport;
+	incident.reason = answer->reason;
+	incident.status = answer->status;
+	incident.attempts = answer->attempts;
+	incident.body = answer->body;
+	incident.body_len = answer->body_len;
+	if (answer->transport != CVX_TRANSPORT_OK)
+		cvx_error_transport(&incident);
+	if (answer->status != 200)
+		read_error(answer, &incident);
+	cvx_error_http(&incident);
+}
+
+/* Requests that change nothing. */
+static CvxRepeat
+repeat_read(const CvxAnswer *answer)
+{
+	switch (answer->transport)
+	{
+		case CVX_TRANSPORT_OK:
+			break;
+		case CVX_TRANSPORT_NO_CONNECTION:
+		case CVX_TRANSPORT_LOST:
+		case CVX_TRANSPORT_TIMED_OUT:
+			return CVX_REPEAT_YES;
+		default:
+			return CVX_REPEAT_NO;
+	}
+	switch (answer->status)
+	{
+		case 408:
+		case 425:
+		case 429:
+			return CVX_REPEAT_YES;
+		case 500:
+			return CVX_REPEAT_FEW;
+		default:
+			if (answer->status < 500 || answer->status > 599)
+				return CVX_REPEAT_NO;
+			return has_error_code(answer, "InternalServerError") ?
+				CVX_REPEAT_FEW : CVX_REPEAT_YES;
+	}
+}
+
+/*
+ * list_snapshot: the server goes on with the work of a page that took too long,
+ * so that the same request finds more of it done.
+ */
+static CvxRepeat
+repeat_walk(const CvxAnswer *answer)
+{
+	if (answer->transport == CVX_TRANSPORT_TIMED_OUT ||
+		(answer->transport == CVX_TRANSPORT_OK && answer->status == 408))
+		return CVX_REPEAT_FREE;
+	return repeat_read(answer);
+}
+
+/*
+ * The selection; and, for one table, also tableName and component, which
+ * servers that do not know selections obey.
+ */
+static void
+add_selection(StringInfo body, const CvxSelection *selection)
+{
+	appendStringInfoString(body, "\"selection\": {\"_other\": ");
+	appendStringInfoString(body, selection->is_everything ? "\"included\"" :
+						   "\"excluded\"");
+	for (int i = 0; i < selection->ntables; i++)
+	{
+		const char *component = selection->tables[i].component;
+		bool		is_known = false;
+
+		for (int j = 0; j < i && !is_known; j++)
+			is_known = strcmp(selection->tables[j].component, component) == 0;
+		if (!is_known)
+			add_tables(body, selection, component);
+	}
+	appendStringInfoString(body, "}, ");
+	if (selection->ntables == 1)
+	{
+		appendStringInfoString(body, "\"tableName\": ");
+		add_name(body, selection->tables[0].table);
+		appendStringInfoString(body, ", ");
+		if (selection->tables[0].component[0] != '\0')
+		{
+			appendStringInfoString(body, "\"component\": ");
+			add_name(body, selection->tables[0].component);
+			appendStringInfoString(body, ", ");
+		}
+	}
+}
+
+/* The selected tables of one component. */
+static void
+add_tables(StringInfo body, const CvxSelection *selection,
+		   const char *component)
+{
+	appendStringInfoString(body, ", ");
+	add_name(body, component);
+	appendStringInfoString(body, ": {\"_other\": \"excluded\"");
+	for (int i = 0; i < selection->ntables; i++)
+	{
+		if (strcmp(selection->tables[i].component, component) != 0)
+			continue;
+		appendStringInfoString(body, ", ");
+		add_name(body, selection->tables[i].table);
+		if (selection->is_whole)
+		{
+			appendStringInfoString(body, ": {\"_other\": \"included\"}");
+			continue;
+		}
+		appendStringInfoString(body, ": {\"_other\": \"excluded\", \"_id\": \"included\"");
+		for (int f = 0; f < selection->nfields; f++)
+		{
+			if (strcmp(selection->fields[f], "_id") == 0)
+				continue;
+			appendStringInfoString(body, ", ");
+			add_name(body, selection->fields[f]);
+			appendStringInfoString(body, ": \"included\"");
+		}
+		appendStringInfoChar(body, '}');
+	}
+	appendStringInfoChar(body, '}');
+}
+
+static void
+add_name(StringInfo body, const char *name)
+{
+	cvx_json_write_string(body, name, strlen(name));
+}
+
+/* Convex's code and message, when the body is a Convex error. */
+static void
+read_error(const CvxAnswer *answer, CvxIncident *incident)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	if (answer->body_len == 0 || answer->body_len > MAX_ERROR_BODY ||
+		answer->body[0] != '{')
+		return;
+	PG_TRY();
+	{
+		CvxJson		json;
+		CvxText		name;
+		CvxText		value;
+		bool		is_first = true;
+
+		cvx_json_begin(&json, answer->body, answer->body_len);
+		cvx_json_open(&json, '{');
+		for (; cvx_json_member(&json, &name, is_first); is_first = false)
+		{
+			if (cvx_json_peek(&json) != '"')
+				cvx_json_skip(&json, NULL);
+			else
+			{
+				cvx_json_string(&json, &value);
+				if (cvx_json_equals(&name, "code", 4))
+					incident->code = cvx_json_cstring(&value);
+				else if (cvx_json_equals(&name, "message", 7))
+					incident->message = cvx_json_cstring(&value);
+			}
+		}
+	}
+	PG_CATCH();
+	{
+		/* Not a Convex error: the body is shown instead. */
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+static bool
+has_error_code(const CvxAnswer *answer, const char *code)
+{
+	return answer->body_len > 0 && answer->body_len <= MAX_ERROR_BODY &&
+		strstr(answer->body, code) != NULL;
+}

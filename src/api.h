@@ -1,0 +1,45 @@
+/*
+ * api.h
+ *		What does each endpoint take and give; may it be repeated?
+ *
+ * Room: protocol 2.3
+ */
+#ifndef CVX_API_H
+#define CVX_API_H
+
+#include "utils/jsonb.h"
+
+#include "http.h"
+#include "page.h"
+
+/* Which tables and fields a request asks for. */
+typedef struct CvxSelection
+{
+	const CvxTableName *tables;
+	int			ntables;		/* 0: see is_everything */
+	bool		is_everything;	/* every table; otherwise none */
+	bool		is_whole;		/* every field; otherwise fields and _id */
+	const char *const *fields;
+	int			nfields;
+} CvxSelection;
+
+extern CvxCall *cvx_api_list_snapshot(CvxHttp *http, CvxHttpStats *stats,
+									  const CvxSelection *selection,
+									  int64 snapshot, const char *cursor);
+extern CvxCall *cvx_api_document_deltas(CvxHttp *http, CvxHttpStats *stats,
+										const CvxSelection *selection,
+										int64 cursor);
+extern CvxPage *cvx_api_page(CvxCall *call, CvxHttp *http,
+							 const CvxPageWant *want);
+extern bool cvx_api_has_code(CvxCall *call, int status, const char *code);
+extern int64 cvx_api_fresh_snapshot(CvxHttp *http);
+extern int64 cvx_api_query_ts(CvxHttp *http);
+extern Jsonb *cvx_api_column_names(CvxHttp *http, bool missing_ok);
+extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
+extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
+extern CvxCall *cvx_api_ask(CvxHttp *http, const char *method,
+							const char *path, const char *body);
+extern Jsonb *cvx_api_json(CvxCall *call, CvxHttp *http);
+extern void cvx_api_fail(CvxCall *call, CvxHttp *http) pg_attribute_noreturn();
+
+#endif							/* CVX_API_H */

@@ -1,0 +1,125 @@
+/*
+ * compat.h
+ *		What differs between the supported versions of PostgreSQL (14 to 18)
+ *		and of libcurl?
+ *
+ * The only file that looks at version macros.  http.c includes curl/curl.h
+ * before this header to get the libcurl part.
+ *
+ * Room: ground 0.1
+ */
+#ifndef CVX_COMPAT_H
+#define CVX_COMPAT_H
+
+#include "access/genam.h"
+#include "commands/explain.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 140000
+#error "convex_fdw needs PostgreSQL 14 or later"
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_foreign_server.h"
+#define cvx_server_aclcheck(serverid, userid) \
+	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
+#define cvx_scan_user(fsplan, estate) \
+	(OidIsValid((fsplan)->checkAsUser) ? (fsplan)->checkAsUser : GetUserId())
+#else
+#define cvx_server_aclcheck(serverid, userid) \
+	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
+#define cvx_scan_user(fsplan, estate) \
+	cvx_rte_user(exec_rt_fetch((fsplan)->scan.scanrelid, estate))
+#define cvx_rte_user(rte) \
+	(OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
+#endif
+
+#if PG_VERSION_NUM >= 150000
+#define cvx_reserve_guc_prefix(prefix) MarkGUCPrefixReserved(prefix)
+#else
+#define cvx_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, \
+							NIL, NULL, NULL, NIL, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, \
+							NIL, NULL, NULL, NIL, NIL)
+#else
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, \
+							NIL, NULL, NULL, NIL)
+#endif
+
+/* 18 declares the base64 functions with unsigned destinations. */
+#if PG_VERSION_NUM >= 180000
+#define cvx_b64_decode(src, len, dst, dstlen) \
+	pg_b64_decode(src, len, (uint8 *) (dst), dstlen)
+#define cvx_b64_encode(src, len, dst, dstlen) \
+	pg_b64_encode((const uint8 *) (src), len, dst, dstlen)
+#else
+#define cvx_b64_decode(src, len, dst, dstlen) \
+	pg_b64_decode(src, len, (char *) (dst), dstlen)
+#define cvx_b64_encode(src, len, dst, dstlen) \
+	pg_b64_encode((const char *) (src), len, dst, dstlen)
+#endif
+
+/* A random number in [0, 1) of a reservoir's state. */
+#if PG_VERSION_NUM >= 150000
+#define cvx_random_fraction(state) sampler_random_fract(&(state).randstate)
+#else
+#define cvx_random_fraction(state) sampler_random_fract((state).randstate)
+#endif
+
+/* A plan's subtransaction under parallel mode became legal in 17. */
+#if PG_VERSION_NUM >= 170000
+#define cvx_may_start_subxact() true
+#else
+#define cvx_may_start_subxact() (!IsInParallelMode())
+#endif
+
+/* The wait event that all of our waits report. */
+#define CVX_WAIT_EVENT PG_WAIT_EXTENSION
+
+/* Elsewhere http.c polls; see cvx_http_wait(). */
+#if defined(HAVE_SYS_EPOLL_H) && !defined(CVX_NO_EPOLL)
+#define CVX_USE_EPOLL 1
+#endif
+
+/* ------------------------------------------------------------------------
+ * libcurl
+ * ------------------------------------------------------------------------
+ */
+#ifdef LIBCURL_VERSION_NUM
+
+#if LIBCURL_VERSION_NUM >= 0x075500		/* 7.85.0 */
+#define cvx_curl_limit_protocols(easy) \
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+#else
+#define cvx_curl_limit_protocols(easy) \
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, \
+					 (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS))
+#endif
+
+#if LIBCURL_VERSION_NUM >= 0x075700		/* 7.87.0 */
+#define cvx_curl_quick_exit(easy) \
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L)
+#else
+#define cvx_curl_quick_exit(easy) ((void) 0)
+#endif
+
+#endif							/* LIBCURL_VERSION_NUM */
+
+#endif							/* CVX_COMPAT_H */

@@ -1,0 +1,30 @@
+/*
+ * convex_fdw.c
+ *		What happens at load?
+ *
+ * The rooms' initialisation in floor order; each room defines its own
+ * settings and callbacks.
+ *
+ * Room: doors 5.2
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "compat.h"
+#include "fdw.h"
+#include "http.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	cvx_http_init();
+	cvx_snapshot_init();
+	cvx_scan_init();
+	cvx_import_init();
+	cvx_reserve_guc_prefix("convex_fdw");
+}

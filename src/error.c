@@ -1,0 +1,362 @@
+/*
+ * error.c
+ *		What does a failure mean in SQL?
+ *
+ * The only place where HTTP statuses, Convex codes and transport failures
+ * become SQLSTATEs and hints, and where foreign text is made fit for a log:
+ * short, printable, without the deploy key.
+ *
+ * It does not decide whether a request is repeated: api.c does.
+ *
+ * Room: ground 0.2
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "error.h"
+
+/* Foreign text is cut here: enough to recognise, too little to flood a log. */
+#define EXCERPT_CHARS	200
+
+/* Only this much of a body is looked at to find an excerpt. */
+#define EXCERPT_SOURCE	65536
+
+/* What a status, or a status with a code, means.  First match wins. */
+typedef struct Meaning
+{
+	int			first_status;
+	int			last_status;
+	const char *code;			/* NULL: any */
+	int			sqlstate;
+	const char *summary;		/* "server \"x\" <summary>" */
+	const char *hint;			/* or NULL */
+} Meaning;
+
+static const Meaning meanings[] = {
+	{401, 401, NULL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+		"does not accept the deploy key",
+	"Check deploy_key or deploy_key_file of the user mapping: the key must belong to this deployment."},
+	{403, 403, "StreamingExportNotEnabled", ERRCODE_INSUFFICIENT_PRIVILEGE,
+		"does not allow reading: streaming export is not part of its plan",
+	"Reading needs the Convex Professional plan or a self-hosted deployment.  Writing still works."},
+	{403, 403, "BadDeployKey", ERRCODE_INSUFFICIENT_PRIVILEGE,
+		"wants a deploy key",
+	"Set deploy_key or deploy_key_file in the user mapping."},
+	{403, 403, "SystemIdentityRequired", ERRCODE_INSUFFICIENT_PRIVILEGE,
+		"refuses a key that acts for a user",
+	"Use a plain deploy key."},
+	{403, 403, NULL, ERRCODE_INSUFFICIENT_PRIVILEGE,
+		"refuses permission",
+	"Use a deploy key that allows the action named in the detail."},
+	{404, 404, "FivetranMissingUpdatedRow", ERRCODE_T_R_SERIALIZATION_FAILURE,
+		"no longer has a row that was to be updated",
+	"Run the transaction again."},
+	{404, 405, NULL, ERRCODE_FEATURE_NOT_SUPPORTED,
+		"does not know the request",
+	"Check deployment_url; or the Convex server is too old for this feature."},
+	{408, 408, NULL, ERRCODE_CONNECTION_FAILURE,
+		"gave up on the request after its own time limit", NULL},
+	{400, 400, "SnapshotTooOld", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"no longer serves that snapshot",
+	"Convex serves snapshots of the last days only.  Start a new transaction, or choose a later convex_fdw.snapshot."},
+	{400, 400, "SnapshotTooNew", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"has not reached that snapshot yet",
+	"Choose an earlier convex_fdw.snapshot."},
+	{400, 400, "InvalidWindowToReadDocuments", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"no longer keeps the changes after that timestamp",
+	"Read the tables again from a new snapshot."},
+	{400, 400, "BadFormat", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"does not know the value format convex_encoded_json",
+	"Update the Convex server."},
+	{400, 400, "InvalidListSnapshotCursor", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"no longer accepts the page cursor",
+	"Run the statement again."},
+	{400, 400, "NoSchemaForExport", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"cannot describe one of its tables",
+	"Use convex_tables(), which does not depend on schemas."},
+	{400, 400, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	"refused the request", NULL},
+	{425, 425, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
+	"is not ready", "Try again later."},
+	{429, 429, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
+	"limits the rate of requests", "Try again later."},
+	{503, 503, "TableSummariesUnavailable", ERRCODE_INSUFFICIENT_RESOURCES,
+	"is still starting", "Try again in a minute."},
+	{503, 503, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
+	"is overloaded or unavailable", "Try again later."},
+	{500, 599, NULL, ERRCODE_FDW_ERROR,
+		"failed to answer",
+	"Convex answers some invalid requests with status 500: check table, component and column names, then the server's log."},
+	{300, 399, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+		"answered with a redirect, and redirects are not followed",
+	"Set deployment_url to the address that serves the API."},
+	{400, 499, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	"refused the request", NULL},
+	{0, 999, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+		"gave an answer that cannot be read",
+	"Check deployment_url: something other than Convex may be answering."},
+};
+
+/* How an exchange that ended below HTTP is told. */
+static const struct
+{
+	CvxTransport transport;
+	int			sqlstate;
+	const char *summary;		/* one %s: the server */
+	const char *hint;
+}			failures[] = {
+	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION,
+		"could not connect to server \"%s\"",
+	"Check deployment_url and the network between this PostgreSQL server and Convex."},
+	{CVX_TRANSPORT_TLS, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION,
+		"could not establish a secure connection to server \"%s\"",
+	"Install the ca-certificates package, or set ca_file to the authority that signed the server's certificate."},
+	{CVX_TRANSPORT_REFUSED_ADDRESS, ERRCODE_INSUFFICIENT_PRIVILEGE,
+		"the address of server \"%s\" is not allowed",
+	"A superuser can list the host in convex_fdw.allowed_hosts."},
+	{CVX_TRANSPORT_LOST, ERRCODE_CONNECTION_FAILURE,
+		"lost the connection to server \"%s\"", NULL},
+	{CVX_TRANSPORT_TIMED_OUT, ERRCODE_CONNECTION_FAILURE,
+		"timed out waiting for server \"%s\"",
+	"See the options request_timeout and idle_timeout of the server."},
+	{CVX_TRANSPORT_TOO_LARGE, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		"answer of server \"%s\" is larger than max_response_size",
+	"Raise the server's option max_response_size, or read fewer columns."},
+	{CVX_TRANSPORT_UNREADABLE, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+		"server \"%s\" gave an answer that cannot be read",
+	"Check deployment_url: something other than Convex may be answering."},
+	{CVX_TRANSPORT_NO_MEMORY, ERRCODE_OUT_OF_MEMORY,
+		"out of memory while reading from server \"%s\"", NULL},
+};
+
+static const Meaning *find_meaning(int status, const char *code);
+static void add_redacted(StringInfo buf, const char *text, size_t len,
+						 const char *secret);
+static int	explain_exchange(const CvxIncident *incident);
+static void place_callback(void *arg);
+
+/*
+ * Report an answer whose HTTP status is not a success, or whose body is not
+ * what the endpoint gives.  Allocates in the current context; never returns.
+ */
+void
+cvx_error_http(const CvxIncident *incident)
+{
+	const Meaning *meaning = find_meaning(incident->status, incident->code);
+
+	ereport(ERROR,
+			(errcode(meaning->sqlstate),
+			 errmsg("Convex server \"%s\" %s", incident->server,
+					meaning->summary),
+			 explain_exchange(incident),
+			 meaning->hint ? errhint("%s", meaning->hint) : 0));
+	pg_unreachable();
+}
+
+/*
+ * Report an exchange that did not reach an HTTP answer.  Never returns.
+ */
+void
+cvx_error_transport(const CvxIncident *incident)
+{
+	for (int i = 0; i < lengthof(failures); i++)
+	{
+		if (failures[i].transport != incident->transport)
+			continue;
+		ereport(ERROR,
+				(errcode(failures[i].sqlstate),
+				 errmsg(failures[i].summary, incident->server),
+				 explain_exchange(incident),
+				 failures[i].hint ? errhint("%s", failures[i].hint) : 0));
+	}
+	elog(ERROR, "no failure to report");
+	pg_unreachable();
+}
+
+/*
+ * A short, printable copy of foreign text in the current context, in the
+ * database's encoding, with every occurrence of the deploy key, or of its
+ * secret part, replaced.
+ */
+char *
+cvx_error_excerpt(const char *text, size_t len, const char *secret)
+{
+	StringInfoData redacted;
+	StringInfoData out;
+	const char *p;
+	int			nchars = 0;
+
+	initStringInfo(&redacted);
+	if (len > EXCERPT_SOURCE)
+	{
+		/* A key that the cut divides must not show its first half. */
+		len = EXCERPT_SOURCE;
+		add_redacted(&redacted, text, len, secret);
+		if (secret)
+			redacted.len = Max(redacted.len - (int) strlen(secret), 0);
+		redacted.data[redacted.len] = '\0';
+	}
+	else
+		add_redacted(&redacted, text, len, secret);
+
+	initStringInfo(&out);
+	for (p = redacted.data; p < redacted.data + redacted.len;)
+	{
+		int			left = redacted.data + redacted.len - p;
+		int			width = pg_utf_mblen((const unsigned char *) p);
+
+		if (nchars++ == EXCERPT_CHARS)
+		{
+			appendStringInfoString(&out, "...");
+			break;
+		}
+		if (width == 1 && isprint((unsigned char) *p))
+			appendStringInfoChar(&out, *p);
+		else if (width == 1 && isspace((unsigned char) *p))
+			appendStringInfoChar(&out, ' ');
+		else if (width > 1 && width <= left &&
+				 GetDatabaseEncoding() == PG_UTF8 &&
+				 pg_utf8_islegal((const unsigned char *) p, width))
+			appendBinaryStringInfo(&out, p, width);
+		else
+		{
+			appendStringInfoChar(&out, '?');
+			width = 1;
+		}
+		p += width;
+	}
+	pfree(redacted.data);
+	return out.data;
+}
+
+/*
+ * While pushed, errors tell where decoding is; an error of class 22 or 23
+ * raised while a column is set becomes HV004 and names the value's place.
+ */
+void
+cvx_error_push(CvxErrorPlace *place)
+{
+	place->callback.callback = place_callback;
+	place->callback.arg = place;
+	place->callback.previous = error_context_stack;
+	error_context_stack = &place->callback;
+}
+
+void
+cvx_error_pop(CvxErrorPlace *place)
+{
+	Assert(error_context_stack == &place->callback);
+	error_context_stack = place->callback.previous;
+}
+
+static const Meaning *
+find_meaning(int status, const char *code)
+{
+	const Meaning *meaning = meanings;
+
+	while (status < meaning->first_status || status > meaning->last_status ||
+		   (meaning->code && (!code || strcmp(code, meaning->code) != 0)))
+		meaning++;
+	return meaning;
+}
+
+/* Append text with the key and the key's secret part blotted out. */
+static void
+add_redacted(StringInfo buf, const char *text, size_t len, const char *secret)
+{
+	const char *tail = secret ? strrchr(secret, '|') : NULL;
+	const char *forms[2];
+	size_t		i = 0;
+
+	/* The part after "|" alone is a secret too, when it is long enough. */
+	forms[0] = secret && *secret ? secret : NULL;
+	forms[1] = tail && strlen(tail + 1) >= 6 ? tail + 1 : NULL;
+	while (i < len)
+	{
+		size_t		hit = 0;
+
+		for (int f = 0; f < 2 && hit == 0; f++)
+		{
+			size_t		n = forms[f] ? strlen(forms[f]) : 0;
+
+			if (n > 0 && n <= len - i && memcmp(text + i, forms[f], n) == 0)
+				hit = n;
+		}
+		if (hit > 0)
+			appendStringInfoString(buf, "[key]");
+		else
+			appendStringInfoChar(buf, text[i]);
+		i += Max(hit, 1);
+	}
+}
+
+/* The detail line: what was asked, how often, and what came back. */
+static int
+explain_exchange(const CvxIncident *incident)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, incident->endpoint);
+	if (incident->status != 0)
+		appendStringInfo(&buf, " answered with HTTP status %d",
+						 incident->status);
+	else
+		appendStringInfoString(&buf, " got no answer");
+	if (incident->attempts > 1)
+		appendStringInfo(&buf, " after %d attempts", incident->attempts);
+	if (incident->code)
+		appendStringInfo(&buf, ", %s",
+						 cvx_error_excerpt(incident->code,
+										   strlen(incident->code),
+										   incident->secret));
+	if (incident->message)
+		appendStringInfo(&buf, ": %s",
+						 cvx_error_excerpt(incident->message,
+										   strlen(incident->message),
+										   incident->secret));
+	else if (incident->reason)
+		appendStringInfo(&buf, ": %s",
+						 cvx_error_excerpt(incident->reason,
+										   strlen(incident->reason),
+										   incident->secret));
+	else if (incident->body_len > 0)
+		appendStringInfo(&buf, ": %s",
+						 cvx_error_excerpt(incident->body, incident->body_len,
+										   incident->secret));
+	else if (incident->status != 0)
+		appendStringInfoString(&buf, " and an empty body");
+	appendStringInfoChar(&buf, '.');
+	return errdetail_internal("%s", buf.data);
+}
+
+/* Error context callback of cvx_error_push(). */
+static void
+place_callback(void *arg)
+{
+	CvxErrorPlace *place = (CvxErrorPlace *) arg;
+	int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+	if (place->column &&
+		(category == ERRCODE_DATA_EXCEPTION ||
+		 category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+		 geterrcode() == ERRCODE_FDW_INVALID_DATA_TYPE))
+	{
+		errcode(ERRCODE_FDW_INVALID_DATA_TYPE);
+		errdetail("Field \"%s\" of document \"%.*s\" does not fit column \"%s\" of %s.",
+				  place->field, place->document_len, place->document,
+				  place->column, place->relation);
+		errhint("Declare the column with a type that fits (jsonb takes every value), or set the table's option on_conversion_error to 'null'.");
+	}
+	else if (place->relation)
+		errcontext("reading %s from Convex server \"%s\"", place->relation,
+				   place->server);
+	else
+		errcontext("reading from Convex server \"%s\"", place->server);
+}

@@ -1,0 +1,60 @@
+/*
+ * error.h
+ *		What does a failure mean in SQL?
+ *
+ * Room: ground 0.2
+ */
+#ifndef CVX_ERROR_H
+#define CVX_ERROR_H
+
+#include "utils/elog.h"
+
+/* How an exchange ended below HTTP. */
+typedef enum CvxTransport
+{
+	CVX_TRANSPORT_OK,			/* an HTTP status and a body were read */
+	CVX_TRANSPORT_NO_CONNECTION,	/* name resolution or connect failed */
+	CVX_TRANSPORT_TLS,			/* the TLS handshake or the certificate */
+	CVX_TRANSPORT_REFUSED_ADDRESS,	/* the host resolves where we do not go */
+	CVX_TRANSPORT_LOST,			/* the line was cut after connecting */
+	CVX_TRANSPORT_TIMED_OUT,	/* silence for longer than allowed */
+	CVX_TRANSPORT_TOO_LARGE,	/* more decoded bytes than allowed */
+	CVX_TRANSPORT_UNREADABLE,	/* not HTTP, or a broken encoding */
+	CVX_TRANSPORT_NO_MEMORY
+} CvxTransport;
+
+/* Everything that is known of an exchange that failed. */
+typedef struct CvxIncident
+{
+	const char *server;			/* name of the foreign server */
+	const char *endpoint;		/* "POST /api/list_snapshot" */
+	const char *secret;			/* the deploy key, to be scrubbed; or NULL */
+	CvxTransport transport;
+	const char *reason;			/* libcurl's or our own words, or NULL */
+	int			status;			/* HTTP status, 0 if none */
+	int			attempts;		/* how often the request was sent */
+	const char *code;			/* Convex's error code, or NULL */
+	const char *message;		/* Convex's message, or NULL */
+	const char *body;			/* the body, when it is no Convex error */
+	size_t		body_len;
+} CvxIncident;
+
+/* Where decoding is: gives errors of values their place.  See error.c. */
+typedef struct CvxErrorPlace
+{
+	ErrorContextCallback callback;
+	const char *server;
+	const char *relation;		/* quoted name of the foreign table, or NULL */
+	const char *column;			/* set while one value is converted */
+	const char *field;
+	const char *document;		/* its _id; not terminated */
+	int			document_len;
+} CvxErrorPlace;
+
+extern void cvx_error_http(const CvxIncident *incident) pg_attribute_noreturn();
+extern void cvx_error_transport(const CvxIncident *incident) pg_attribute_noreturn();
+extern char *cvx_error_excerpt(const char *text, size_t len, const char *secret);
+extern void cvx_error_push(CvxErrorPlace *place);
+extern void cvx_error_pop(CvxErrorPlace *place);
+
+#endif							/* CVX_ERROR_H */

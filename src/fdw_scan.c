@@ -1,0 +1,768 @@
+/*
+ * fdw_scan.c
+ *		Which row comes next, from which one snapshot?
+ *
+ * Invariants:
+ *	1. Nothing is sent before the first row is asked for.
+ *	2. All pages of a scan, and all scans under one PostgreSQL snapshot, carry
+ *	   the same Convex snapshot; an answer with another one is an error.
+ *	3. At most two pages are in memory: the one being converted and the one
+ *	   being downloaded.
+ *	4. A scan that may be rescanned keeps its rows: a rescan sends nothing.
+ *
+ * Memory: scan > page (two, in turn) > row.
+ *
+ * Room: fdw 4.3
+ */
+#include "postgres.h"
+
+#include "commands/defrem.h"
+#include "executor/executor.h"
+#include "executor/execAsync.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "fdw.h"
+#include "rowmap.h"
+#include "schema.h"
+
+/* A download goes on each time this much text has been converted. */
+#define PUMP_BYTES	65536
+
+struct CvxScan
+{
+	/* fixed at open */
+	Oid			serverid;
+	Oid			userid;
+	Snapshot	pg;				/* the executor's */
+	CvxTableOptions *options;
+	CvxTableName table;
+	CvxRowMap  *map;
+	int64		bound;			/* rows that will be asked for; -1 unknown */
+	bool		may_rescan;
+
+	/* from the first request on */
+	CvxHttp    *http;
+	CvxSnapshot *snapshot;		/* NULL when pinned */
+	int64		ts;				/* 0 until known */
+	CvxSelection selection;
+	CvxPageWant want;
+
+	/* per page */
+	CvxPage    *page;			/* being converted, or NULL */
+	int			next_row;
+	uint32		pumped_to;		/* offset in the page's text */
+	CvxCall    *call;			/* the next page's, or NULL */
+	char	   *cursor;			/* that call's cursor */
+	bool		is_last;		/* no page follows the present one */
+	int64		nrows;			/* given out since the last restart */
+	int64		npages;			/* received since the last restart */
+
+	/* kept rows */
+	Tuplestorestate *kept;
+	TupleTableSlot *kept_slot;
+
+	/* asynchronous execution */
+	AsyncRequest *owner_areq;	/* set while our descriptor is in its set */
+	dlist_node	node;			/* in open_scans */
+	bool		is_open;
+
+	/* counters for EXPLAIN */
+	CvxHttpStats stats;
+	int64		total_pages;
+	int64		total_documents;
+
+	/* memory */
+	MemoryContext cxt;
+	MemoryContext page_cxt[2];
+	int			current_cxt;	/* that of page */
+	MemoryContext row_cxt;
+	MemoryContextCallback callback;
+	CvxErrorPlace place;
+};
+
+/* Scans of this backend that are open; scans add and remove themselves. */
+static dlist_head open_scans = DLIST_STATIC_INIT(open_scans);
+
+int			cvx_analyze_max_documents = 100000;
+
+static void forget_scan(void *arg);
+static bool advance(CvxScan *scan, bool may_wait, bool *is_pending);
+static void take_row(CvxScan *scan, Datum *values, bool *nulls);
+static void connect_scan(CvxScan *scan);
+static void fix_snapshot(CvxScan *scan);
+static void start_page(CvxScan *scan);
+static void receive_page(CvxScan *scan);
+static void fail_too_new(CvxScan *scan);
+static void check_table_exists(CvxScan *scan);
+static void keep_downloading(CvxScan *scan);
+static void restart(CvxScan *scan);
+static void forget_question(CvxScan *scan);
+static TupleTableSlot *next_slot(ForeignScanState *node, bool may_wait,
+								 bool *is_pending);
+static void answer_request(AsyncRequest *areq);
+static bool is_deployment_busy(CvxScan *scan);
+static AsyncRequest *descriptor_owner(CvxScan *scan);
+
+/* Called once when the library is loaded. */
+void
+cvx_scan_init(void)
+{
+	DefineCustomIntVariable("convex_fdw.analyze_max_documents",
+							"Documents of a table that ANALYZE reads at most.",
+							NULL,
+							&cvx_analyze_max_documents,
+							100000, 100, INT_MAX,
+							PGC_USERSET, 0,
+							NULL, NULL, NULL);
+}
+
+/*
+ * Begin to read a foreign table as a role, with the columns of these numbers
+ * (NULL: all).  Lives in a child of the current context.  Sends nothing.
+ */
+CvxScan *
+cvx_scan_open(Relation rel, Oid userid, Bitmapset *attnums, Snapshot pg)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
+											  "convex scan",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	CvxScan    *scan = palloc0(sizeof(CvxScan));
+
+	scan->cxt = cxt;
+	scan->callback.func = forget_scan;
+	scan->callback.arg = scan;
+	MemoryContextRegisterResetCallback(cxt, &scan->callback);
+	dlist_push_tail(&open_scans, &scan->node);
+	scan->is_open = true;
+	for (int i = 0; i < 2; i++)
+		scan->page_cxt[i] = AllocSetContextCreate(cxt, "convex page",
+												  ALLOCSET_DEFAULT_SIZES);
+	scan->row_cxt = AllocSetContextCreate(cxt, "convex row",
+										  ALLOCSET_DEFAULT_SIZES);
+	scan->userid = userid;
+	scan->pg = pg;
+	scan->bound = -1;
+	scan->options = cvx_options_table(RelationGetRelid(rel));
+	scan->serverid = scan->options->serverid;
+	scan->table.component = scan->options->component;
+	scan->table.table = scan->options->table_name;
+	scan->map = cvx_rowmap_create(RelationGetRelid(rel), RelationGetDescr(rel),
+								  attnums, scan->options);
+	scan->selection.tables = &scan->table;
+	scan->selection.ntables = 1;
+	scan->selection.is_whole = cvx_rowmap_is_whole(scan->map);
+	scan->selection.fields = cvx_rowmap_fields(scan->map,
+											   &scan->selection.nfields);
+	scan->want.tables = &scan->table;
+	scan->want.ntables = 1;
+	scan->want.fields = scan->selection.fields;
+	scan->want.nfields = scan->selection.nfields;
+	scan->want.field_lens = cvx_rowmap_field_lens(scan->map);
+	scan->place.server = scan->options->server_name;
+	scan->place.relation = psprintf("foreign table %s",
+									scan->options->relation);
+	MemoryContextSwitchTo(old);
+	return scan;
+}
+
+/*
+ * The next row, waiting for it; its values live until the next call.  False
+ * at the end.
+ */
+bool
+cvx_scan_next(CvxScan *scan, Datum *values, bool *nulls)
+{
+	bool		is_pending;
+
+	if (!advance(scan, true, &is_pending))
+		return false;
+	take_row(scan, values, nulls);
+	return true;
+}
+
+void
+cvx_scan_close(CvxScan *scan)
+{
+	MemoryContextDelete(scan->cxt);
+}
+
+/*
+ * The Convex snapshot that the running statement uses on a connection's
+ * server; taken now if nothing has fixed it yet.
+ */
+int64
+cvx_scan_snapshot(CvxHttp *http)
+{
+	int64		ts = cvx_snapshot_pinned();
+	CvxSnapshot *entry;
+
+	if (ts != 0)
+		return ts;
+	entry = cvx_snapshot_get(cvx_http_remote(http)->serverid,
+							 GetActiveSnapshot());
+	while (entry->ts == 0 && entry->asker != NULL && entry->asker->call != NULL)
+		receive_page(entry->asker);
+	if (entry->ts == 0)
+		entry->ts = cvx_api_fresh_snapshot(http);
+	return entry->ts;
+}
+
+/* ------------------------------------------------------------------------
+ * Callbacks of the executor
+ * ------------------------------------------------------------------------
+ */
+
+void
+convexBeginForeignScan(ForeignScanState *node, int eflags)
+{
+	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+	EState	   *estate = node->ss.ps.state;
+	Bitmapset  *attnums = NULL;
+	CvxScan    *scan;
+	ListCell   *lc;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	foreach(lc, (List *) list_nth(plan->fdw_private, CVX_PLAN_ATTNUMS))
+		attnums = bms_add_member(attnums, lfirst_int(lc));
+
+	/* NULL means all: an empty set needs a member that no column has. */
+	if (attnums == NULL)
+		attnums = bms_make_singleton(0);
+	scan = cvx_scan_open(node->ss.ss_currentRelation,
+						 cvx_scan_user(plan, estate), attnums,
+						 estate->es_snapshot);
+	scan->bound = intVal(list_nth(plan->fdw_private, CVX_PLAN_BOUND));
+	scan->may_rescan = cvx_plan_may_rescan(estate, plan, eflags);
+	node->fdw_state = scan;
+}
+
+TupleTableSlot *
+convexIterateForeignScan(ForeignScanState *node)
+{
+	bool		is_pending;
+
+	return next_slot(node, true, &is_pending);
+}
+
+void
+convexReScanForeignScan(ForeignScanState *node)
+{
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+
+	if (scan == NULL)
+		return;
+	if (scan->kept)
+		tuplestore_rescan(scan->kept);
+	else if (scan->nrows > 0 || scan->npages > 0)
+		restart(scan);
+}
+
+void
+convexEndForeignScan(ForeignScanState *node)
+{
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+
+	if (scan == NULL)
+		return;
+	if (scan->kept)
+	{
+		tuplestore_end(scan->kept);
+		ExecDropSingleTupleTableSlot(scan->kept_slot);
+	}
+	node->fdw_state = NULL;
+	cvx_scan_close(scan);
+}
+
+void
+convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
+{
+	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+
+	if (es->verbose)
+	{
+		Relation	rel = node->ss.ss_currentRelation;
+		CvxTableOptions *options = cvx_options_table(RelationGetRelid(rel));
+		Bitmapset  *attnums = bms_make_singleton(0);
+		CvxRowMap  *map;
+		List	   *names = NIL;
+		const char *const *fields;
+		int			nfields;
+		ListCell   *lc;
+
+		foreach(lc, (List *) list_nth(plan->fdw_private, CVX_PLAN_ATTNUMS))
+			attnums = bms_add_member(attnums, lfirst_int(lc));
+		map = cvx_rowmap_create(RelationGetRelid(rel), RelationGetDescr(rel),
+								attnums, options);
+		fields = cvx_rowmap_fields(map, &nfields);
+		for (int i = 0; i < nfields; i++)
+			names = lappend(names, (char *) fields[i]);
+		if (cvx_rowmap_is_whole(map))
+			names = list_make1("*");
+		ExplainPropertyText("Convex Table", options->table_name, es);
+		ExplainPropertyText("Convex Component", options->component, es);
+		ExplainPropertyList("Convex Fields", names, es);
+	}
+	if (es->analyze && scan != NULL)
+	{
+		ExplainPropertyInteger("Convex Snapshot", NULL, scan->ts, es);
+		ExplainPropertyInteger("Pages", NULL, scan->total_pages, es);
+		ExplainPropertyInteger("Documents", NULL, scan->total_documents, es);
+		ExplainPropertyInteger("Bytes Received", NULL, scan->stats.bytes, es);
+		ExplainPropertyInteger("Requests", NULL, scan->stats.requests, es);
+		ExplainPropertyInteger("Retries", NULL, scan->stats.retries, es);
+		if (es->timing)
+			ExplainPropertyFloat("Wait Time", "ms",
+								 scan->stats.wait_us / 1000.0, 3, es);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Asynchronous execution under Append
+ *
+ * The scans of one connection share a descriptor, which a set can hold once:
+ * the first waiting scan owns it, the others of the same Append wait their
+ * turn.  So pages of one deployment are read table by table, while different
+ * deployments overlap.
+ * ------------------------------------------------------------------------
+ */
+
+void
+convexForeignAsyncRequest(AsyncRequest *areq)
+{
+	CvxScan    *scan = (CvxScan *) ((ForeignScanState *) areq->requestee)->fdw_state;
+
+	/* Begin at once, unless the deployment is busy with another table. */
+	if (scan->npages == 0 && scan->call == NULL)
+	{
+		connect_scan(scan);
+		if (!is_deployment_busy(scan))
+			start_page(scan);
+	}
+	answer_request(areq);
+}
+
+void
+convexForeignAsyncConfigureWait(AsyncRequest *areq)
+{
+	ForeignScanState *node = (ForeignScanState *) areq->requestee;
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+	AppendState *requestor = (AppendState *) areq->requestor;
+	AsyncRequest *owner;
+
+	connect_scan(scan);
+	for (;;)
+	{
+		owner = descriptor_owner(scan);
+		if (scan->call == NULL && owner != NULL && owner != areq &&
+			owner->callback_pending && owner->requestor == areq->requestor)
+			return;
+		if (scan->call == NULL)
+			start_page(scan);
+		if (!cvx_http_poll(scan->call))
+			break;
+
+		/* It is here already: there is nothing to wait for. */
+		areq->callback_pending = false;
+		answer_request(areq);
+		if (areq->request_complete)
+		{
+			ExecAsyncResponse(areq);
+			return;
+		}
+	}
+	if (owner != NULL && owner != areq && owner->callback_pending &&
+		owner->requestor == areq->requestor)
+		return;
+	scan->owner_areq = areq;
+	AddWaitEventToSet(requestor->as_eventset, WL_SOCKET_READABLE,
+					  cvx_http_wait_fd(scan->http), NULL, areq);
+}
+
+void
+convexForeignAsyncNotify(AsyncRequest *areq)
+{
+	answer_request(areq);
+}
+
+/* Complete a request with a row or the end, or leave it pending. */
+static void
+answer_request(AsyncRequest *areq)
+{
+	ForeignScanState *node = (ForeignScanState *) areq->requestee;
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+	bool		is_pending = false;
+	TupleTableSlot *slot;
+
+	/* Local conditions may reject rows: go on to one that passes. */
+	for (;;)
+	{
+		ExprContext *econtext = node->ss.ps.ps_ExprContext;
+
+		ResetExprContext(econtext);
+		slot = next_slot(node, false, &is_pending);
+		if (is_pending)
+		{
+			ExecAsyncRequestPending(areq);
+			return;
+		}
+		if (TupIsNull(slot))
+			break;
+		slot->tts_tableOid = RelationGetRelid(node->ss.ss_currentRelation);
+		econtext->ecxt_scantuple = slot;
+		if (node->ss.ps.qual == NULL || ExecQual(node->ss.ps.qual, econtext))
+		{
+			if (node->ss.ps.ps_ProjInfo)
+				slot = ExecProject(node->ss.ps.ps_ProjInfo);
+			scan->owner_areq = NULL;
+			ExecAsyncRequestDone(areq, slot);
+			return;
+		}
+		InstrCountFiltered1(node, 1);
+	}
+	scan->owner_areq = NULL;
+	ExecAsyncRequestDone(areq, NULL);
+}
+
+/* Is another scan's page under way on the same connection? */
+static bool
+is_deployment_busy(CvxScan *scan)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &open_scans)
+	{
+		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
+
+		if (other != scan && other->http == scan->http && other->call != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* The request whose set holds the descriptor of a scan's connection. */
+static AsyncRequest *
+descriptor_owner(CvxScan *scan)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &open_scans)
+	{
+		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
+
+		if (other->http == scan->http && other->owner_areq != NULL)
+			return other->owner_areq;
+	}
+	return NULL;
+}
+
+/* ------------------------------------------------------------------------
+ * Rows and pages
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * The next row as a slot: a kept one, or a new one, which is kept if need be.
+ */
+static TupleTableSlot *
+next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
+{
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	*is_pending = false;
+	if (scan->kept &&
+		tuplestore_gettupleslot(scan->kept, true, false, scan->kept_slot))
+		return scan->kept_slot;
+
+	ExecClearTuple(slot);
+	if (!advance(scan, may_wait, is_pending))
+		return slot;
+	take_row(scan, slot->tts_values, slot->tts_isnull);
+	ExecStoreVirtualTuple(slot);
+	if (scan->may_rescan)
+	{
+		if (scan->kept == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+			scan->kept = tuplestore_begin_heap(false, false, work_mem);
+			tuplestore_set_eflags(scan->kept, EXEC_FLAG_REWIND);
+			scan->kept_slot =
+				MakeSingleTupleTableSlot(slot->tts_tupleDescriptor,
+										 &TTSOpsMinimalTuple);
+			(void) tuplestore_gettupleslot(scan->kept, true, false,
+										   scan->kept_slot);
+			MemoryContextSwitchTo(old);
+		}
+		tuplestore_puttupleslot(scan->kept, slot);
+	}
+	return slot;
+}
+
+/*
+ * Bring the next row to the front of the present page.  False at the end, or,
+ * when waiting is not allowed, while the page is still under way.
+ */
+static bool
+advance(CvxScan *scan, bool may_wait, bool *is_pending)
+{
+	*is_pending = false;
+	for (;;)
+	{
+		if (scan->page && scan->next_row < scan->page->ndocs)
+		{
+			keep_downloading(scan);
+			return true;
+		}
+		if (scan->is_last)
+			return false;
+		if (!may_wait && (scan->call == NULL || !cvx_http_poll(scan->call)))
+		{
+			*is_pending = true;
+			return false;
+		}
+		if (scan->call == NULL)
+			start_page(scan);
+		receive_page(scan);
+	}
+}
+
+/* Convert the row at the front; its values live until the next one. */
+static void
+take_row(CvxScan *scan, Datum *values, bool *nulls)
+{
+	MemoryContext old;
+
+	MemoryContextReset(scan->row_cxt);
+	cvx_error_push(&scan->place);
+	old = MemoryContextSwitchTo(scan->row_cxt);
+	cvx_rowmap_decode(scan->map, scan->page, scan->next_row, values, nulls,
+					  &scan->place);
+	MemoryContextSwitchTo(old);
+	cvx_error_pop(&scan->place);
+	scan->next_row++;
+	scan->nrows++;
+}
+
+/* The connection, at the first need. */
+static void
+connect_scan(CvxScan *scan)
+{
+	MemoryContext old;
+
+	if (scan->http != NULL)
+		return;
+	old = MemoryContextSwitchTo(scan->cxt);
+	scan->http = cvx_http_open(cvx_options_remote(scan->serverid,
+												  scan->userid));
+	scan->ts = cvx_snapshot_pinned();
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Which snapshot does the next request ask for?  When nobody knows, this scan
+ * asks; when another scan is asking, its answer is awaited.
+ */
+static void
+fix_snapshot(CvxScan *scan)
+{
+	CvxSnapshot *entry;
+
+	if (scan->ts != 0)
+		return;
+	entry = cvx_snapshot_get(scan->serverid, scan->pg);
+	while (entry->ts == 0 && entry->asker != NULL && entry->asker != scan &&
+		   entry->asker->call != NULL)
+		receive_page(entry->asker);
+	scan->snapshot = entry;
+	scan->ts = entry->ts;
+	if (scan->ts == 0)
+		entry->asker = scan;
+}
+
+/* Send for the page after the present one.  Does not wait for it. */
+static void
+start_page(CvxScan *scan)
+{
+	MemoryContext cxt = scan->page_cxt[1 - scan->current_cxt];
+	MemoryContext old;
+
+	connect_scan(scan);
+	fix_snapshot(scan);
+
+	/* Waiting for another scan's answer may have served this one too. */
+	if (scan->call != NULL)
+		return;
+	MemoryContextReset(cxt);
+	old = MemoryContextSwitchTo(cxt);
+	scan->cursor = scan->page ? pstrdup(scan->page->cursor) : NULL;
+	scan->call = cvx_api_list_snapshot(scan->http, &scan->stats,
+									   &scan->selection, scan->ts,
+									   scan->cursor);
+	MemoryContextSwitchTo(old);
+}
+
+/* Wait for the page under way and make it the present one. */
+static void
+receive_page(CvxScan *scan)
+{
+	MemoryContext old;
+	CvxPage    *page;
+
+	cvx_error_push(&scan->place);
+	cvx_http_wait(scan->call);
+	if (cvx_api_has_code(scan->call, 400, "SnapshotTooNew"))
+		fail_too_new(scan);
+
+	/* Nothing of the scan changes before the page has passed. */
+	old = MemoryContextSwitchTo(scan->page_cxt[1 - scan->current_cxt]);
+	page = cvx_api_page(scan->call, scan->http, &scan->want);
+	MemoryContextSwitchTo(old);
+
+	if (scan->ts != 0 && page->ts != scan->ts)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+				 errmsg("Convex server answered with snapshot " INT64_FORMAT " instead of " INT64_FORMAT,
+						page->ts, scan->ts)));
+	if (page->has_more && scan->cursor &&
+		strcmp(page->cursor, scan->cursor) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+				 errmsg("Convex server answered with the same page cursor again")));
+	scan->ts = page->ts;
+	if (scan->snapshot && scan->snapshot->asker == scan)
+	{
+		scan->snapshot->ts = page->ts;
+		scan->snapshot->asker = NULL;
+	}
+	MemoryContextReset(scan->page_cxt[scan->current_cxt]);
+	scan->current_cxt = 1 - scan->current_cxt;
+	scan->call = NULL;
+	scan->page = page;
+	scan->next_row = 0;
+	scan->pumped_to = 0;
+	scan->is_last = !page->has_more;
+	scan->npages++;
+	scan->total_pages++;
+	scan->total_documents += page->ndocs;
+	if (scan->npages == 1 && scan->is_last && page->ndocs == 0)
+		check_table_exists(scan);
+	cvx_error_pop(&scan->place);
+}
+
+/* The pinned snapshot lies ahead of the server: tell where its head is. */
+static void
+fail_too_new(CvxScan *scan)
+{
+	int64		head = cvx_api_query_ts(scan->http);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
+			 errmsg("Convex server \"%s\" has not reached snapshot " INT64_FORMAT,
+					scan->options->server_name, scan->ts),
+			 errdetail("The server's head is at " INT64_FORMAT " (SnapshotTooNew).",
+					   head),
+			 errhint("Set convex_fdw.snapshot to a timestamp that is not above the head.")));
+}
+
+/*
+ * An unknown table gives an empty page, not an error.  Before an empty result
+ * is believed the table must be on the server's list.
+ */
+static void
+check_table_exists(CvxScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
+	Jsonb	   *answer = cvx_api_column_names(scan->http, true);
+	List	   *tables = answer ? cvx_schema_parse_names(answer) : NIL;
+
+	if (answer != NULL &&
+		cvx_schema_find(tables, scan->table.component, scan->table.table) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
+				 errmsg("Convex server \"%s\" has no table \"%s\"%s%s%s",
+						scan->options->server_name, scan->table.table,
+						scan->table.component[0] ? " in component \"" : "",
+						scan->table.component,
+						scan->table.component[0] ? "\"" : ""),
+				 errhint("Check the options table_name and component of the foreign table; convex_tables('%s') lists the tables.",
+						 scan->options->server_name)));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(scan->row_cxt);
+}
+
+/*
+ * Let the next page come in while this one is converted.  The first page must
+ * be used to a quarter before: a LIMIT or EXISTS that takes a few rows costs
+ * one request.  A LIMIT that this page satisfies never asks for another.
+ */
+static void
+keep_downloading(CvxScan *scan)
+{
+	CvxPage    *page = scan->page;
+	uint32		offset;
+
+	if (scan->call == NULL)
+	{
+		int			nleft = page->ndocs - scan->next_row;
+
+		if (scan->is_last ||
+			(scan->npages == 1 && scan->next_row < page->ndocs / 4) ||
+			(scan->bound >= 0 && scan->nrows + nleft >= scan->bound))
+			return;
+		start_page(scan);
+		return;
+	}
+	offset = page->docs[scan->next_row].document.offset;
+	if (offset - scan->pumped_to >= PUMP_BYTES)
+	{
+		scan->pumped_to = offset;
+		(void) cvx_http_poll(scan->call);
+	}
+}
+
+/* Read from the beginning again, at the same snapshot. */
+static void
+restart(CvxScan *scan)
+{
+	forget_question(scan);
+	scan->call = NULL;
+	scan->page = NULL;
+	MemoryContextReset(scan->page_cxt[0]);
+	MemoryContextReset(scan->page_cxt[1]);
+	scan->is_last = false;
+	scan->nrows = 0;
+	scan->npages = 0;
+}
+
+/* Memory context callback: leave no pointer to the scan behind. */
+static void
+forget_scan(void *arg)
+{
+	CvxScan    *scan = (CvxScan *) arg;
+
+	if (!scan->is_open)
+		return;
+	scan->is_open = false;
+	dlist_delete(&scan->node);
+	forget_question(scan);
+}
+
+/* Somebody else may ask for the snapshot. */
+static void
+forget_question(CvxScan *scan)
+{
+	if (scan->snapshot && scan->snapshot->asker == scan)
+		scan->snapshot->asker = NULL;
+}

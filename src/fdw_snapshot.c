@@ -1,0 +1,152 @@
+/*
+ * fdw_snapshot.c
+ *		Which Convex snapshot belongs to a PostgreSQL snapshot?
+ *
+ * Invariants:
+ *	1. Two scans of one server use the same Convex snapshot exactly if
+ *	   PostgreSQL gives them the same snapshot.
+ *	2. A PostgreSQL snapshot is told by its address, and that address cannot
+ *	   be used again while an entry names it: the entry holds a registration.
+ *	3. In REPEATABLE READ and SERIALIZABLE there is one entry per server and
+ *	   transaction.
+ *	4. An entry whose registration is the last use of its snapshot is dropped
+ *	   as soon as a resource owner is released, so that no xmin is held back.
+ *
+ * Room: fdw 4.1
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "fdw.h"
+
+/* convex_fdw.snapshot: text, because it exceeds every integer setting. */
+static char *pinned_snapshot = NULL;
+
+/* Entries of this transaction, in TopTransactionContext. */
+static List *entries = NIL;
+
+static void forget_all(XactEvent event, void *arg);
+static void drop_unused(ResourceReleasePhase phase, bool isCommit,
+						bool isTopLevel, void *arg);
+
+/* Called once when the library is loaded. */
+void
+cvx_snapshot_init(void)
+{
+	DefineCustomStringVariable("convex_fdw.snapshot",
+							   "Timestamp at which Convex tables are read.",
+							   "Nanoseconds since 1970 as Convex tells them, for example by convex_snapshot().  Empty reads at the server's head.",
+							   &pinned_snapshot,
+							   "",
+							   PGC_USERSET, 0,
+							   NULL, NULL, NULL);
+	RegisterXactCallback(forget_all, NULL);
+	RegisterResourceReleaseCallback(drop_unused, NULL);
+}
+
+/*
+ * The entry for a server and a PostgreSQL snapshot (that of an executor, or
+ * the active one), made when there is none.
+ */
+CvxSnapshot *
+cvx_snapshot_get(Oid serverid, Snapshot pg)
+{
+	CvxSnapshot *entry;
+	MemoryContext old;
+	ListCell   *lc;
+
+	if (IsolationUsesXactSnapshot())
+		pg = NULL;
+	foreach(lc, entries)
+	{
+		entry = lfirst(lc);
+		if (entry->serverid == serverid && entry->pg == pg)
+			return entry;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	entry = palloc0(sizeof(CvxSnapshot));
+	entry->serverid = serverid;
+	entries = lappend(entries, entry);
+	MemoryContextSwitchTo(old);
+	if (pg != NULL)
+		entry->pg = RegisterSnapshotOnOwner(pg, TopTransactionResourceOwner);
+	return entry;
+}
+
+/*
+ * The timestamp that the session has pinned, or 0.  Throws 22023.
+ */
+int64
+cvx_snapshot_pinned(void)
+{
+	char	   *end;
+	long long	ts;
+
+	if (pinned_snapshot == NULL || pinned_snapshot[0] == '\0')
+		return 0;
+	errno = 0;
+	ts = strtoll(pinned_snapshot, &end, 10);
+	if (errno != 0 || *end != '\0' || ts <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for parameter \"convex_fdw.snapshot\": \"%s\"",
+						pinned_snapshot),
+				 errhint("Give a timestamp in nanoseconds, as convex_snapshot() returns it, or an empty string.")));
+	return (int64) ts;
+}
+
+static void
+forget_all(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			foreach(lc, entries)
+			{
+				CvxSnapshot *entry = lfirst(lc);
+
+				if (entry->pg != NULL)
+					UnregisterSnapshotFromOwner(entry->pg,
+												TopTransactionResourceOwner);
+				entry->pg = NULL;
+			}
+			entries = NIL;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			/* The resource owner gives the registrations back. */
+			entries = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+drop_unused(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
+			void *arg)
+{
+	ListCell   *lc;
+
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || isTopLevel)
+		return;
+	foreach(lc, entries)
+	{
+		CvxSnapshot *entry = lfirst(lc);
+
+		if (entry->pg == NULL || entry->asker != NULL ||
+			entry->pg->regd_count > 1 || entry->pg->active_count > 0)
+			continue;
+		UnregisterSnapshotFromOwner(entry->pg, TopTransactionResourceOwner);
+		entries = foreach_delete_current(entries, lc);
+		pfree(entry);
+	}
+}

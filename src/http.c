@@ -1,0 +1,1236 @@
+/*
+ * http.c
+ *		How are bytes sent, awaited, cancelled, capped, retried?
+ *
+ * Invariants:
+ *	1. Nothing here waits anywhere but in cvx_http_wait(), which watches the
+ *	   process latch; so every stage of an exchange can be cancelled.
+ *	2. A libcurl callback raises no PostgreSQL error, calls no throwing
+ *	   allocator and looks at no interrupt.
+ *	3. What libcurl or malloc gave is held by a palloc'd holder whose memory
+ *	   context callback gives it back, also after an error.
+ *	4. A body never grows beyond max_response_bytes, counted after
+ *	   decompression.
+ *	5. A request goes where the options say: https, or http to loopback; no
+ *	   redirect, no proxy or netrc from the environment; TLS is verified; the
+ *	   address is checked after name resolution.
+ *	6. Only the request's rule says whether it may be repeated.
+ *
+ * A connection (CvxHttp) is a libcurl multi handle of one server and role with
+ * its own connection cache; it is pooled for the life of the backend.  All
+ * sockets of a multi handle are gathered in one epoll descriptor, which any
+ * WaitEventSet can watch.
+ *
+ * This file does not know what the bytes mean.
+ *
+ * Room: wire 1.1
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "common/hashfn.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "http.h"
+
+#ifdef CVX_USE_EPOLL
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#endif
+
+/* The first pause before a repetition; doubled for each further one. */
+#define FIRST_BACKOFF_MS	250
+
+/* What may be a lasting failure is repeated this often. */
+#define MAX_FEW_RETRIES		2
+
+/*
+ * Repetitions that do not count (the server goes on working) end here all the
+ * same, so that a server which always answers 408 is an error and not a hang.
+ */
+#define MAX_FREE_RETRIES	20
+
+/* A pause of the consumer longer than this is not the server's silence. */
+#define CONSUMER_PAUSE_MS	500
+
+/* Bodies without a Content-Length start with this much. */
+#define FIRST_BODY_BYTES	16384
+
+/* libcurl's receive buffer: its maximum, for few system calls. */
+#define RECEIVE_BUFFER_BYTES	(512 * 1024L)
+
+typedef enum CallState
+{
+	CALL_RUNNING,				/* libcurl works on an attempt */
+	CALL_PAUSING,				/* waiting to make the next one */
+	CALL_DONE					/* the answer is final */
+} CallState;
+
+typedef enum AddressKind
+{
+	ADDRESS_PUBLIC,
+	ADDRESS_LOOPBACK,
+	ADDRESS_PRIVATE				/* private, link-local, metadata, reserved */
+} AddressKind;
+
+struct CvxHttp
+{
+	dlist_node	node;			/* in pool */
+
+	/* fixed at open */
+	MemoryContext cxt;
+	CvxRemote	remote;
+	char	   *allowed_hosts;	/* the setting at that time */
+	uint32		server_hash;
+	uint32		user_hash;
+	struct curl_slist *headers;
+
+	/* per life */
+	CURLM	   *multi;
+	CURL	   *spare;			/* an easy handle at rest, or NULL */
+	dlist_head	calls;
+	int			nrefs;
+	bool		is_valid;		/* cleared by invalidation callbacks */
+	int64		driven_at_ms;	/* when drive() last ran */
+	int64		timer_due_ms;	/* libcurl's timer; -1 when unset */
+#ifdef CVX_USE_EPOLL
+	int			epfd;
+	int			timerfd;
+#endif
+};
+
+/* A reference to a connection that ends with a memory context. */
+typedef struct HttpRef
+{
+	CvxHttp    *http;
+	MemoryContextCallback callback;
+} HttpRef;
+
+struct CvxCall
+{
+	dlist_node	node;			/* in http->calls */
+	CvxHttp    *http;			/* NULL once freed */
+	MemoryContextCallback callback;
+
+	/* fixed at start */
+	CvxRequest	request;
+	char	   *url;
+	char	   *endpoint;
+
+	/* per attempt */
+	CallState	state;
+	CURL	   *easy;
+	bool		has_first_byte;
+	int64		started_ms;
+	int64		active_ms;		/* last sign of life of the server */
+	int64		wake_ms;		/* end of the pause */
+	CvxTransport fault;			/* set by a callback */
+	char		address[INET6_ADDRSTRLEN];	/* refused one */
+	char		curl_error[CURL_ERROR_SIZE];
+
+	/* per life */
+	int			nretries;
+	int			nfree_retries;
+	CvxAnswer	answer;
+	size_t		body_size;		/* allocated, by malloc */
+};
+
+char	   *cvx_allowed_hosts = NULL;
+
+/* Connections of this backend; changed by open, release and disconnect. */
+static dlist_head pool = DLIST_STATIC_INIT(pool);
+
+/* Set when libcurl has been initialised in this process. */
+static bool curl_is_ready = false;
+
+static CvxHttp *http_create(const CvxRemote *remote);
+static void http_destroy(CvxHttp *http);
+static void http_release(CvxHttp *http);
+static void release_ref(void *arg);
+static void free_call(void *arg);
+static bool is_same_remote(const CvxHttp *http, const CvxRemote *remote);
+static void sweep_pool(void);
+static void start_attempt(CvxCall *call);
+static void configure(CvxCall *call);
+static void drive(CvxHttp *http);
+static void drive_curl(CvxHttp *http);
+static void check_clock(CvxCall *call, int64 now);
+static void end_attempt(CvxCall *call, CURLcode rc);
+static void detach_easy(CvxCall *call, bool keep);
+static void decide(CvxCall *call);
+static CvxTransport classify(CvxCall *call, CURLcode rc);
+static long next_timeout_ms(CvxHttp *http);
+static int64 now_ms(void);
+static int64 deadline_ms(CvxCall *call);
+static AddressKind address_kind(const struct sockaddr *address);
+static AddressKind address4_kind(uint32 address);
+static bool is_host_listed(const char *host);
+static size_t on_body(char *data, size_t size, size_t n, void *arg);
+static size_t on_header(char *data, size_t size, size_t n, void *arg);
+static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
+									struct curl_sockaddr *address);
+static void invalidate(Datum arg, int cacheid, uint32 hashvalue);
+#ifdef CVX_USE_EPOLL
+static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
+					  void *socket_arg);
+static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
+#endif
+
+/*
+ * Called once when the library is loaded.
+ */
+void
+cvx_http_init(void)
+{
+	DefineCustomStringVariable("convex_fdw.allowed_hosts",
+							   "Hosts that Convex servers may point to.",
+							   "A comma-separated list of host names; *.example.com allows every host below example.com.  Empty allows every public address and loopback.  Private addresses are reached only by hosts that are listed.",
+							   &cvx_allowed_hosts,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, invalidate, (Datum) 0);
+}
+
+/*
+ * The pooled connection to a deployment, made when missing or outdated.  The
+ * reference ends with the current memory context.  Sends nothing.  Throws
+ * 42501 when the host is not among the allowed ones.
+ */
+CvxHttp *
+cvx_http_open(const CvxRemote *remote)
+{
+	CvxHttp    *http = NULL;
+	HttpRef    *ref;
+	dlist_iter	iter;
+
+	if (!cvx_http_is_allowed_host(remote->host))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("host \"%s\" of server \"%s\" is not allowed",
+						remote->host, remote->server_name),
+				 errhint("A superuser can list the host in convex_fdw.allowed_hosts.")));
+
+	sweep_pool();
+	ref = palloc0(sizeof(HttpRef));
+	dlist_foreach(iter, &pool)
+	{
+		CvxHttp    *candidate = dlist_container(CvxHttp, node, iter.cur);
+
+		if (candidate->remote.serverid != remote->serverid ||
+			candidate->remote.userid != remote->userid ||
+			!candidate->is_valid)
+			continue;
+		if (is_same_remote(candidate, remote))
+			http = candidate;
+		else
+			candidate->is_valid = false;
+	}
+	if (http == NULL)
+		http = http_create(remote);
+	http->nrefs++;
+	ref->http = http;
+	ref->callback.func = release_ref;
+	ref->callback.arg = ref;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &ref->callback);
+	return http;
+}
+
+/* What the connection was opened for; lives as long as the connection. */
+const CvxRemote *
+cvx_http_remote(CvxHttp *http)
+{
+	return &http->remote;
+}
+
+/*
+ * Start a request without waiting.  The call and the answer's body live in
+ * the current memory context; resetting it abandons the request.
+ */
+CvxCall *
+cvx_http_start(CvxHttp *http, const CvxRequest *request)
+{
+	CvxCall    *call = palloc0(sizeof(CvxCall));
+
+	call->request = *request;
+	call->request.method = pstrdup(request->method);
+	call->request.path = pstrdup(request->path);
+	call->request.body = request->body ? pstrdup(request->body) : NULL;
+	call->url = psprintf("%s%s", http->remote.base_url, request->path);
+	call->endpoint = psprintf("%s %.*s", request->method,
+							  (int) strcspn(request->path, "?"),
+							  request->path);
+	call->callback.func = free_call;
+	call->callback.arg = call;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &call->callback);
+
+	call->http = http;
+	http->nrefs++;
+	dlist_push_tail(&http->calls, &call->node);
+	call->state = CALL_PAUSING;
+	start_attempt(call);
+	drive(http);
+	return call;
+}
+
+/*
+ * Do what can be done without waiting; true when the answer is final.
+ */
+bool
+cvx_http_poll(CvxCall *call)
+{
+	if (call->state != CALL_DONE)
+		drive(call->http);
+	return call->state == CALL_DONE;
+}
+
+/*
+ * Wait until the answer is final.  Interrupts are served: cancel, timeout and
+ * terminate throw from here.
+ */
+void
+cvx_http_wait(CvxCall *call)
+{
+	int64		begun = now_ms();
+
+	CHECK_FOR_INTERRUPTS();
+	while (!cvx_http_poll(call))
+	{
+		long		timeout = next_timeout_ms(call->http);
+
+#ifdef CVX_USE_EPOLL
+		int			rc;
+
+		rc = WaitLatchOrSocket(MyLatch,
+							   WL_LATCH_SET | WL_SOCKET_READABLE |
+							   WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							   call->http->epfd, timeout, CVX_WAIT_EVENT);
+		if (rc & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+#else
+		curl_multi_poll(call->http->multi, NULL, 0,
+						(int) Min(timeout, 100), NULL);
+#endif
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (call->request.stats)
+		call->request.stats->wait_us += (now_ms() - begun) * 1000;
+}
+
+/* The final answer; it lives as long as the call. */
+const CvxAnswer *
+cvx_http_answer(CvxCall *call)
+{
+	Assert(call->state == CALL_DONE);
+	return &call->answer;
+}
+
+/* "POST /api/x", for messages; lives as long as the call. */
+const char *
+cvx_http_endpoint(CvxCall *call)
+{
+	return call->endpoint;
+}
+
+/*
+ * Abandon a request, or give back its answer, before its context ends.
+ */
+void
+cvx_http_free(CvxCall *call)
+{
+	free_call(call);
+}
+
+/*
+ * A descriptor that becomes readable when a call of this connection wants to
+ * be polled, for a foreign WaitEventSet; -1 where there is none.
+ */
+int
+cvx_http_wait_fd(CvxHttp *http)
+{
+#ifdef CVX_USE_EPOLL
+	struct itimerspec due = {0};
+	long		timeout = Max(next_timeout_ms(http), 1);
+
+	due.it_value.tv_sec = timeout / 1000;
+	due.it_value.tv_nsec = (timeout % 1000) * 1000000;
+	(void) timerfd_settime(http->timerfd, 0, &due, NULL);
+	return http->epfd;
+#else
+	return -1;
+#endif
+}
+
+/* Every pooled connection, as a list of CvxHttpInfo. */
+List *
+cvx_http_list(void)
+{
+	List	   *result = NIL;
+	dlist_iter	iter;
+
+	sweep_pool();
+	dlist_foreach(iter, &pool)
+	{
+		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+		CvxHttpInfo *info = palloc(sizeof(CvxHttpInfo));
+
+		info->serverid = http->remote.serverid;
+		info->userid = http->remote.userid;
+		info->is_valid = http->is_valid;
+		result = lappend(result, info);
+	}
+	return result;
+}
+
+/*
+ * Close the idle connections to one server, or to all (InvalidOid); warns of
+ * those in use.  True when one was closed.
+ */
+bool
+cvx_http_disconnect(Oid serverid)
+{
+	bool		has_closed = false;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &pool)
+	{
+		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+
+		if (OidIsValid(serverid) && http->remote.serverid != serverid)
+			continue;
+		if (http->nrefs > 0)
+		{
+			ereport(WARNING,
+					(errmsg("cannot close connection for server \"%s\" because it is still in use",
+							http->remote.server_name)));
+			continue;
+		}
+		http_destroy(http);
+		has_closed = true;
+	}
+	return has_closed;
+}
+
+/*
+ * May a server point to this host at all?  (Its addresses are checked again
+ * when a socket is opened.)
+ */
+bool
+cvx_http_is_allowed_host(const char *host)
+{
+	return cvx_allowed_hosts == NULL ||
+		cvx_allowed_hosts[strspn(cvx_allowed_hosts, " ,")] == '\0' ||
+		is_host_listed(host);
+}
+
+/* ------------------------------------------------------------------------
+ * Connections
+ * ------------------------------------------------------------------------
+ */
+
+static CvxHttp *
+http_create(const CvxRemote *remote)
+{
+	MemoryContext cxt;
+	MemoryContext old;
+	CvxHttp    *http;
+	char	   *line;
+
+	if (!curl_is_ready)
+	{
+		if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("could not initialise libcurl")));
+		curl_is_ready = true;
+	}
+
+	cxt = AllocSetContextCreate(TopMemoryContext, "convex connection",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	http = palloc0(sizeof(CvxHttp));
+	http->cxt = cxt;
+	http->remote = *remote;
+	http->remote.server_name = pstrdup(remote->server_name);
+	http->remote.base_url = pstrdup(remote->base_url);
+	http->remote.host = pstrdup(remote->host);
+	http->remote.key = remote->key ? pstrdup(remote->key) : NULL;
+	http->remote.ca_file = remote->ca_file ? pstrdup(remote->ca_file) : NULL;
+	http->remote.http_proxy =
+		remote->http_proxy ? pstrdup(remote->http_proxy) : NULL;
+	http->allowed_hosts = pstrdup(cvx_allowed_hosts ? cvx_allowed_hosts : "");
+	http->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID,
+											  ObjectIdGetDatum(remote->serverid));
+	http->user_hash = GetSysCacheHashValue1(USERMAPPINGOID,
+											ObjectIdGetDatum(remote->umid));
+	http->is_valid = true;
+	http->timer_due_ms = -1;
+	http->driven_at_ms = now_ms();
+	dlist_init(&http->calls);
+	line = remote->key ? psprintf("Authorization: Convex %s", remote->key) :
+		NULL;
+	MemoryContextSwitchTo(old);
+
+	/* From here on http_destroy() gives everything back. */
+	dlist_push_tail(&pool, &http->node);
+#ifdef CVX_USE_EPOLL
+	http->timerfd = -1;
+	http->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (http->epfd >= 0)
+		http->timerfd = timerfd_create(CLOCK_MONOTONIC,
+									   TFD_NONBLOCK | TFD_CLOEXEC);
+	if (http->timerfd >= 0)
+	{
+		struct epoll_event event = {.events = EPOLLIN,.data.fd = http->timerfd};
+
+		if (epoll_ctl(http->epfd, EPOLL_CTL_ADD, http->timerfd, &event) == 0)
+			http->multi = curl_multi_init();
+	}
+#else
+	http->multi = curl_multi_init();
+#endif
+	if (http->multi != NULL)
+	{
+		if (line)
+			http->headers = curl_slist_append(http->headers, line);
+		http->headers = curl_slist_append(http->headers,
+										  "Convex-Client: " CVX_CLIENT);
+		http->headers = curl_slist_append(http->headers,
+										  "Content-Type: application/json");
+		http->headers = curl_slist_append(http->headers, "Expect:");
+	}
+	if (http->headers == NULL)
+	{
+		http_destroy(http);
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not prepare a connection to server \"%s\"",
+						remote->server_name)));
+	}
+	ReserveExternalFD();
+	ReserveExternalFD();
+	ReserveExternalFD();
+#ifdef CVX_USE_EPOLL
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+#endif
+	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 4L);
+	return http;
+}
+
+/* Does not throw: runs in memory context callbacks. */
+static void
+http_destroy(CvxHttp *http)
+{
+	dlist_delete(&http->node);
+	if (http->spare)
+		curl_easy_cleanup(http->spare);
+	if (http->headers)
+	{
+		ReleaseExternalFD();
+		ReleaseExternalFD();
+		ReleaseExternalFD();
+	}
+	if (http->multi)
+		curl_multi_cleanup(http->multi);
+	curl_slist_free_all(http->headers);
+#ifdef CVX_USE_EPOLL
+	if (http->timerfd >= 0)
+		close(http->timerfd);
+	if (http->epfd >= 0)
+		close(http->epfd);
+#endif
+	MemoryContextDelete(http->cxt);
+}
+
+static void
+http_release(CvxHttp *http)
+{
+	if (--http->nrefs == 0 && !http->is_valid)
+		http_destroy(http);
+}
+
+static void
+release_ref(void *arg)
+{
+	http_release(((HttpRef *) arg)->http);
+}
+
+/* Memory context callback of a call; also cvx_http_free(). */
+static void
+free_call(void *arg)
+{
+	CvxCall    *call = (CvxCall *) arg;
+	CvxHttp    *http = call->http;
+
+	if (http == NULL)
+		return;
+	call->http = NULL;
+	if (call->easy)
+	{
+		/* In flight: removing the handle closes its connection. */
+		curl_multi_remove_handle(http->multi, call->easy);
+		curl_easy_cleanup(call->easy);
+		call->easy = NULL;
+	}
+	dlist_delete(&call->node);
+	free(call->answer.body);
+	call->answer.body = NULL;
+	http_release(http);
+}
+
+static bool
+is_same_text(const char *a, const char *b)
+{
+	return (a == NULL || b == NULL) ? a == b : strcmp(a, b) == 0;
+}
+
+/* Is a pooled connection what would be made for this remote now? */
+static bool
+is_same_remote(const CvxHttp *http, const CvxRemote *remote)
+{
+	const CvxRemote *have = &http->remote;
+
+	return strcmp(have->base_url, remote->base_url) == 0 &&
+		is_same_text(have->key, remote->key) &&
+		is_same_text(have->ca_file, remote->ca_file) &&
+		is_same_text(have->http_proxy, remote->http_proxy) &&
+		strcmp(have->server_name, remote->server_name) == 0 &&
+		have->umid == remote->umid &&
+		have->allow_insecure_http == remote->allow_insecure_http &&
+		have->connect_timeout_ms == remote->connect_timeout_ms &&
+		have->request_timeout_ms == remote->request_timeout_ms &&
+		have->idle_timeout_ms == remote->idle_timeout_ms &&
+		have->max_retries == remote->max_retries &&
+		have->max_retry_wait_ms == remote->max_retry_wait_ms &&
+		have->max_response_bytes == remote->max_response_bytes &&
+		is_same_text(http->allowed_hosts,
+					 cvx_allowed_hosts ? cvx_allowed_hosts : "");
+}
+
+/* Close what is invalid and no longer used. */
+static void
+sweep_pool(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &pool)
+	{
+		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+
+		if (!http->is_valid && http->nrefs == 0)
+			http_destroy(http);
+	}
+}
+
+/* Syscache callback: servers and user mappings that changed. */
+static void
+invalidate(Datum arg, int cacheid, uint32 hashvalue)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pool)
+	{
+		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+
+		if (hashvalue == 0 ||
+			(cacheid == FOREIGNSERVEROID && hashvalue == http->server_hash) ||
+			(cacheid == USERMAPPINGOID && hashvalue == http->user_hash))
+			http->is_valid = false;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Attempts
+ * ------------------------------------------------------------------------
+ */
+
+/* Give the request to libcurl.  May throw before anything was sent. */
+static void
+start_attempt(CvxCall *call)
+{
+	CvxHttp    *http = call->http;
+	CvxHttpStats *stats = call->request.stats;
+
+	call->easy = http->spare ? http->spare : curl_easy_init();
+	http->spare = NULL;
+	if (call->easy == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory while preparing a request")));
+	configure(call);
+	call->fault = CVX_TRANSPORT_OK;
+	call->has_first_byte = false;
+	call->curl_error[0] = '\0';
+	call->answer.body_len = 0;
+	call->answer.status = 0;
+	call->answer.reason = NULL;
+	call->answer.date = -1;
+	call->answer.attempts++;
+	call->started_ms = call->active_ms = now_ms();
+	call->state = CALL_RUNNING;
+	if (stats)
+	{
+		stats->requests++;
+		stats->retries += call->answer.attempts > 1;
+	}
+	if (curl_multi_add_handle(http->multi, call->easy) != CURLM_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory while preparing a request")));
+}
+
+static void
+configure(CvxCall *call)
+{
+	CURL	   *easy = call->easy;
+	const CvxRemote *remote = &call->http->remote;
+
+	curl_easy_reset(easy);
+	curl_easy_setopt(easy, CURLOPT_URL, call->url);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->curl_error);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->http->headers);
+	if (call->request.body)
+	{
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+						 (curl_off_t) strlen(call->request.body));
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call->request.body);
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->request.method);
+	}
+	else
+		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+
+	/* where it may go */
+	cvx_curl_limit_protocols(easy);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_PROXY,
+					 remote->http_proxy ? remote->http_proxy : "");
+	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	if (remote->ca_file)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, remote->ca_file);
+
+	/* how it is waited for */
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	cvx_curl_quick_exit(easy);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+					 (long) remote->connect_timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+
+	/* what comes back */
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER_BYTES);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
+}
+
+/*
+ * Let libcurl work on everything that is ready, take in ended attempts, look
+ * at the clock, begin repetitions that are due.  Does not wait.
+ */
+static void
+drive(CvxHttp *http)
+{
+	CURLMsg    *message;
+	int			nleft;
+	int64		now = now_ms();
+	int64		pause = now - http->driven_at_ms;
+	dlist_mutable_iter iter;
+
+	drive_curl(http);
+
+	/* The consumer's own pause is no silence of the server. */
+	if (pause > CONSUMER_PAUSE_MS)
+	{
+		dlist_foreach_modify(iter, &http->calls)
+		{
+			CvxCall    *call = dlist_container(CvxCall, node, iter.cur);
+
+			call->started_ms += Min(pause, now - call->started_ms);
+			call->active_ms = Max(call->active_ms, now);
+		}
+	}
+	http->driven_at_ms = now;
+
+	while ((message = curl_multi_info_read(http->multi, &nleft)) != NULL)
+	{
+		CvxCall    *call = NULL;
+		CURLcode	rc = message->data.result;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
+						  (char **) &call);
+		end_attempt(call, rc);
+	}
+
+	now = now_ms();
+	dlist_foreach_modify(iter, &http->calls)
+		check_clock(dlist_container(CvxCall, node, iter.cur), now);
+}
+
+/*
+ * Signals are blocked meanwhile: libcurl may start its resolver thread, which
+ * inherits the mask and must never run a handler of this process.
+ */
+static void
+drive_curl(CvxHttp *http)
+{
+	sigset_t	all;
+	sigset_t	old;
+	int			nrunning;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+#ifdef CVX_USE_EPOLL
+	{
+		struct epoll_event events[8];
+		int			nevents = epoll_wait(http->epfd, events, lengthof(events), 0);
+
+		for (int i = 0; i < nevents; i++)
+		{
+			int			flags = 0;
+
+			if (events[i].data.fd == http->timerfd)
+			{
+				uint64		count;
+
+				if (read(http->timerfd, &count, sizeof(count)) < 0)
+					continue;
+				continue;
+			}
+			if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+				flags |= CURL_CSELECT_IN;
+			if (events[i].events & EPOLLOUT)
+				flags |= CURL_CSELECT_OUT;
+			if (events[i].events & EPOLLERR)
+				flags |= CURL_CSELECT_ERR;
+			curl_multi_socket_action(http->multi, events[i].data.fd, flags,
+									 &nrunning);
+		}
+		if (http->timer_due_ms >= 0 && http->timer_due_ms <= now_ms())
+		{
+			http->timer_due_ms = -1;
+			curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0,
+									 &nrunning);
+		}
+	}
+#else
+	curl_multi_perform(http->multi, &nrunning);
+#endif
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/* Has an attempt been silent for too long, or a pause ended? */
+static void
+check_clock(CvxCall *call, int64 now)
+{
+	if (call->state == CALL_PAUSING && now >= call->wake_ms)
+		start_attempt(call);
+	else if (call->state == CALL_RUNNING && now >= deadline_ms(call))
+		end_attempt(call, CURLE_OPERATION_TIMEDOUT);
+}
+
+/* When the running attempt or the pause of a call ends by the clock. */
+static int64
+deadline_ms(CvxCall *call)
+{
+	const CvxRemote *remote = &call->http->remote;
+
+	if (call->state == CALL_PAUSING)
+		return call->wake_ms;
+	if (call->has_first_byte)
+		return remote->idle_timeout_ms == 0 ? PG_INT64_MAX :
+			call->active_ms + remote->idle_timeout_ms;
+	return remote->request_timeout_ms == 0 ? PG_INT64_MAX :
+		call->started_ms + remote->request_timeout_ms;
+}
+
+/* An attempt has ended: note its answer, then stop or plan the next one. */
+static void
+end_attempt(CvxCall *call, CURLcode rc)
+{
+	CvxAnswer  *answer = &call->answer;
+	long		status = 0;
+	curl_off_t	nbytes = 0;
+
+	answer->transport = classify(call, rc);
+	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(call->easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
+	answer->status = answer->transport == CVX_TRANSPORT_OK ? (int) status : 0;
+	if (answer->transport != CVX_TRANSPORT_OK)
+	{
+		answer->body_len = 0;
+		answer->reason = call->curl_error[0] ? call->curl_error :
+			curl_easy_strerror(rc);
+		if (answer->transport == CVX_TRANSPORT_REFUSED_ADDRESS)
+			answer->reason = call->address;
+	}
+	if (call->request.stats)
+		call->request.stats->bytes += nbytes;
+	detach_easy(call, answer->transport == CVX_TRANSPORT_OK);
+	decide(call);
+}
+
+/* Take the handle from libcurl; keep it for the next request if it is sound. */
+static void
+detach_easy(CvxCall *call, bool keep)
+{
+	CvxHttp    *http = call->http;
+
+	curl_multi_remove_handle(http->multi, call->easy);
+	if (keep && http->spare == NULL)
+		http->spare = call->easy;
+	else
+		curl_easy_cleanup(call->easy);
+	call->easy = NULL;
+}
+
+/* Is the answer final?  Otherwise plan a pause and another attempt. */
+static void
+decide(CvxCall *call)
+{
+	const CvxRemote *remote = &call->http->remote;
+	CvxRepeat	repeat = call->request.repeat(&call->answer);
+	int			limit = remote->max_retries;
+	int64		pause;
+
+	call->state = CALL_DONE;
+	if (repeat == CVX_REPEAT_NO || limit == 0)
+		return;
+	if (repeat == CVX_REPEAT_FREE)
+	{
+		if (++call->nfree_retries > MAX_FREE_RETRIES)
+			return;
+		pause = FIRST_BACKOFF_MS;
+	}
+	else
+	{
+		if (repeat == CVX_REPEAT_FEW)
+			limit = Min(limit, MAX_FEW_RETRIES);
+		if (call->nretries >= limit)
+			return;
+		pause = (int64) FIRST_BACKOFF_MS << Min(call->nretries, 20);
+		call->nretries++;
+	}
+	pause = Min(pause, remote->max_retry_wait_ms);
+
+	/* Jitter: between half of the pause and all of it. */
+	pause = pause / 2 +
+		(hash_bytes_uint32((uint32) GetCurrentTimestamp() ^ MyProcPid) %
+		 (pause / 2 + 1));
+	call->state = CALL_PAUSING;
+	call->wake_ms = now_ms() + pause;
+}
+
+static CvxTransport
+classify(CvxCall *call, CURLcode rc)
+{
+	curl_off_t	connected_us = 0;
+
+	if (call->fault != CVX_TRANSPORT_OK)
+		return call->fault;
+	switch (rc)
+	{
+		case CURLE_OK:
+			return CVX_TRANSPORT_OK;
+		case CURLE_COULDNT_RESOLVE_HOST:
+		case CURLE_COULDNT_RESOLVE_PROXY:
+		case CURLE_COULDNT_CONNECT:
+		case CURLE_SSL_CONNECT_ERROR:
+			return CVX_TRANSPORT_NO_CONNECTION;
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_SSL_CERTPROBLEM:
+		case CURLE_SSL_ISSUER_ERROR:
+		case CURLE_SSL_CIPHER:
+			return CVX_TRANSPORT_TLS;
+		case CURLE_OPERATION_TIMEDOUT:
+			curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T,
+							  &connected_us);
+			return connected_us > 0 ? CVX_TRANSPORT_TIMED_OUT :
+				CVX_TRANSPORT_NO_CONNECTION;
+		case CURLE_OUT_OF_MEMORY:
+			return CVX_TRANSPORT_NO_MEMORY;
+		case CURLE_BAD_CONTENT_ENCODING:
+		case CURLE_WEIRD_SERVER_REPLY:
+		case CURLE_UNSUPPORTED_PROTOCOL:
+		case CURLE_WRITE_ERROR:
+			return CVX_TRANSPORT_UNREADABLE;
+		default:
+			return CVX_TRANSPORT_LOST;
+	}
+}
+
+/* How long nothing needs to be done, at most a minute. */
+static long
+next_timeout_ms(CvxHttp *http)
+{
+	int64		now = now_ms();
+	int64		due = now + 60000;
+	dlist_iter	iter;
+
+	if (http->timer_due_ms >= 0)
+		due = Min(due, http->timer_due_ms);
+	dlist_foreach(iter, &http->calls)
+	{
+		CvxCall    *call = dlist_container(CvxCall, node, iter.cur);
+
+		if (call->state != CALL_DONE)
+			due = Min(due, deadline_ms(call));
+	}
+	return (long) Max(due - now, 0);
+}
+
+/* Milliseconds of a clock that nobody sets. */
+static int64
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ------------------------------------------------------------------------
+ * Addresses
+ * ------------------------------------------------------------------------
+ */
+
+static AddressKind
+address_kind(const struct sockaddr *address)
+{
+	static const uint8 zeros[16] = {0};
+	static const uint8 mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+	static const uint8 nat64[12] = {0, 0x64, 0xff, 0x9b};
+	const uint8 *b;
+	uint32		v4;
+
+	if (address->sa_family == AF_INET)
+		return address4_kind(ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr));
+	if (address->sa_family != AF_INET6)
+		return ADDRESS_PRIVATE;
+	b = ((const struct sockaddr_in6 *) address)->sin6_addr.s6_addr;
+	if (memcmp(b, zeros, 15) == 0 && b[15] == 1)
+		return ADDRESS_LOOPBACK;
+
+	/* IPv4 in other clothes: compatible, mapped, NAT64, 6to4 */
+	memcpy(&v4, b + 12, 4);
+	if (memcmp(b, zeros, 12) == 0 || memcmp(b, mapped, 12) == 0 ||
+		memcmp(b, nat64, 12) == 0)
+		return address4_kind(ntohl(v4));
+	memcpy(&v4, b + 2, 4);
+	if (b[0] == 0x20 && b[1] == 0x02)
+		return address4_kind(ntohl(v4));
+
+	/* unique local, link-local, site-local, multicast */
+	if ((b[0] & 0xfe) == 0xfc || b[0] == 0xff ||
+		(b[0] == 0xfe && (b[1] & 0x80) == 0x80))
+		return ADDRESS_PRIVATE;
+	return ADDRESS_PUBLIC;
+}
+
+/* address is in host byte order */
+static AddressKind
+address4_kind(uint32 address)
+{
+	static const struct
+	{
+		uint32		net;
+		int			bits;
+	}			reserved[] = {
+		{0x00000000, 8},		/* this network; Linux takes it for loopback */
+		{0x0a000000, 8},		/* private */
+		{0x64400000, 10},		/* carrier-grade NAT; some metadata services */
+		{0xa9fe0000, 16},		/* link-local; metadata services */
+		{0xac100000, 12},		/* private */
+		{0xc0000000, 24},		/* IETF; some metadata services */
+		{0xc0a80000, 16},		/* private */
+		{0xc6120000, 15},		/* benchmarks */
+		{0xe0000000, 3},		/* multicast and reserved */
+	};
+
+	if (address >> 24 == 127)
+		return ADDRESS_LOOPBACK;
+	for (int i = 0; i < lengthof(reserved); i++)
+		if (((address ^ reserved[i].net) >> (32 - reserved[i].bits)) == 0)
+			return ADDRESS_PRIVATE;
+	return ADDRESS_PUBLIC;
+}
+
+/* Is the host named in convex_fdw.allowed_hosts?  Allocates nothing. */
+static bool
+is_host_listed(const char *host)
+{
+	const char *p = cvx_allowed_hosts ? cvx_allowed_hosts : "";
+	size_t		hostlen = strlen(host);
+
+	while (*p)
+	{
+		size_t		len = strcspn(p, ", ");
+
+		if (len == hostlen && pg_strncasecmp(p, host, len) == 0)
+			return true;
+		if (len > 2 && p[0] == '*' && p[1] == '.' && hostlen > len - 1 &&
+			pg_strncasecmp(p + 1, host + hostlen - (len - 1), len - 1) == 0)
+			return true;
+		p += len;
+		p += strspn(p, ", ");
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * libcurl's callbacks: see invariant 2
+ * ------------------------------------------------------------------------
+ */
+
+static size_t
+on_body(char *data, size_t size, size_t n, void *arg)
+{
+	CvxCall    *call = (CvxCall *) arg;
+	CvxAnswer  *answer = &call->answer;
+	size_t		len = size * n;
+	size_t		limit = call->http->remote.max_response_bytes;
+
+	call->active_ms = now_ms();
+	if (len > limit - answer->body_len)
+	{
+		call->fault = CVX_TRANSPORT_TOO_LARGE;
+		return 0;
+	}
+	if (answer->body_len + len + 1 > call->body_size)
+	{
+		size_t		want = Max(call->body_size * 2, FIRST_BODY_BYTES);
+		curl_off_t	announced = -1;
+		char	   *grown;
+
+		/* The announced length is exact unless the body is compressed. */
+		curl_easy_getinfo(call->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T,
+						  &announced);
+		if (call->body_size == 0 && announced > 0 &&
+			(uint64) announced <= limit)
+			want = (size_t) announced + 1;
+		want = Min(Max(want, answer->body_len + len + 1), limit + 1);
+		grown = realloc(answer->body, want);
+		if (grown == NULL)
+		{
+			call->fault = CVX_TRANSPORT_NO_MEMORY;
+			return 0;
+		}
+		answer->body = grown;
+		call->body_size = want;
+	}
+	memcpy(answer->body + answer->body_len, data, len);
+	answer->body_len += len;
+	answer->body[answer->body_len] = '\0';
+	return len;
+}
+
+static size_t
+on_header(char *data, size_t size, size_t n, void *arg)
+{
+	CvxCall    *call = (CvxCall *) arg;
+	size_t		len = size * n;
+
+	call->has_first_byte = true;
+	call->active_ms = now_ms();
+	if (len > 5 && len < 60 && pg_strncasecmp(data, "date:", 5) == 0)
+	{
+		char		text[64];
+
+		memcpy(text, data + 5, len - 5);
+		text[len - 5] = '\0';
+		call->answer.date = (int64) curl_getdate(text, NULL);
+	}
+	return len;
+}
+
+static curl_socket_t
+on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	CvxCall    *call = (CvxCall *) arg;
+	const CvxRemote *remote = &call->http->remote;
+	AddressKind kind = address_kind(&address->addr);
+	bool		is_refused;
+
+	is_refused = (kind == ADDRESS_PRIVATE && !is_host_listed(remote->host)) ||
+		(kind != ADDRESS_LOOPBACK && remote->is_plain &&
+		 !remote->allow_insecure_http);
+
+	/* A proxy is a superuser's choice; the address is its, not the host's. */
+	if (is_refused && remote->http_proxy == NULL)
+	{
+		call->fault = CVX_TRANSPORT_REFUSED_ADDRESS;
+		strcpy(call->address, "unknown address");
+		if (address->addr.sa_family == AF_INET)
+			inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr,
+					  call->address, sizeof(call->address));
+		else if (address->addr.sa_family == AF_INET6)
+			inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr,
+					  call->address, sizeof(call->address));
+		return CURL_SOCKET_BAD;
+	}
+
+	/* An earlier address may have been refused; this one is good. */
+	call->fault = CVX_TRANSPORT_OK;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC,
+				  address->protocol);
+}
+
+#ifdef CVX_USE_EPOLL
+static int
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	CvxHttp    *http = (CvxHttp *) arg;
+	struct epoll_event event = {.data.fd = fd};
+
+	if (what == CURL_POLL_REMOVE)
+	{
+		epoll_ctl(http->epfd, EPOLL_CTL_DEL, fd, &event);
+		return 0;
+	}
+	event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) |
+		(what & CURL_POLL_OUT ? EPOLLOUT : 0);
+	if (epoll_ctl(http->epfd, EPOLL_CTL_MOD, fd, &event) != 0)
+		epoll_ctl(http->epfd, EPOLL_CTL_ADD, fd, &event);
+	return 0;
+}
+
+static int
+on_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	CvxHttp    *http = (CvxHttp *) arg;
+
+	http->timer_due_ms = timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
+	return 0;
+}
+#endif

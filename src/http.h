@@ -1,0 +1,111 @@
+/*
+ * http.h
+ *		How are bytes sent, awaited, cancelled, capped, retried?
+ *
+ * Room: wire 1.1
+ */
+#ifndef CVX_HTTP_H
+#define CVX_HTTP_H
+
+#include "nodes/pg_list.h"
+
+#include "error.h"
+
+/* The library's version, and how we present ourselves to Convex. */
+#define CVX_VERSION		"1.0.0"
+#define CVX_CLIENT		"pg-convex-fdw-" CVX_VERSION
+
+/*
+ * How one deployment is reached by one role.  Built by options.c; copied by
+ * cvx_http_open().
+ */
+typedef struct CvxRemote
+{
+	Oid			serverid;
+	Oid			userid;			/* the role whose user mapping was used */
+	Oid			umid;			/* the user mapping */
+	char	   *server_name;
+	char	   *base_url;		/* scheme://host[:port] */
+	char	   *host;			/* lower case, without brackets */
+	char	   *key;			/* deploy key; NULL when none is to be sent */
+	char	   *ca_file;		/* or NULL */
+	char	   *http_proxy;		/* or NULL */
+	bool		is_plain;		/* http rather than https */
+	bool		allow_insecure_http;
+	int			connect_timeout_ms;
+	int			request_timeout_ms; /* to the first byte */
+	int			idle_timeout_ms;	/* without a byte after that */
+	int			max_retries;
+	int			max_retry_wait_ms;
+	size_t		max_response_bytes; /* after decompression */
+} CvxRemote;
+
+/* What a request cost; the caller's, added to by http.c. */
+typedef struct CvxHttpStats
+{
+	int64		requests;
+	int64		retries;
+	int64		bytes;			/* of bodies, as received */
+	int64		wait_us;
+} CvxHttpStats;
+
+/* The end of one attempt. */
+typedef struct CvxAnswer
+{
+	CvxTransport transport;
+	const char *reason;			/* words for a transport failure, or NULL */
+	int			status;			/* HTTP status, 0 if none */
+	char	   *body;			/* terminated; lives as long as the call */
+	size_t		body_len;
+	int64		date;			/* HTTP Date as Unix seconds, or -1 */
+	int			attempts;
+} CvxAnswer;
+
+/* May the request be repeated after this answer? */
+typedef enum CvxRepeat
+{
+	CVX_REPEAT_NO,
+	CVX_REPEAT_YES,				/* up to max_retries */
+	CVX_REPEAT_FEW,				/* may be lasting: at most twice */
+	CVX_REPEAT_FREE				/* work goes on at the server: not counted */
+} CvxRepeat;
+
+typedef CvxRepeat (*CvxRepeatRule) (const CvxAnswer *answer);
+
+typedef struct CvxRequest
+{
+	const char *method;
+	const char *path;			/* with query, from "/" on */
+	const char *body;			/* JSON in UTF-8, or NULL */
+	CvxRepeatRule repeat;
+	CvxHttpStats *stats;		/* or NULL */
+} CvxRequest;
+
+typedef struct CvxHttp CvxHttp;
+typedef struct CvxCall CvxCall;
+
+/* One pooled connection, as convex_fdw_get_connections() shows it. */
+typedef struct CvxHttpInfo
+{
+	Oid			serverid;
+	Oid			userid;
+	bool		is_valid;
+} CvxHttpInfo;
+
+extern char *cvx_allowed_hosts;
+
+extern void cvx_http_init(void);
+extern CvxHttp *cvx_http_open(const CvxRemote *remote);
+extern const CvxRemote *cvx_http_remote(CvxHttp *http);
+extern CvxCall *cvx_http_start(CvxHttp *http, const CvxRequest *request);
+extern bool cvx_http_poll(CvxCall *call);
+extern void cvx_http_wait(CvxCall *call);
+extern const CvxAnswer *cvx_http_answer(CvxCall *call);
+extern const char *cvx_http_endpoint(CvxCall *call);
+extern void cvx_http_free(CvxCall *call);
+extern int	cvx_http_wait_fd(CvxHttp *http);
+extern List *cvx_http_list(void);
+extern bool cvx_http_disconnect(Oid serverid);
+extern bool cvx_http_is_allowed_host(const char *host);
+
+#endif							/* CVX_HTTP_H */

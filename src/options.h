@@ -1,0 +1,65 @@
+/*
+ * options.h
+ *		Which URL, key, limits, names apply?
+ *
+ * Room: shape 3.1
+ */
+#ifndef CVX_OPTIONS_H
+#define CVX_OPTIONS_H
+
+#include "access/attnum.h"
+
+#include "http.h"
+
+typedef enum CvxJsonValues
+{
+	CVX_JSON_CLEAN,				/* int64 as number, bytes as base64 text */
+	CVX_JSON_ENCODED			/* Convex's markers kept */
+} CvxJsonValues;
+
+typedef enum CvxOnMisfit
+{
+	CVX_MISFIT_ERROR,
+	CVX_MISFIT_NULL
+} CvxOnMisfit;
+
+typedef enum CvxNulHandling
+{
+	CVX_NUL_ERROR,
+	CVX_NUL_REPLACE,
+	CVX_NUL_STRIP
+} CvxNulHandling;
+
+/* What applies to a foreign table: its options over those of its server. */
+typedef struct CvxTableOptions
+{
+	Oid			serverid;
+	char	   *server_name;
+	char	   *relation;		/* quoted, for messages */
+	char	   *table_name;		/* in Convex */
+	char	   *component;		/* "" is the root component */
+	CvxJsonValues json_values;
+	CvxOnMisfit on_misfit;
+	CvxNulHandling nul_handling;
+	bool		is_async_capable;
+	double		startup_cost;
+	double		tuple_cost;
+} CvxTableOptions;
+
+typedef struct CvxColumnOptions
+{
+	char	   *field;			/* or a path, see is_path */
+	bool		is_path;		/* "a.b" reaches into an object */
+	bool		is_document;	/* "*": the whole document */
+} CvxColumnOptions;
+
+extern void cvx_options_validate(List *options, Oid catalog);
+extern CvxRemote *cvx_options_remote(Oid serverid, Oid userid);
+extern CvxTableOptions *cvx_options_table(Oid relid);
+extern CvxTableOptions *cvx_options_server(Oid serverid);
+extern CvxColumnOptions *cvx_options_column(Oid relid, AttrNumber attnum);
+extern char *cvx_options_key_problem(const char *key, const char *host);
+extern bool cvx_options_is_table_name(const char *name);
+extern bool cvx_options_is_field_name(const char *name, bool is_top_level);
+
+#endif							/* CVX_OPTIONS_H */

@@ -1,0 +1,423 @@
+/*
+ * page.c
+ *		What did a snapshot or delta answer say?
+ *
+ * One pass over the body checks that it is JSON in UTF-8, that every document
+ * belongs to a table that was asked for, and notes where the wanted fields
+ * are.  No row is given out before the whole page has passed.  The values
+ * themselves stay text: rowmap.c converts those that are needed.
+ *
+ * Room: protocol 2.1
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+
+#include "error.h"
+#include "page.h"
+
+/* The server's page size; more documents make the arrays grow. */
+#define FIRST_DOCS	1024
+
+/* The verifier counts in int. */
+#define UTF8_CHUNK	((size_t) 1 << 30)
+
+typedef struct Parser
+{
+	/* fixed */
+	CvxJson		json;
+	const CvxPageWant *want;
+	CvxPage    *page;
+	size_t		ndocs_allocated;
+
+	/* per document */
+	int			guess;			/* the field that probably comes next */
+	bool		has_ts;
+	int			last_table;		/* index in want->tables of the last match */
+} Parser;
+
+/* What documents carry beside their fields. */
+typedef enum Meta
+{
+	META_NONE,
+	META_COMPONENT,
+	META_TABLE,
+	META_TS,
+	META_DELETED
+} Meta;
+
+static void fail_shape(Parser *parser, const char *problem) pg_attribute_noreturn();
+static void check_utf8(CvxJson *json);
+static void parse_values(Parser *parser);
+static void parse_document(Parser *parser);
+static Meta find_meta(const CvxText *name);
+static int	find_field(Parser *parser, const CvxText *name);
+static int	compare_field(const CvxPageWant *want, int i, const char *name,
+						  size_t len);
+static void read_meta(Parser *parser, Meta meta, CvxDoc *doc);
+static CvxSpan read_plain_string(Parser *parser);
+static void check_document(Parser *parser, const CvxDoc *doc);
+static CvxDoc *next_document(Parser *parser);
+
+static inline CvxSpan
+span_of(Parser *parser, const char *data, size_t len)
+{
+	CvxSpan		span;
+
+	span.offset = (uint32) (data - parser->json.start);
+	span.len = (uint32) len;
+	return span;
+}
+
+static inline bool
+is_span(const CvxPage *page, CvxSpan span, const char *text)
+{
+	return strlen(text) == span.len &&
+		memcmp(page->text + span.offset, text, span.len) == 0;
+}
+
+static inline bool
+is_name(const CvxText *name, const char *text, size_t len)
+{
+	return name->len == len && memcmp(name->data, text, len) == 0;
+}
+
+#define IS_NAME(name, literal) is_name(name, "" literal, sizeof(literal) - 1)
+
+/*
+ * Parse an answer of list_snapshot or document_deltas.  The page lives in the
+ * current context and points into the body.  Throws HV00M for anything that is
+ * not such an answer, and for rows of a table that was not asked for.
+ */
+CvxPage *
+cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
+{
+	Parser		parser = {0};
+	CvxPage    *page = palloc0(sizeof(CvxPage));
+	CvxText		name;
+	bool		has_values = false;
+	bool		has_more = false;
+	bool		has_ts = false;
+	bool		has_cursor = false;
+	bool		is_first = true;
+
+	page->text = body;
+	parser.want = want;
+	parser.page = page;
+	cvx_json_begin(&parser.json, body, len);
+	if (len > PG_UINT32_MAX)
+		cvx_json_fail(&parser.json, "longer than 4 GB");
+	check_utf8(&parser.json);
+
+	cvx_json_open(&parser.json, '{');
+	for (; cvx_json_member(&parser.json, &name, is_first); is_first = false)
+	{
+		if (IS_NAME(&name, "values"))
+		{
+			parse_values(&parser);
+			has_values = true;
+		}
+		else if (IS_NAME(&name, "hasMore"))
+		{
+			page->has_more = cvx_json_bool(&parser.json);
+			has_more = true;
+		}
+		else if (want->is_delta ? IS_NAME(&name, "cursor") :
+				 IS_NAME(&name, "snapshot"))
+		{
+			page->ts = cvx_json_int64(&parser.json);
+			has_ts = true;
+		}
+		else if (!want->is_delta && IS_NAME(&name, "cursor") &&
+				 cvx_json_peek(&parser.json) == '"')
+		{
+			CvxText		cursor;
+			bool		has_nul;
+
+			cvx_json_string(&parser.json, &cursor);
+			page->cursor = palloc(cursor.len + 1);
+			page->cursor[cvx_json_unescape(&cursor, page->cursor, &has_nul)] = '\0';
+			has_cursor = true;
+		}
+		else
+			cvx_json_skip(&parser.json, NULL);
+	}
+	cvx_json_end(&parser.json);
+	if (!has_values || !has_more || !has_ts)
+		fail_shape(&parser, "a page without values, hasMore or its timestamp");
+	if (page->has_more && !want->is_delta && !has_cursor)
+		fail_shape(&parser, "more pages but no cursor");
+	return page;
+}
+
+/*
+ * Is this member of a document's object one of the document's own fields, and
+ * not something that the endpoint added?
+ */
+bool
+cvx_page_is_document_member(const CvxText *name)
+{
+	return find_meta(name) == META_NONE;
+}
+
+/* JSON, but not an answer of this endpoint. */
+static void
+fail_shape(Parser *parser, const char *problem)
+{
+	parser->json.p = parser->json.start;
+	cvx_json_fail(&parser->json, problem);
+}
+
+/* Throws unless the whole text is UTF-8 without zero bytes. */
+static void
+check_utf8(CvxJson *json)
+{
+	const char *p = json->start;
+
+	while (p < json->end)
+	{
+		size_t		chunk = Min(json->end - p, UTF8_CHUNK);
+		size_t		good = pg_encoding_verifymbstr(PG_UTF8, p, (int) chunk);
+
+		/* A chunk may end within a character, but not the text. */
+		if (good < chunk && (chunk < UTF8_CHUNK || chunk - good >= 4))
+		{
+			json->p = p + good;
+			cvx_json_fail(json, "not UTF-8");
+		}
+		p += good;
+	}
+}
+
+static void
+parse_values(Parser *parser)
+{
+	bool		is_first = true;
+
+	cvx_json_open(&parser->json, '[');
+	for (; cvx_json_element(&parser->json, is_first); is_first = false)
+		parse_document(parser);
+}
+
+static void
+parse_document(Parser *parser)
+{
+	CvxJson    *json = &parser->json;
+	CvxDoc	   *doc = next_document(parser);
+	CvxSpan    *values = parser->page->values +
+		(size_t) (parser->page->ndocs - 1) * parser->want->nfields;
+	CvxText		name;
+	CvxText		value;
+	bool		is_first = true;
+	const char *begin;
+
+	cvx_json_peek(json);
+	begin = json->p;
+	parser->guess = 0;
+	parser->has_ts = false;
+	cvx_json_open(json, '{');
+	for (; cvx_json_member(json, &name, is_first); is_first = false)
+	{
+		Meta		meta = find_meta(&name);
+		int			field;
+
+		if (meta != META_NONE)
+		{
+			read_meta(parser, meta, doc);
+			continue;
+		}
+		cvx_json_skip(json, &value);
+		if (IS_NAME(&name, "_id"))
+		{
+			if (value.len < 3 || value.data[0] != '"' ||
+				memchr(value.data, '\\', value.len) != NULL)
+				cvx_json_fail(json, "a document's _id is no plain string");
+			doc->id = span_of(parser, value.data + 1, value.len - 2);
+		}
+		field = find_field(parser, &name);
+		if (field >= 0)
+			values[field] = span_of(parser, value.data, value.len);
+	}
+	doc->document = span_of(parser, begin, json->p - begin);
+	check_document(parser, doc);
+}
+
+static Meta
+find_meta(const CvxText *name)
+{
+	if (name->len == 0 || name->data[0] != '_')
+		return META_NONE;
+	if (IS_NAME(name, "_component"))
+		return META_COMPONENT;
+	if (IS_NAME(name, "_table"))
+		return META_TABLE;
+	if (IS_NAME(name, "_ts"))
+		return META_TS;
+	if (IS_NAME(name, "_deleted"))
+		return META_DELETED;
+	return META_NONE;
+}
+
+static void
+read_meta(Parser *parser, Meta meta, CvxDoc *doc)
+{
+	switch (meta)
+	{
+		case META_COMPONENT:
+			doc->component = read_plain_string(parser);
+			break;
+		case META_TABLE:
+			doc->table = read_plain_string(parser);
+			break;
+		case META_TS:
+			doc->ts = cvx_json_int64(&parser->json);
+			parser->has_ts = true;
+			break;
+		case META_DELETED:
+			doc->is_deleted = cvx_json_bool(&parser->json);
+			break;
+		case META_NONE:
+			break;
+	}
+}
+
+/* A name of a component or a table: identifiers, so never escaped. */
+static CvxSpan
+read_plain_string(Parser *parser)
+{
+	CvxText		text;
+
+	cvx_json_string(&parser->json, &text);
+	if (text.is_escaped)
+		cvx_json_fail(&parser->json, "a table's name is no identifier");
+	return span_of(parser, text.data, text.len);
+}
+
+/*
+ * Which wanted field is this?  -1: none.  Fields come in byte order, and so do
+ * the wanted ones: the next is mostly the right guess.
+ */
+static int
+find_field(Parser *parser, const CvxText *name)
+{
+	const CvxPageWant *want = parser->want;
+	const char *text = name->data;
+	size_t		len = name->len;
+	char	   *copy = NULL;
+	int			low = 0;
+	int			high = want->nfields - 1;
+	int			found = -1;
+
+	if (want->nfields == 0)
+		return -1;
+	if (name->is_escaped)
+	{
+		bool		has_nul;
+
+		copy = palloc(len + 1);
+		len = cvx_json_unescape(name, copy, &has_nul);
+		text = copy;
+	}
+	if (parser->guess < want->nfields &&
+		compare_field(want, parser->guess, text, len) == 0)
+		found = parser->guess;
+	while (found < 0 && low <= high)
+	{
+		int			middle = (low + high) / 2;
+		int			order = compare_field(want, middle, text, len);
+
+		if (order == 0)
+			found = middle;
+		else if (order < 0)
+			low = middle + 1;
+		else
+			high = middle - 1;
+	}
+	if (found >= 0)
+		parser->guess = found + 1;
+	if (copy)
+		pfree(copy);
+	return found;
+}
+
+static int
+compare_field(const CvxPageWant *want, int i, const char *name, size_t len)
+{
+	size_t		have = want->field_lens[i];
+	int			order = memcmp(want->fields[i], name, Min(have, len));
+
+	return order != 0 ? order : (have > len) - (have < len);
+}
+
+/* Throws unless the document is complete and of a table that was asked for. */
+static void
+check_document(Parser *parser, const CvxDoc *doc)
+{
+	const CvxPageWant *want = parser->want;
+	const CvxPage *page = parser->page;
+
+	if (doc->id.len == 0 || doc->table.len == 0 || !parser->has_ts ||
+		doc->component.offset == 0)
+		cvx_json_fail(&parser->json, "a document without _id, _table, _component or _ts");
+	if (want->ntables == 0)
+		return;
+	for (int i = 0; i < want->ntables; i++)
+	{
+		int			candidate = (parser->last_table + i) % want->ntables;
+
+		if (is_span(page, doc->table, want->tables[candidate].table) &&
+			is_span(page, doc->component, want->tables[candidate].component))
+		{
+			parser->last_table = candidate;
+			return;
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+			 errmsg("Convex server sent a document of table \"%s\", which was not asked for",
+					cvx_error_excerpt(page->text + doc->table.offset,
+									  doc->table.len, NULL)),
+			 errdetail("Component \"%s\", table \"%s\" was received; component \"%s\", table \"%s\" was asked for.",
+					   cvx_error_excerpt(page->text + doc->component.offset,
+										 doc->component.len, NULL),
+					   cvx_error_excerpt(page->text + doc->table.offset,
+										 doc->table.len, NULL),
+					   want->tables[0].component, want->tables[0].table),
+			 errhint("The server does not obey the selection of tables: update it.")));
+}
+
+/* Make room for one more document, zeroed. */
+static CvxDoc *
+next_document(Parser *parser)
+{
+	CvxPage    *page = parser->page;
+	size_t		nfields = parser->want->nfields;
+	CvxDoc	   *doc;
+
+	if (page->ndocs == parser->ndocs_allocated)
+	{
+		size_t		n = Max(parser->ndocs_allocated * 2, FIRST_DOCS);
+
+		if (page->docs == NULL)
+		{
+			page->docs = palloc_extended(n * sizeof(CvxDoc), MCXT_ALLOC_HUGE);
+			page->values = palloc_extended(Max(n * nfields, 1) * sizeof(CvxSpan),
+										   MCXT_ALLOC_HUGE);
+		}
+		else
+		{
+			page->docs = repalloc_huge(page->docs, n * sizeof(CvxDoc));
+			page->values = repalloc_huge(page->values,
+										 Max(n * nfields, 1) * sizeof(CvxSpan));
+		}
+		parser->ndocs_allocated = n;
+	}
+	doc = &page->docs[page->ndocs];
+	memset(doc, 0, sizeof(CvxDoc));
+	if (nfields > 0)
+		memset(page->values + page->ndocs * nfields, 0,
+			   nfields * sizeof(CvxSpan));
+	page->ndocs++;
+	return doc;
+}

@@ -1,0 +1,62 @@
+/*
+ * page.h
+ *		What did a snapshot or delta answer say?
+ *
+ * Room: protocol 2.1
+ */
+#ifndef CVX_PAGE_H
+#define CVX_PAGE_H
+
+#include "json.h"
+
+/* A piece of the page's text; len 0 means absent. */
+typedef struct CvxSpan
+{
+	uint32		offset;
+	uint32		len;
+} CvxSpan;
+
+/* A table that may appear in an answer. */
+typedef struct CvxTableName
+{
+	const char *component;		/* "" is the root component */
+	const char *table;
+} CvxTableName;
+
+/* What the caller wants of a page; all names in UTF-8. */
+typedef struct CvxPageWant
+{
+	bool		is_delta;		/* document_deltas, not list_snapshot */
+	const CvxTableName *tables; /* rows of other tables are an error */
+	int			ntables;		/* 0: any table */
+	const char *const *fields;	/* wanted top-level fields, strcmp order */
+	const int  *field_lens;
+	int			nfields;
+} CvxPageWant;
+
+typedef struct CvxDoc
+{
+	int64		ts;				/* commit timestamp of the revision */
+	bool		is_deleted;
+	CvxSpan		component;		/* strings, without quotes */
+	CvxSpan		table;
+	CvxSpan		id;
+	CvxSpan		document;		/* the whole object with its metadata */
+} CvxDoc;
+
+typedef struct CvxPage
+{
+	const char *text;			/* the caller's body; not copied */
+	int			ndocs;
+	CvxDoc	   *docs;
+	CvxSpan    *values;			/* ndocs x nfields */
+	int64		ts;				/* snapshot, or the delta cursor */
+	char	   *cursor;			/* snapshot walk: unescaped UTF-8, or NULL */
+	bool		has_more;
+} CvxPage;
+
+extern CvxPage *cvx_page_parse(const char *body, size_t len,
+							   const CvxPageWant *want);
+extern bool cvx_page_is_document_member(const CvxText *name);
+
+#endif							/* CVX_PAGE_H */

@@ -1,0 +1,55 @@
+/*
+ * schema.h
+ *		Which tables and fields does the server have?
+ *
+ * Room: protocol 2.2
+ */
+#ifndef CVX_SCHEMA_H
+#define CVX_SCHEMA_H
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+typedef enum CvxType
+{
+	CVX_TYPE_UNSEEN,			/* only null, or nothing at all */
+	CVX_TYPE_BOOLEAN,
+	CVX_TYPE_INT64,
+	CVX_TYPE_FLOAT64,
+	CVX_TYPE_STRING,
+	CVX_TYPE_ID,
+	CVX_TYPE_BYTES,
+	CVX_TYPE_ARRAY,
+	CVX_TYPE_OBJECT,
+	CVX_TYPE_ANY				/* a union, or unknown */
+} CvxType;
+
+typedef struct CvxFieldSchema
+{
+	char	   *name;
+	CvxType		type;
+	char	   *id_table;		/* of an id: the table it points to, or NULL */
+	bool		is_optional;	/* absent in some documents */
+	bool		is_nullable;	/* null in some documents */
+	bool		is_declared;	/* by an enforced schema, not inferred */
+} CvxFieldSchema;
+
+typedef struct CvxTableSchema
+{
+	char	   *component;		/* "" is the root component */
+	char	   *table;
+	List	   *names;			/* field names (char *), as the server lists them */
+	List	   *fields;			/* CvxFieldSchema; NIL while types are unknown */
+} CvxTableSchema;
+
+extern List *cvx_schema_parse_names(Jsonb *answer);
+extern List *cvx_schema_parse_tables(Jsonb *answer);
+extern void cvx_schema_parse_types(List *tables, Jsonb *answer);
+extern void cvx_schema_parse_declared(List *tables, Jsonb *answer);
+extern CvxTableSchema *cvx_schema_find(List *tables, const char *component,
+									   const char *table);
+extern List *cvx_schema_components(List *tables);
+extern CvxType cvx_schema_union(CvxType a, CvxType b);
+extern const char *cvx_schema_type_name(CvxType type);
+
+#endif							/* CVX_SCHEMA_H */

@@ -1,0 +1,151 @@
+"""Who is calling: the `Convex-Client` header, keys, permissions, in the order Convex checks them.
+
+Convex: crates/common/src/version.rs, crates/local_backend/src/authentication.rs.
+"""
+
+import base64
+import binascii
+import json
+import re
+
+from errors import ApiError, bad_request, forbidden
+
+_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+                     r"(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?\Z")
+_UNSUPPORTED = {"npm": (0, 19, 1), "npm-cli": (0, 19, 1), "actions": (0, 19, 1),
+                "python": (0, 0, 2), "rust": (0, 0, 1)}
+_DEPRECATED = {"python": (0, 2, 0)}
+
+VIEW_DATA = "deployment:data:view"
+VIEW_BACKUPS = "deployment:backups:view"
+IMPORT_BACKUPS = "deployment:backups:import"
+
+
+def check_client(value):
+    """The headers to add to the answer; raises for a refused client."""
+    if value is None or not value.isascii():
+        return []
+    parts = value.split("-")
+    if len(parts) < 2:
+        raise bad_request("InvalidClientVersion", f"Failed to parse client version {value!r}")
+    name, version = parts[0].lower(), None
+    for start in range(1, len(parts)):
+        found = _SEMVER.match("-".join(parts[start:]))
+        if found:
+            name = "-".join(parts[:start]).lower()
+            version = tuple(map(int, found.groups()))
+            break
+    if name in _UNSUPPORTED and (version is None or version <= _UNSUPPORTED[name]):
+        message = f"The Convex {name} package at this version is no longer supported. Please upgrade."
+        raise ApiError(400, "ClientVersionUnsupported", message,
+                       _deprecation("Unsupported", message))
+    if name in _DEPRECATED and version <= _DEPRECATED[name]:
+        return _deprecation("UpgradeRequired", f"The Convex {name} package at this version is deprecated "
+                            "and will no longer be supported. Please upgrade.")
+    return []
+
+
+def _deprecation(state, message):
+    return [("x-convex-deprecation-state", state), ("x-convex-deprecation-message", message)]
+
+
+class Identity:
+    """`ops` is None for nobody, else the permissions; `is_acting` for a key that acts as an end user."""
+
+    def __init__(self, ops, is_acting=False):
+        self.ops = ops
+        self.is_acting = is_acting
+
+    def require(self, op):
+        if self.ops is None:
+            raise forbidden("BadDeployKey", "The provided deploy key was invalid for this deployment. Double "
+                            "check that the environment this key was generated for matches the desired "
+                            "deployment.")
+        if op not in self.ops:
+            raise forbidden("OperationNotPermitted",
+                            f"You do not have permission to perform this operation (missing {op})")
+
+    def require_plain(self, op):
+        if self.is_acting:
+            raise forbidden("SystemIdentityRequired", f"Operation {op} not permitted")
+
+
+NOBODY = Identity(None)
+_ADMIN = frozenset((VIEW_DATA, VIEW_BACKUPS, IMPORT_BACKUPS))
+_READ_ONLY = frozenset((VIEW_DATA, VIEW_BACKUPS))
+
+
+def strip_prefix(key):
+    """`prod:name|secret` -> `name|secret`; `preview:team:project|secret` -> `secret`."""
+    name, bar, secret = key.partition("|")
+    if not bar:
+        return key
+    if name.lower().startswith(("preview:", "project:")):
+        return secret
+    return name.partition(":")[2] + "|" + secret if ":" in name else key
+
+
+class Keys:
+    def __init__(self, admin, read_only):
+        self.ops = {strip_prefix(key): _ADMIN for key in admin}
+        self.ops.update({strip_prefix(key): _READ_ONLY for key in read_only})
+        self.known = {}
+
+    def identify(self, request):
+        header = request.headers.get("authorization")
+        if header is not None:
+            identity = self.known.get(header)
+            if identity is None:
+                identity = self._from_header(header)
+                if len(self.known) > 1000:
+                    self.known.clear()
+                self.known[header] = identity
+            return identity
+        keys = [value for name, value in request.args if name == "adminKey"]
+        if len(keys) > 1:
+            raise bad_request("BadQueryArgs", "Failed to deserialize query string: duplicate field `adminKey`")
+        return self._from_key(keys[0]) if keys else NOBODY
+
+    def _from_key(self, key, is_acting=False):
+        ops = self.ops.get(strip_prefix(key))
+        if ops is None:
+            raise ApiError(401, "BadAdminKey", "The provided admin key was invalid for this instance")
+        return Identity(ops, is_acting)
+
+    def _from_header(self, header):
+        if any(not " " <= char <= "~" and char != "\t" for char in header):
+            raise bad_request("HeaderParseFailure", "Failed to parse header")
+        if len(header) < 7:
+            raise bad_request("InvalidHeaderFailure", "Invalid authentication header")
+        if header[:7].lower() == "convex ":
+            key, colon, acting_user = strip_prefix(header[7:]).partition(":")
+            if colon:
+                _check_acting_user(acting_user)
+            return self._from_key(key, bool(colon))
+        if header[:7].lower() != "bearer ":
+            raise bad_request("InvalidAdminKey", "Invalid admin key")
+        raise _refused_token(header[7:].strip())
+
+
+def _check_acting_user(text):
+    try:
+        attributes = json.loads(base64.b64decode(text, validate=True))
+    except (ValueError, binascii.Error):
+        attributes = None
+    if not isinstance(attributes, dict):
+        raise bad_request("HeaderParseFailure", "Malformed Authorization header.")
+
+
+def _refused_token(token):
+    """No end user can sign in here: there are no auth providers."""
+    parts = token.split(".")
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        is_token = len(parts) == 3 and isinstance(payload.get("iss"), str)
+    except (IndexError, ValueError, AttributeError):
+        is_token = False
+    if is_token:
+        return ApiError(401, "NoAuthProvider", "No auth provider found matching the given token (no providers "
+                        "configured).")
+    return ApiError(401, "InvalidAuthHeader", "Could not parse JWT payload. Check that the token is a valid JWT "
+                    "format with three base64-encoded parts separated by dots.")

@@ -1,0 +1,160 @@
+"""One emulated deployment: its database, its settings, its faults, and the way of a request through them."""
+
+import sys
+import threading
+import time
+import traceback
+
+import auth
+import backup
+import control
+import faults
+import sample
+import schema
+import synthetic
+from errors import ApiError, internal_error
+from export_routes import ExportRoutes
+from journal import Journal
+from pages import Pages
+from server import Response
+from store import Store
+from streaming_import import ImportRoutes
+
+DEFAULT_ADMIN_KEY = "prod:happy-otter-123|0123456789abcdef"
+DEFAULT_READ_ONLY_KEY = "prod:happy-otter-123|readonly"
+
+
+class TimedOut(Exception):
+    """The server's own 300 s are over."""
+
+
+class Settings:
+    """What `/_emulator/config` may change beyond the store's and the pages' own settings."""
+
+    def __init__(self):
+        self.version = "unknown"
+        self.instance_name = "happy-otter-123"
+        self.streaming_export = True
+        self.selection_supported = True
+        self.export_json_supported = True
+        self.routes_missing = []
+        self.column_names_fallback = []
+        self.schema = None
+        self.json_schemas_error = None
+        self.extra_latency_ms = 0
+
+
+class Emulator:
+    def __init__(self, admin_keys=(), read_only_keys=(), page_limit=1024, delta_limit=128, random_seed=None,
+                 journal_limit=100_000, cache_bytes=2 << 30):
+        self.settings = Settings()
+        self.store = Store(random_seed)
+        self.pages = Pages(self.store, page_limit, delta_limit, cache_bytes)
+        self.keys = auth.Keys(admin_keys or (DEFAULT_ADMIN_KEY,), read_only_keys or (DEFAULT_READ_ONLY_KEY,))
+        self.journal = Journal(journal_limit)
+        self.faults = faults.Faults()
+        self.idle = threading.Event()    # never set: something to wait on
+        self.clients = {}
+        self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table()}
+        self.control = control.Control(self)
+
+    def handle(self, request):
+        """The server's handler: control, or a journalled request under its faults."""
+        if request.path.startswith("/_emulator"):
+            return self.control.handle(request)
+        self.journal.begin(request)
+        plan = self.faults.plan(request)
+        if self.settings.extra_latency_ms:
+            self.idle.wait(self.settings.extra_latency_ms / 1000)
+        if plan:
+            response = faults.run(plan, request, self.respond, self.control.mutate)
+        else:
+            response = self.respond(request)
+        self.journal.finish(request, plan, response)
+        return response
+
+    def respond(self, request):
+        """The answer of the deployment itself."""
+        headers = ()
+        try:
+            methods = self.routes.get(request.path)
+            if methods is None or request.path in self.settings.routes_missing:
+                return Response(404)
+            method = "GET" if request.method == "HEAD" else request.method
+            route = methods.get(method)
+            if route is None:
+                allowed = list(methods) + (["HEAD"] if "GET" in methods else [])
+                return Response(405, headers=[("allow", ",".join(allowed))])
+            headers = self._check_client(request)
+            response = route(request)
+        except ApiError as error:
+            response = Response(error.status, [error.body()], error.headers)
+        except TimedOut:
+            response = Response(408)
+        except Exception:    # a bug of ours is what a bug of theirs is to a client
+            traceback.print_exc(file=sys.stderr)
+            response = Response(500, [internal_error().body()])
+        response.headers.extend(headers)
+        return response
+
+    def _check_client(self, request):
+        value = request.headers.get("convex-client")
+        if value not in self.clients:
+            headers = auth.check_client(value)
+            if len(self.clients) > 1000:
+                self.clients.clear()
+            self.clients[value] = headers
+        return self.clients[value]
+
+    def reset(self):
+        """Back to an empty deployment; settings stay."""
+        self.faults.clear()
+        with self.store.lock:
+            self.store.clear()
+            self.pages.clear()
+        self.journal.clear()
+
+    def settings_changed(self):
+        """After `/_emulator/config`, under the store's lock."""
+        declared = self.settings.schema
+        has_checks = declared is not None and declared.get("schemaValidation")
+        self.store.enforcer = schema.Enforcer(declared, self.store) if has_checks else None
+
+    def wait_until(self, condition, timeout_s=300):
+        """Waits for the emulator's own background work; 408 with an empty body after the server's timeout."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self.store.lock:
+                if condition():
+                    return
+            if time.monotonic() > deadline:
+                raise TimedOut
+            self.idle.wait(0.01)
+
+    def seed(self, name):
+        """none, demo, bench:N, bench:N:narrow, bench:N:wide"""
+        kind, _, rest = name.partition(":")
+        if kind == "demo":
+            sample.load(self.store)
+        elif kind == "bench":
+            count, _, width = rest.partition(":")
+            if width not in ("", "narrow", "wide"):
+                raise ValueError(f"unknown width {width!r}: narrow or wide")
+            synthetic.create(self.store, int(count), width == "wide")
+        elif kind != "none":
+            raise ValueError(f"unknown seed {name!r}: none, demo or bench:N[:narrow|wide]")
+
+    def load_backup(self, path, component):
+        backup.load(self.store, path, component)
+
+    def state(self):
+        store = self.store
+        with store.lock:
+            tables = [{"component": tablet.component, "table": tablet.name, "number": tablet.number,
+                       "tablet": tablet.text, "state": tablet.state, "documents": tablet.count}
+                      for tablet in store.tablets.values()]
+            state = {"head": store.head(), "components": sorted(store.components), "tables": tables,
+                     "log_rows": len(store.log), "log_first": store.log_ts[0] if store.log else None}
+        state["settings"] = self.control.config_now()
+        return state
+

@@ -1,0 +1,74 @@
+"""What the emulator was asked, oldest first, within bounds of number and memory."""
+
+import itertools
+import json
+import threading
+from collections import deque
+
+MAX_BODY_BYTES = 256 << 20
+RAW_BODIES = ("/api/import", "/api/import/upload_part")    # files; not kept
+
+
+class Entry:
+    __slots__ = ("n", "request", "status", "bytes", "fault", "walk_miss", "snapshot", "body")
+
+    def __init__(self, n, request):
+        self.n = n
+        self.request = request
+        self.body = request.body
+        self.status = None
+        self.bytes = 0
+        self.fault = None
+        self.walk_miss = False
+        self.snapshot = None
+
+    def describe(self):
+        request = self.request
+        try:
+            body = json.loads(self.body)
+        except ValueError:
+            body = None
+        return {"n": self.n, "method": request.method, "path": request.path, "query": request.query,
+                "headers": request.headers, "body": body, "status": self.status, "bytes": self.bytes,
+                "fault": self.fault, "walk_miss": self.walk_miss, "snapshot": self.snapshot,
+                "connection": request.connection}
+
+
+class Journal:
+    def __init__(self, limit):
+        self.lock = threading.Lock()
+        self.entries = deque()
+        self.limit = limit
+        self.body_bytes = 0
+        self.numbers = itertools.count(1)
+
+    def begin(self, request):
+        request.entry = entry = Entry(next(self.numbers), request)
+        if request.path in RAW_BODIES:
+            entry.body = b""
+        with self.lock:
+            self.entries.append(entry)
+            self.body_bytes += len(entry.body)
+            while self.entries and (len(self.entries) > self.limit or self.body_bytes > MAX_BODY_BYTES):
+                self.body_bytes -= len(self.entries.popleft().body)
+        return entry
+
+    def finish(self, request, plan, response):
+        """Before a byte is sent, so that a client that has its answer finds the entry complete."""
+        entry = request.entry
+        entry.status = response.status
+        entry.bytes = response.length()
+        if plan:
+            entry.fault = "+".join(fault.action for fault in plan)
+        request.body = b""
+
+    def describe(self, path=None):
+        with self.lock:
+            entries = list(self.entries)
+        return [entry.describe() for entry in entries if path is None or entry.request.path == path]
+
+    def clear(self):
+        with self.lock:
+            self.entries.clear()
+            self.body_bytes = 0
+            self.numbers = itertools.count(1)

@@ -1,0 +1,524 @@
+"""The database: a log of revisions, tablets that serve tables, components, transactions.
+
+A table name is served by one tablet at a time; a clear or an import puts another tablet in its place. A
+tablet keeps every revision of its documents, so that it can be read at any past timestamp. Timestamps are
+int64 nanoseconds, strictly increasing from transaction to transaction.
+
+Invariants, all under `Store.lock`:
+1. `log_ts` and `log` run in step, sorted by timestamp; rows of one transaction share it.
+2. A tablet's past never changes: what is true at a timestamp stays true, except that retention may refuse it.
+3. `structure` holds every timestamp at which some tablet began or ceased to serve a name.
+
+Convex: crates/database/src, crates/value/src/table_mapping.rs.
+"""
+
+import bisect
+import math
+import random
+import threading
+import time
+
+import values
+from errors import ApiError, bad_request
+
+FIRST_TABLE_NUMBER = 10001
+MAX_USER_TABLES = 10_000
+
+ACTIVE, HIDDEN, DELETED = "active", "hidden", "deleted"
+
+# What a table's birth, change or end writes to system tables: its row and those of its two indexes.
+TABLE_SYSTEM_ROWS = 3
+
+MAX_TX_WRITES = 16_000
+MAX_TX_BYTES_WRITTEN = 16 << 20
+MAX_TX_DOCUMENTS_READ = 32_000
+MAX_TX_BYTES_READ = 16 << 20
+MAX_TX_RANGES = 4096
+
+
+class TransactionFull(ApiError):
+    """A limit of one transaction; importers commit and go on in a new one."""
+
+    def __init__(self, code, message):
+        super().__init__(400, code, message)
+
+
+class Revision:
+    """One state of a document from `ts` on; `doc` is None after a delete."""
+
+    __slots__ = ("ts", "doc", "encoded")
+
+    def __init__(self, ts, doc):
+        self.ts = ts
+        self.doc = doc
+        self.encoded = None
+
+    def fields_text(self, value_format):
+        """All members as JSON text without braces; made once a format."""
+        if self.encoded is None:
+            self.encoded = [None, None, None]
+        text = self.encoded[value_format]
+        if text is None:
+            text = self.encoded[value_format] = values.encode_fields(self.doc, value_format)
+        return text
+
+
+class Index:
+    """A hidden index of an import route: key values -> internal ids. Fields are paths (tuples)."""
+
+    def __init__(self, fields, made_ns):
+        self.fields = fields
+        self.made_ns = made_ns
+        self.polls = 0
+        self.is_ready = False
+        self.ids = {}
+
+    def key(self, document):
+        return tuple(index_key(field_at(document, path)) for path in self.fields)
+
+    def add(self, internal, document):
+        self.ids.setdefault(self.key(document), set()).add(internal)
+
+    def remove(self, internal, document):
+        key = self.key(document)
+        ids = self.ids.get(key)
+        if ids is not None:
+            ids.discard(internal)
+            if not ids:
+                del self.ids[key]
+
+
+MISSING = object()   # an absent field, which an index keeps apart from null
+
+
+def field_at(document, path):
+    for name in path:
+        if type(document) is not dict or name not in document:
+            return MISSING
+        document = document[name]
+    return document
+
+
+def index_key(value):
+    """A hashable form in which values are equal exactly when Convex's indexes hold them equal."""
+    if value is MISSING:
+        return "undefined"
+    return type(value).__name__, values.encode_value(value, values.ENCODED)
+
+
+class Tablet:
+    """One physical incarnation of a table."""
+
+    def __init__(self, tablet_id, number, component, name):
+        self.id = tablet_id
+        self.text = values.tablet_text(tablet_id)
+        self.number = number
+        self.component = component
+        self.name = name
+        self.state = None
+        self.history = []    # (ts, state)
+        self.commits = []    # timestamps at which a document changed
+        self.revisions = {}  # internal id -> [Revision], oldest first
+        self.sorted_ids = []
+        self.is_sorted = True
+        self.base = None     # a synthetic.Base: documents that are a function of their position
+        self.count = 0       # live documents now
+        self.indexes = {}    # name -> Index
+        self.prefixes = {}
+
+    def set_state(self, ts, state):
+        self.state = state
+        self.history.append((ts, state))
+
+    def state_at(self, ts):
+        state = None
+        for since, then in self.history:
+            if since > ts:
+                break
+            state = then
+        return state
+
+    def epoch(self, ts):
+        """How many transactions had changed this tablet at a timestamp: equal epochs read alike."""
+        return bisect.bisect_right(self.commits, ts)
+
+    def ids(self):
+        if not self.is_sorted:
+            self.sorted_ids.sort()
+            self.is_sorted = True
+        return self.sorted_ids
+
+    def id_text(self, internal):
+        return values.encode_id(self.number, internal)
+
+    def revision(self, internal, ts=None):
+        """The live revision of a document at a timestamp (None: now), or None."""
+        for revision in reversed(self.revisions.get(internal, ())):
+            if ts is None or revision.ts <= ts:
+                return revision if revision.doc is not None else None
+        if self.base is not None and (ts is None or ts >= self.base.ts):
+            return self.base.revision(internal)
+        return None
+
+    def read(self, ts, after, limit):
+        """Up to `limit` (internal id, live revision) in id order beyond `after` (None: from the start)."""
+        ids = self.ids()
+        position = 0 if after is None else bisect.bisect_right(ids, after)
+        if self.base is not None and ts >= self.base.ts:
+            yield from self._read_over_base(ts, after, limit, ids, position)
+            return
+        revisions = self.revisions
+        for at in range(position, len(ids)):
+            internal = ids[at]
+            history = revisions[internal]
+            revision = history[-1]
+            if revision.ts > ts:
+                revision = self.revision(internal, ts)
+                if revision is None:
+                    continue
+            elif revision.doc is None:
+                continue
+            yield internal, revision
+            limit -= 1
+            if limit == 0:
+                return
+
+    def _read_over_base(self, ts, after, limit, ids, position):
+        """Merges the documents of the base with what transactions wrote over them."""
+        base = self.base
+        index = base.position_after(after)
+        while limit > 0 and (index < base.count or position < len(ids)):
+            lower = base.internal(index) if index < base.count else None
+            upper = ids[position] if position < len(ids) else None
+            internal = lower if upper is None or (lower is not None and lower < upper) else upper
+            index += internal == lower
+            position += internal == upper
+            revision = self.revision(internal, ts)
+            if revision is not None:
+                yield internal, revision
+                limit -= 1
+
+    def live(self):
+        """Every (internal id, live revision) now."""
+        return self.read(math.inf, None, -1) if self.base is None else self.read(math.inf, None, 1 << 62)
+
+    def build_index(self, index):
+        index.ids.clear()
+        for internal, revision in self.live():
+            index.add(internal, revision.doc)
+
+
+class Component:
+    def __init__(self, path):
+        self.path = path
+        self.next_number = FIRST_TABLE_NUMBER
+        self.tables = {}    # name -> active Tablet
+        self.tablets = []   # every tablet ever, hidden and deleted ones too
+
+    def name_of_number(self, number):
+        for tablet in self.tables.values():
+            if tablet.number == number:
+                return tablet.name
+        return None
+
+
+class Store:
+    def __init__(self, seed=None):
+        self.lock = threading.RLock()
+        self.random = random.Random(seed)
+        self.clock_offset_ns = 0
+        self.head_frozen = False
+        self.idle_head_ns = 3600 * 10**9   # an idle deployment moves its head hourly
+        self.retention_floor = None
+        self.snapshot_max_age_ns = 5 * 86400 * 10**9
+        self.index_backfill_ms = 200
+        self.index_backfill_polls = 1
+        self.enforcer = None    # called with (tablet, document) before a write; raises
+        self.clear()
+
+    def clear(self):
+        """Back to an empty deployment; time goes on."""
+        with self.lock:
+            self.components = {"": Component("")}
+            self.tablets = {}        # id -> Tablet, of all states
+            self.log_ts = []
+            self.log = []            # (ts, tablet or None for a system row, internal id, Revision)
+            self.structure = []
+            self.structure_version = getattr(self, "structure_version", 0) + 1
+            self.retention_floor = None
+            self.last_ts = max(getattr(self, "last_ts", 0) + 1, self.now_ns())
+
+    # ------------------------------------------------------------ time
+
+    def now_ns(self):
+        return time.time_ns() + self.clock_offset_ns
+
+    def head(self):
+        """The newest timestamp that can be read: the last commit, or later on an idle deployment."""
+        if not self.head_frozen:
+            now = self.now_ns()
+            if now - self.last_ts >= self.idle_head_ns:
+                self.last_ts = now
+        return self.last_ts
+
+    def next_ts(self):
+        self.last_ts = max(self.last_ts + 1, self.now_ns())
+        return self.last_ts
+
+    # ------------------------------------------------------------ what exists
+
+    def table(self, component, name):
+        """The tablet that serves a table now, or None."""
+        found = self.components.get(component)
+        return found.tables.get(name) if found else None
+
+    def tablets_at(self, ts):
+        """Every tablet that served a table at a timestamp, in tablet order."""
+        return sorted((tablet for tablet in self.tablets.values() if tablet.state_at(ts) == ACTIVE),
+                      key=lambda tablet: tablet.id)
+
+    def structure_epoch(self, ts):
+        return bisect.bisect_right(self.structure, ts)
+
+    def active_tablets(self):
+        return [tablet for component in self.components.values()
+                for tablet in sorted(component.tables.values(), key=lambda tablet: tablet.id)]
+
+    def random_bytes(self):
+        return self.random.getrandbits(128).to_bytes(16, "big")
+
+    def transaction(self, has_limits=False):
+        return Transaction(self, has_limits)
+
+    def log_from(self, cursor):
+        return bisect.bisect_right(self.log_ts, cursor)
+
+
+class Transaction:
+    """Writes that become visible together. Use under `Store.lock`; `commit` gives the timestamp."""
+
+    def __init__(self, store, has_limits):
+        self.store = store
+        self.has_limits = has_limits
+        self.writes = {}        # (tablet, internal id) -> document or None
+        self.created = {}       # (component, table) -> new Tablet
+        self.structure = []     # functions of the timestamp
+        self.system_rows = 0
+        self.write_count = self.bytes_written = 0
+        self.documents_read = self.bytes_read = self.ranges = 0
+        self.time_ms = None
+
+    # ------------------------------------------------------------ tables
+
+    def component(self, path, create=False):
+        found = self.store.components.get(path)
+        if found is None and create:
+            if not values.is_component_path(path):
+                raise bad_request("InvalidComponentPath", f"Invalid component path {path!r}")
+            found = self.store.components[path] = Component(path)
+            self.system_rows += 1
+        return found
+
+    def table(self, component, name, create=False):
+        """The tablet that serves a table for this transaction, or None."""
+        tablet = self.created.get((component, name)) or self.store.table(component, name)
+        if tablet is None and create:
+            tablet = self.new_tablet(component, name)
+            self.created[component, name] = tablet
+            self.structure.append(lambda ts: self._activate(tablet, ts))
+        return tablet
+
+    def new_tablet(self, component, name, number=None):
+        """An empty tablet that serves nothing yet."""
+        if not values.is_identifier(name):
+            raise bad_request("InvalidTableName", f"Invalid table name {name!r}: table names must be "
+                              "identifiers")
+        if name.startswith("_"):
+            raise bad_request("TableNameReserved", f"{name} is a reserved table name")
+        owner = self.component(component, create=True)
+        if number is None:
+            old = self.store.table(component, name)
+            number = old.number if old else owner.next_number
+        if sum(len(each.tables) for each in self.store.components.values()) >= MAX_USER_TABLES:
+            raise bad_request("TooManyTables", f"Number of tables cannot exceed {MAX_USER_TABLES}.")
+        owner.next_number = max(owner.next_number, number + 1)
+        self.system_rows += TABLE_SYSTEM_ROWS
+        return Tablet(self.store.random_bytes(), number, component, name)
+
+    def hide(self, tablet):
+        """A new tablet becomes a hidden one: deltas show its rows, nothing else does."""
+        self.structure.append(lambda ts: self._register(tablet, ts, HIDDEN))
+
+    def activate(self, tablet):
+        """This tablet serves its name from now on; the one before it, if any, no longer."""
+        self.system_rows += TABLE_SYSTEM_ROWS
+        self.structure.append(lambda ts: self._activate(tablet, ts))
+
+    def drop(self, tablet):
+        self.system_rows += TABLE_SYSTEM_ROWS
+        self.structure.append(lambda ts: self._drop(tablet, ts))
+
+    def _register(self, tablet, ts, state):
+        store = self.store
+        if tablet.id not in store.tablets:
+            store.tablets[tablet.id] = tablet
+            store.components[tablet.component].tablets.append(tablet)
+        tablet.set_state(ts, state)
+
+    def _activate(self, tablet, ts):
+        tables = self.store.components[tablet.component].tables
+        before = tables.get(tablet.name)
+        if before is not None and before is not tablet:
+            before.set_state(ts, DELETED)
+        tables[tablet.name] = tablet
+        self._register(tablet, ts, ACTIVE)
+
+    def _drop(self, tablet, ts):
+        tablet.set_state(ts, DELETED)
+        tables = self.store.components[tablet.component].tables
+        if tables.get(tablet.name) is tablet:
+            del tables[tablet.name]
+
+    # ------------------------------------------------------------ documents
+
+    def get(self, tablet, internal):
+        """The document as this transaction sees it, or None."""
+        key = tablet, internal
+        if key in self.writes:
+            document = self.writes[key]
+        else:
+            revision = tablet.revision(internal)
+            document = revision.doc if revision else None
+        if document is not None and self.has_limits:
+            self._count_read(values.value_size(document))
+        return document
+
+    def find(self, tablet, index, key):
+        """Internal ids of the documents with this key, as this transaction sees them."""
+        self.ranges += 1
+        if self.has_limits and self.ranges > MAX_TX_RANGES:
+            raise TransactionFull("TooManyReads", f"Too many reads in a single function execution "
+                                  f"(limit: {MAX_TX_RANGES})")
+        touched = self._touched(tablet, index)
+        found = [internal for internal in index.ids.get(key, ()) if internal not in touched]
+        found += [internal for internal, now in touched.items() if now == key]
+        return found
+
+    def _touched(self, tablet, index):
+        """internal id -> its key now, for the documents of a tablet that this transaction wrote."""
+        cache = self.__dict__.setdefault("_keys", {})
+        return cache.setdefault((tablet, index), {})
+
+    def insert(self, tablet, fields, internal=None, creation_time=None):
+        """Adds a document with `_id` and `_creationTime`; gives its internal id."""
+        if internal is None:
+            internal = self.store.random_bytes()
+        if creation_time is None:
+            creation_time = self._next_time()
+        document = self._document(tablet, internal, creation_time, fields)
+        self._write(tablet, internal, document)
+        return internal
+
+    def replace(self, tablet, internal, before, fields):
+        document = self._document(tablet, internal, before["_creationTime"], fields)
+        self._write(tablet, internal, document)
+
+    def delete(self, tablet, internal):
+        self._write(tablet, internal, None)
+
+    def _document(self, tablet, internal, creation_time, fields):
+        document = dict(fields)
+        document["_id"] = tablet.id_text(internal)
+        document["_creationTime"] = creation_time
+        return values.canonical(document)
+
+    def _next_time(self):
+        now = self.time_ms if self.time_ms is not None else self.store.now_ns() / 1e6
+        self.time_ms = math.nextafter(now, math.inf)
+        return now
+
+    def _write(self, tablet, internal, document):
+        size = 0
+        if document is not None:
+            size = values.check_document(document)
+            if self.store.enforcer is not None:
+                self.store.enforcer(tablet, document)
+        if self.has_limits:
+            if self.write_count + 1 > MAX_TX_WRITES:
+                raise TransactionFull("TooManyWrites", "Too many documents written in a single function "
+                                      f"execution (limit: {MAX_TX_WRITES})")
+            if self.bytes_written + size > MAX_TX_BYTES_WRITTEN:
+                raise TransactionFull("TooManyBytesWritten", "Too many bytes written in a single function "
+                                      f"execution (limit: {MAX_TX_BYTES_WRITTEN} bytes)")
+        self.write_count += 1
+        self.bytes_written += size
+        self.writes[tablet, internal] = document
+        for index in tablet.indexes.values():
+            self._touched(tablet, index)[internal] = None if document is None else index.key(document)
+
+    def _count_read(self, size):
+        self.documents_read += 1
+        self.bytes_read += size
+        if self.documents_read > MAX_TX_DOCUMENTS_READ:
+            raise TransactionFull("TooManyDocumentsRead", "Too many documents read in a single function "
+                                  f"execution (limit: {MAX_TX_DOCUMENTS_READ})")
+        if self.bytes_read > MAX_TX_BYTES_READ:
+            raise TransactionFull("TooManyBytesRead", "Too many bytes read in a single function execution "
+                                  f"(limit: {MAX_TX_BYTES_READ} bytes)")
+
+    # ------------------------------------------------------------ the end
+
+    def changes(self):
+        """The writes that change something, in log order: (tablet, internal id, before, document)."""
+        out = []
+        for (tablet, internal), document in self.writes.items():
+            before = tablet.revision(internal)
+            if document is None:
+                if before is None:
+                    continue
+            elif before is not None and values.same_value(before.doc, document):
+                continue
+            out.append((tablet, internal, before, document))
+        out.sort(key=lambda change: (change[0].id, change[1]))
+        return out
+
+    def commit(self):
+        """Makes it all visible; the timestamp, or None when nothing changed."""
+        store = self.store
+        changes = self.changes()
+        if not (changes or self.structure or self.system_rows):
+            return None
+        ts = store.next_ts()
+        for _ in range(self.system_rows):
+            store.log_ts.append(ts)
+            store.log.append((ts, None, None, None))
+        for act in self.structure:
+            act(ts)
+        if self.structure:
+            store.structure.append(ts)
+            store.structure_version += 1
+        for tablet, internal, before, document in changes:
+            self._apply(ts, tablet, internal, before, document)
+        return ts
+
+    def _apply(self, ts, tablet, internal, before, document):
+        revision = Revision(ts, document)
+        history = tablet.revisions.get(internal)
+        if history is None:
+            tablet.revisions[internal] = [revision]
+            ids = tablet.sorted_ids
+            if ids and internal < ids[-1]:
+                tablet.is_sorted = False
+            ids.append(internal)
+        else:
+            history.append(revision)
+        if not tablet.commits or tablet.commits[-1] != ts:
+            tablet.commits.append(ts)
+        tablet.count += (document is not None) - (before is not None)
+        for index in tablet.indexes.values():
+            if before is not None:
+                index.remove(internal, before.doc)
+            if document is not None:
+                index.add(internal, document)
+        self.store.log_ts.append(ts)
+        self.store.log.append((ts, tablet, internal, revision))

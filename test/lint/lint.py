@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""The walls of the house: `make lint`.
+
+Each check is a function that yields complaints, each beginning with a file's
+name. The build itself is one of them, with warnings as errors. Nothing is
+written into the tree.
+"""
+
+import collections
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+EXTENSION = "convex_fdw"
+
+# Floors of the house; rooms of the same floor do not see each other.
+FLOORS = {
+    "ground": 0, "wire": 1, "protocol": 2, "shape": 3,
+    "fdw": 4, "subscription": 4, "doors": 5,
+}
+
+# What may stand only in certain files of src/.
+RESERVED = (
+    (r'#\s*include\s*[<"]curl/', r"http\.c", "libcurl is known to http.c alone"),
+    (r'#\s*include\s*[<"]foreign/fdwapi\.h', r"fdw(_\w+)?\.[ch]", "fdwapi.h is for the room fdw"),
+    (r"\b(PG_VERSION_NUM|PG_MAJORVERSION_NUM|LIBCURL_VERSION_NUM)\b", r"compat\.h",
+     "version macros are for compat.h"),
+)
+
+Room = collections.namedtuple("Room", "name floor number")
+
+
+def files(*patterns):
+    return sorted(p for pattern in patterns for p in TOP.glob(pattern) if p.is_file())
+
+
+def name(path):
+    return str(path.relative_to(TOP))
+
+
+def place(path, text, position):
+    return f"{name(path)}:{text.count(chr(10), 0, position) + 1}"
+
+
+# -- include walls ---------------------------------------------------------
+
+def room_of(path):
+    banner = path.read_text().partition("*/")[0]
+    found = re.search(r"^ \* Room: (\w+) (\d+)\.(\d+)$", banner, re.M)
+    return Room(found[1], int(found[2]), int(found[3])) if found else None
+
+
+def may_include(path, room, header, header_room):
+    if header.stem == path.stem:
+        return True
+    if header_room.floor < room.floor:
+        return True
+    return header_room.name == room.name and header_room.number < room.number
+
+
+def check_walls():
+    sources = files("src/*.c", "src/*.h")
+    rooms = {path: room_of(path) for path in sources}
+    taken = {}
+    for path, room in rooms.items():
+        if room is None:
+            yield f"{name(path)}: the banner has no line ' * Room: <name> <floor>.<number>'"
+            continue
+        if FLOORS.get(room.name) != room.floor:
+            yield f"{name(path)}: there is no room '{room.name}' on floor {room.floor}"
+        neighbour = taken.setdefault(room, path)
+        if neighbour.stem != path.stem:
+            yield f"{name(path)}: {room.floor}.{room.number} of room '{room.name}' is {neighbour.name}"
+        yield from check_includes(path, room, rooms)
+    for path in sources:
+        yield from check_reserved(path)
+
+
+def check_includes(path, room, rooms):
+    text = path.read_text()
+    for include in re.finditer(r'^\s*#\s*include\s*"([^"]+)"', text, re.M):
+        header = path.parent / include[1]
+        header_room = rooms.get(header)
+        if header_room and not may_include(path, room, header, header_room):
+            yield (
+                f"{place(path, text, include.start(1))}: {include[1]} is in room "
+                f"{header_room.name} {header_room.floor}.{header_room.number}, "
+                f"which {room.name} {room.floor}.{room.number} does not see"
+            )
+
+
+def check_reserved(path):
+    text = without_comments(path.read_text())
+    for pattern, allowed, sentence in RESERVED:
+        if re.fullmatch(allowed, path.name):
+            continue
+        for found in re.finditer(pattern, text):
+            yield f"{place(path, text, found.start())}: {sentence}"
+
+
+def without_comments(text):
+    """Blank out C comments, keeping the line numbers."""
+    blank = lambda m: m[0] if m[0][0] == '"' else re.sub(r"[^\n]", " ", m[0])
+    return re.sub(r'"(?:\\.|[^"\\])*"|/\*.*?\*/', blank, text, flags=re.S)
+
+
+# -- errors ----------------------------------------------------------------
+
+LITERALS = r'((?:"(?:\\.|[^"\\])*"\s*|PRI\w+\s*|(?:U?INT64_FORMAT)\s*)+)'
+
+
+def call_at(text, start):
+    """The text of a call from its name to its closing parenthesis."""
+    depth = 0
+    for token in re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[()]').finditer(text, start):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if depth == 0 and token[0] == ")":
+            return text[start:token.end()]
+    return text[start:]
+
+
+def check_errors():
+    for path in files("src/*.c", "src/*.h"):
+        text = without_comments(path.read_text())
+        for found in re.finditer(r"\bereport(?:_domain)?\s*\(\s*(?:ERROR|FATAL|PANIC)\b", text):
+            if not re.search(r"\berrcode\w*\s*\(", call_at(text, found.start())):
+                yield f"{place(path, text, found.start())}: ereport(ERROR) without errcode"
+        for found in re.finditer(r"\berr(msg|detail|hint)(?:_plural)?\s*\(\s*" + LITERALS + r"[,)]", text):
+            yield from check_sentence(place(path, text, found.start()), found[1], found[2])
+
+
+def check_sentence(where, kind, literals):
+    said = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', literals))
+    if kind == "msg" and (said.endswith(".") or "\\n" in said):
+        yield f"{where}: errmsg is one phrase without a full stop: {said!r}"
+    if kind != "msg" and not re.search(r"([.?)]|%\w+|%\.\*s)$", said):
+        yield f"{where}: err{kind} is a full sentence: {said!r}"
+
+
+# -- the build -------------------------------------------------------------
+
+def make(*arguments):
+    command = ["make", "-s", "--no-print-directory", "-C", TOP, *arguments]
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    done = subprocess.run(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"make {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def check_build():
+    sources = files("src/*.c")
+    command = shlex.split(make("COPT=-Werror", "compile-command"))
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def compile_one(path):
+            output = pathlib.Path(scratch, path.stem + ".o")
+            return subprocess.run(
+                [*command, "-o", output, name(path)],
+                cwd=TOP, stderr=subprocess.PIPE, text=True,
+            )
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            for path, done in zip(sources, pool.map(compile_one, sources)):
+                if done.returncode != 0:
+                    yield f"{name(path)}: does not compile without warnings\n{done.stderr.rstrip()}"
+
+
+# -- versions --------------------------------------------------------------
+
+def read(path):
+    file = TOP / path
+    return file.read_text() if file.exists() else ""
+
+
+def first(pattern, text):
+    found = re.search(pattern, text, re.M)
+    return found[1] if found else None
+
+
+def check_versions():
+    version = first(r"^default_version\s*=\s*'([^']+)'", read(f"{EXTENSION}.control"))
+    if version is None:
+        yield f"{EXTENSION}.control: no default_version"
+        return
+    release = version if version.count(".") == 2 else version + ".0"
+    meta = json.loads(read("META.json") or "{}")
+    provided = meta.get("provides", {}).get(EXTENSION, {})
+    said = {
+        "META.json: version": (meta.get("version"), release),
+        "META.json: provides": (provided.get("version"), release),
+        "CHANGELOG.md: first heading": (first(r"^## \[?v?(\d+(?:\.\d+)+)", read("CHANGELOG.md")), release),
+    }
+    for what, (found, wanted) in said.items():
+        if found not in (wanted, release, version):
+            yield f"{what} is {found}, {EXTENSION}.control says {version}"
+    script = f"sql/{EXTENSION}--{version}.sql"
+    for needed in {script, provided.get("file", script)}:
+        if not (TOP / needed).exists():
+            yield f"{needed}: missing, {EXTENSION}.control or META.json names it"
+    for path in files("src/*.c", "src/*.h"):
+        for found in re.findall(r'^#define\s+\w*VERSION\s+"([\d.]+)"', path.read_text(), re.M):
+            if found not in (version, release):
+                yield f"{name(path)}: version {found}, {EXTENSION}.control says {version}"
+
+
+# -- lists of tests --------------------------------------------------------
+
+# Which listed name is which file, and where no other file may lie.
+TESTS = {
+    "REGRESS": "test/regress/sql/{}.sql",
+    "ISOLATION": "test/isolation/{}.spec",
+    "CHAPTERS": "test/pgtap/{}.sql",
+    "TAPS": "test/t/{}.pl",
+}
+
+
+def check_test_lists():
+    listed = {kind: names for kind, *names in map(str.split, make("-f", "dev.mk", "list-tests").splitlines())}
+    wanted = set()
+    for kind, pattern in TESTS.items():
+        for test in listed[kind]:
+            wanted.add(pattern.format(test))
+            if listed[kind].count(test) > 1:
+                yield f"dev.mk: {kind} lists {test} twice"
+    expected = {f"expected/{test}.out" for kind in ("REGRESS", "ISOLATION") for test in listed[kind]}
+    for missing in sorted(f for f in wanted | expected if not (TOP / f).exists()):
+        yield f"{missing}: missing, dev.mk lists its test"
+    for path in files(*(str(pathlib.Path(p).parent / "*") for p in TESTS.values()), "expected/*"):
+        variant = re.sub(r"_\d\.out$", ".out", name(path))
+        if name(path) not in wanted and variant not in expected:
+            yield f"{name(path)}: a stray, dev.mk lists no such test"
+    for path in files("**/*.orig", "**/*.rej", "**/*~", "**/core", "**/nohup.out"):
+        if ".git" not in path.parts:
+            yield f"{name(path)}: a stray"
+
+
+# -- SQL scripts -----------------------------------------------------------
+
+OBJECT = r"(FOREIGN DATA WRAPPER|EVENT TRIGGER|FUNCTION|PROCEDURE|AGGREGATE|TABLE|VIEW|TYPE|DOMAIN|TRIGGER|SCHEMA|SERVER)"
+NAME = r'(?:[\w@]+\.)?"?(\w+)"?'
+
+
+def check_sql():
+    for path in files(f"sql/{EXTENSION}--*.sql"):
+        text = path.read_text()
+        if path.stem.count("--") == 1:
+            use = f"CREATE EXTENSION {EXTENSION}"
+        else:
+            use = f"ALTER EXTENSION {EXTENSION} UPDATE TO '{path.stem.split('--')[2]}'"
+        code = re.sub(r"^\s*(?:/\*.*?\*/|--[^\n]*\n|\s)*", "", text, flags=re.S)
+        if not code.startswith(f'\\echo Use "{use}" to load this file. \\quit\n'):
+            yield f"{name(path)}: does not begin with the \\echo guard line for {use}"
+        plain = strip_sql(text)
+        if re.search(r"\bSECURITY\s+DEFINER\b", plain, re.I):
+            yield f"{name(path)}: SECURITY DEFINER"
+        yield from check_comments(path, plain)
+
+
+def strip_sql(text):
+    """Without comments and without what stands in quotes."""
+    token = r"--[^\n]*|/\*.*?\*/|(\$\w*\$).*?\1|'(?:[^']|'')*'"
+    return re.sub(token, " ", text, flags=re.S)
+
+
+def check_comments(path, text):
+    def count(start):
+        pattern = start + OBJECT.replace(" ", r"\s+") + r"\s+(?:IF\s+NOT\s+EXISTS\s+)?" + NAME
+        found = re.findall(pattern, text, re.I)
+        return collections.Counter((" ".join(kind.upper().split()), object.lower()) for kind, object in found)
+
+    made = count(r"(?:^|;)\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:CONSTRAINT\s+)?")
+    described = count(r"(?:^|;)\s*COMMENT\s+ON\s+")
+    for (kind, object), number in made.items():
+        if described[kind, object] < number:
+            yield f"{name(path)}: no COMMENT ON {kind} {object}"
+
+
+# -- scripts and white space -----------------------------------------------
+
+def text_files():
+    for path in files(
+        "*", ".ci/*", "src/*", "sql/*", "expected/*", "docs/**/*",
+        "test/run/*", "test/lint/*", "test/emulator/**/*", "test/bench/*",
+        "test/pgtap/**/*", "test/regress/sql/*", "test/isolation/*", "test/t/**/*",
+    ):
+        if path.suffix in (".o", ".so", ".pyc", ".zip", ".gz", ".png", ".svg"):
+            continue
+        if "__pycache__" in path.parts or path.name == ".build-flags":
+            continue
+        yield path
+
+
+def interpreter(path, text):
+    if path.suffix == ".py":
+        return "python3"
+    if path.suffix in (".pl", ".pm"):
+        return "perl"
+    shebang = re.match(r"#!.*?(\w+)\n", text)
+    return shebang[1] if shebang else None
+
+
+def check_scripts():
+    for path in text_files():
+        text = path.read_text(errors="replace")
+        program = interpreter(path, text)
+        if program == "python3":
+            try:
+                compile(text, str(path), "exec")
+            except SyntaxError as error:
+                yield f"{name(path)}:{error.lineno}: {error.msg}"
+        elif program in ("bash", "sh"):
+            yield from complaint(path, [program, "-n", path])
+        elif program == "perl" and has_perl_modules():
+            yield from complaint(path, ["perl", "-c", "-I", TOP / "test/t/lib", path])
+        if text.startswith("#!") and not os.access(path, os.X_OK) and program != "perl":
+            yield f"{name(path)}: has a #! line but may not be executed"
+
+
+def has_perl_modules():
+    return subprocess.run(["perl", "-MIPC::Run", "-e1"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+def complaint(path, command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        yield f"{name(path)}: {done.stdout.strip()}"
+
+
+def check_white_space():
+    for path in text_files():
+        if path.suffix == ".out":
+            continue
+        text = path.read_text(errors="replace")
+        if text and not text.endswith("\n"):
+            yield f"{name(path)}: no newline at the end"
+        for number, line in enumerate(text.split("\n"), 1):
+            if line != line.rstrip():
+                yield f"{name(path)}:{number}: white space at the end of the line"
+            if path.suffix in (".c", ".h") and re.match(r"\t* {4}", line):
+                yield f"{name(path)}:{number}: indented with spaces"
+
+
+CHECKS = (
+    check_walls,
+    check_errors,
+    check_versions,
+    check_test_lists,
+    check_sql,
+    check_scripts,
+    check_white_space,
+    check_build,
+)
+
+
+def main():
+    complaints = 0
+    for check in CHECKS:
+        for sentence in check():
+            complaints += 1
+            print(sentence)
+    if complaints:
+        print(f"lint: {complaints} complaints")
+        return 1
+    print("lint: clean")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
