@@ -76,6 +76,13 @@
 	pg_b64_encode((const char *) (src), len, dst, dstlen)
 #endif
 
+/* Stands before a declaration. */
+#if PG_VERSION_NUM >= 180000
+#define CVX_NORETURN pg_noreturn
+#else
+#define CVX_NORETURN pg_attribute_noreturn()
+#endif
+
 /* A random number in [0, 1) of a reservoir's state. */
 #if PG_VERSION_NUM >= 150000
 #define cvx_random_fraction(state) sampler_random_fract(&(state).randstate)

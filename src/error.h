@@ -9,6 +9,8 @@
 
 #include "utils/elog.h"
 
+#include "compat.h"
+
 /* How an exchange ended below HTTP. */
 typedef enum CvxTransport
 {
@@ -51,8 +53,8 @@ typedef struct CvxErrorPlace
 	int			document_len;
 } CvxErrorPlace;
 
-extern void cvx_error_http(const CvxIncident *incident) pg_attribute_noreturn();
-extern void cvx_error_transport(const CvxIncident *incident) pg_attribute_noreturn();
+CVX_NORETURN extern void cvx_error_http(const CvxIncident *incident);
+CVX_NORETURN extern void cvx_error_transport(const CvxIncident *incident);
 extern char *cvx_error_excerpt(const char *text, size_t len, const char *secret);
 extern void cvx_error_push(CvxErrorPlace *place);
 extern void cvx_error_pop(CvxErrorPlace *place);

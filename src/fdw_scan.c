@@ -315,7 +315,9 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 	}
 	if (es->analyze && scan != NULL)
 	{
-		ExplainPropertyInteger("Convex Snapshot", NULL, scan->ts, es);
+		/* A scan that was never asked for a row has none. */
+		if (scan->ts != 0)
+			ExplainPropertyInteger("Convex Snapshot", NULL, scan->ts, es);
 		ExplainPropertyInteger("Pages", NULL, scan->total_pages, es);
 		ExplainPropertyInteger("Documents", NULL, scan->total_documents, es);
 		ExplainPropertyInteger("Bytes Received", NULL, scan->stats.bytes, es);

@@ -175,6 +175,7 @@ static void detach_easy(CvxCall *call, bool keep);
 static void decide(CvxCall *call);
 static CvxTransport classify(CvxCall *call, CURLcode rc);
 static long next_timeout_ms(CvxHttp *http);
+static int64 now_us(void);
 static int64 now_ms(void);
 static int64 deadline_ms(CvxCall *call);
 static AddressKind address_kind(const struct sockaddr *address);
@@ -307,7 +308,7 @@ cvx_http_poll(CvxCall *call)
 void
 cvx_http_wait(CvxCall *call)
 {
-	int64		begun = now_ms();
+	int64		begun = now_us();
 
 	CHECK_FOR_INTERRUPTS();
 	while (!cvx_http_poll(call))
@@ -330,7 +331,7 @@ cvx_http_wait(CvxCall *call)
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (call->request.stats)
-		call->request.stats->wait_us += (now_ms() - begun) * 1000;
+		call->request.stats->wait_us += now_us() - begun;
 }
 
 /* The final answer; it lives as long as the call. */
@@ -1010,14 +1011,20 @@ next_timeout_ms(CvxHttp *http)
 	return (long) Max(due - now, 0);
 }
 
-/* Milliseconds of a clock that nobody sets. */
+/* Microseconds of a clock that nobody sets. */
 static int64
-now_ms(void)
+now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static int64
+now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 /* ------------------------------------------------------------------------

@@ -9,6 +9,8 @@
 
 #include "lib/stringinfo.h"
 
+#include "compat.h"
+
 /* Deepest nesting read; Convex itself reads 128 and stores 16. */
 #define CVX_JSON_MAX_DEPTH	128
 
@@ -51,7 +53,7 @@ extern void cvx_json_skip(CvxJson *json, CvxText *value);
 extern void cvx_json_string(CvxJson *json, CvxText *string);
 extern bool cvx_json_bool(CvxJson *json);
 extern int64 cvx_json_int64(CvxJson *json);
-extern void cvx_json_fail(CvxJson *json, const char *problem) pg_attribute_noreturn();
+CVX_NORETURN extern void cvx_json_fail(CvxJson *json, const char *problem);
 extern size_t cvx_json_unescape(const CvxText *string, char *dest, bool *has_nul);
 extern bool cvx_json_equals(const CvxText *string, const char *text, size_t len);
 extern char *cvx_json_cstring(const CvxText *string);

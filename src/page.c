@@ -47,7 +47,7 @@ typedef enum Meta
 	META_DELETED
 } Meta;
 
-static void fail_shape(Parser *parser, const char *problem) pg_attribute_noreturn();
+CVX_NORETURN static void fail_shape(Parser *parser, const char *problem);
 static void check_utf8(CvxJson *json);
 static void parse_values(Parser *parser);
 static void parse_document(Parser *parser);

@@ -65,7 +65,7 @@ def body_string(args, name):
 
 def query_args(request, names):
     """The query string as a dict; one of `names` twice is an error, unknown ones are kept."""
-    found = values.RepeatedKeys()
+    found = {}
     repeated = set()
     for name, value in request.args:
         if name in found:
@@ -73,7 +73,9 @@ def query_args(request, names):
             if name in names:
                 raise bad_query(f"duplicate field `{name}`")
         found[name] = value
-    found.repeated = frozenset(repeated)
+    if repeated:
+        found = values.RepeatedKeys(found)
+        found.repeated = frozenset(repeated)
     return found
 
 

@@ -14,7 +14,7 @@ import zipfile
 import values
 
 _PREFIX = re.compile(r"((?:.*/)?)([^/]+)/documents\.jsonl\Z")
-_COMPONENT = re.compile(r"_components/([^/]+)/")
+_COMPONENT = re.compile(r"(?:\A|/)_components/([^/]+)(?=/)")
 ROWS_PER_TRANSACTION = 8000
 
 
@@ -55,23 +55,30 @@ class Archive:
         lines = [line for line in self.zip.read(schema).splitlines() if line.strip()]
         return lines == [b'"uniform"']
 
-    def rows(self, member):
-        """(line number, document) of one table."""
-        is_uniform = self.is_uniform(member)
-        for number, line in enumerate(self.zip.read(member).splitlines(), 1):
-            if line.strip():
-                yield number, parse_row(line, is_uniform, number)
+    def lines(self, member):
+        """(row number, text) of one table; the last line may lack its end."""
+        lines = self.zip.read(member).split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        return enumerate(lines, 1)
 
 
-def parse_row(line, is_uniform, number):
+def parse_line(line, number):
     try:
-        row = values.parse_json(line) if is_uniform else values.parse_json(line, parse_int=float)
-        row = values.from_export(row)
+        return values.parse_json(line)
     except ValueError as error:
-        raise BadBackup(f"row {number}: {error}") from None
-    if not isinstance(row, dict):
-        raise BadBackup(f"row {number}: expected an object")
-    return row
+        raise BadBackup(f"Row {number} wasn't valid JSON: {error}") from None
+
+
+def decode_row(row, is_uniform, number):
+    """One parsed line -> a document."""
+    try:
+        document = values.from_export(row) if is_uniform else values.from_plain(row)
+        if not isinstance(document, dict):
+            raise ValueError("expected an object")
+    except ValueError as error:
+        raise BadBackup(f"Row {number} wasn't a valid Convex value: {error}") from None
+    return document
 
 
 def load(store, path, component=""):
@@ -79,7 +86,9 @@ def load(store, path, component=""):
     archive = Archive(path)
     for inner, table, member in archive.tables:
         owner = "/".join(part for part in (component, inner) if part)
-        rows = [row for _, row in archive.rows(member)]
+        is_uniform = archive.is_uniform(member)
+        rows = [decode_row(parse_line(line, number), is_uniform, number)
+                for number, line in archive.lines(member)]
         number = archive.numbers.get((inner, table))
         if number is None and rows and "_id" in rows[0]:
             number = (values.decode_id(rows[0]["_id"]) or (None,))[0]

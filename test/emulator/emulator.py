@@ -17,6 +17,7 @@ from export_routes import ExportRoutes
 from journal import Journal
 from pages import Pages
 from server import Response
+from snapshot_import import Imports, SnapshotImportRoutes
 from store import Store
 from streaming_import import ImportRoutes
 
@@ -42,6 +43,8 @@ class Settings:
         self.schema = None
         self.json_schemas_error = None
         self.extra_latency_ms = 0
+        self.import_hold = None           # "uploaded" or "in_progress": imports stay in this state
+        self.import_batch_rows = 8000
 
 
 class Emulator:
@@ -55,7 +58,9 @@ class Emulator:
         self.faults = faults.Faults()
         self.idle = threading.Event()    # never set: something to wait on
         self.clients = {}
-        self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table()}
+        self.imports = Imports(self)
+        self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table(),
+                       **SnapshotImportRoutes(self).table()}
         self.control = control.Control(self)
 
     def handle(self, request):
@@ -109,6 +114,7 @@ class Emulator:
     def reset(self):
         """Back to an empty deployment; settings stay."""
         self.faults.clear()
+        self.imports.clear()
         with self.store.lock:
             self.store.clear()
             self.pages.clear()
@@ -117,6 +123,8 @@ class Emulator:
     def settings_changed(self):
         """After `/_emulator/config`, under the store's lock."""
         declared = self.settings.schema
+        with self.imports.changed:
+            self.imports.changed.notify_all()
         has_checks = declared is not None and declared.get("schemaValidation")
         self.store.enforcer = schema.Enforcer(declared, self.store) if has_checks else None
 

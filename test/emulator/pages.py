@@ -8,6 +8,7 @@ Convex: crates/database/src/database.rs (`list_snapshot`, `document_deltas`).
 """
 
 import bisect
+import functools
 import json
 from collections import OrderedDict
 
@@ -103,10 +104,10 @@ class Pages:
             order = tuple(tablet.id for tablet in tablets)
             miss = self.walks.is_miss((snapshot, order, cursor))
             tablet = tablets[0]
-            body, last = self._table_page(tablet, snapshot, cursor and cursor[1], selection, value_format)
+            body, last, next_cursor = self._table_page(tablet, snapshot, cursor and cursor[1], selection,
+                                                       value_format)
             if last is not None:
                 self.walks.expect((snapshot, order, (tablet.id, last)))
-                next_cursor = _cursor_text(tablet.text, tablet.id_text(last))
             elif len(tablets) > 1:
                 self.walks.expect((snapshot, order[1:], (order[1], bytes(16))))
                 next_cursor = _cursor_text(tablets[1].text, values.MIN_ID)
@@ -128,7 +129,7 @@ class Pages:
         return tablets
 
     def _table_page(self, tablet, snapshot, after, selection, value_format):
-        """(bytes between the brackets, internal id of the last document or None at the table's end)"""
+        """(bytes between the brackets, internal id of the last document, cursor); None, None at the end"""
         columns = selection.columns(tablet.component, tablet.name)
         if after == bytes(16):
             after = None
@@ -136,7 +137,9 @@ class Pages:
                self.page_limit)
         page = self.cache.get(key)
         if page is None:
-            page = self._build_page(tablet, snapshot, after, columns, value_format)
+            body, last = self._build_page(tablet, snapshot, after, columns, value_format)
+            cursor = None if last is None else _cursor_text(tablet.text, tablet.id_text(last))
+            page = body, last, cursor
             self.cache.put(key, page)
         return page
 
@@ -224,6 +227,7 @@ def _cursor_text(tablet, document_id):
     return json.dumps(inner).encode()
 
 
+@functools.lru_cache(maxsize=10_000)
 def parse_cursor(text):
     """The cursor of list_snapshot -> (tablet id, internal id)."""
     try:

@@ -118,8 +118,24 @@ def _from_component(args):
     return one_component(args["component"])
 
 
+_KNOWN = {}    # repr of the arguments -> Selection; clients send the same ones again and again
+_NAMES = ("selection", "tableName", "table_name", "component")
+
+
 def from_arguments(args, with_selection):
     """The legacy resolution, silently falling through to everything."""
+    key = repr([(name, args[name]) for name in _NAMES if name in args]), with_selection
+    if isinstance(args, values.RepeatedKeys):
+        return _resolve(args, with_selection)
+    found = _KNOWN.get(key)
+    if found is None:
+        if len(_KNOWN) > 1000:
+            _KNOWN.clear()
+        found = _KNOWN[key] = _resolve(args, with_selection)
+    return found
+
+
+def _resolve(args, with_selection):
     rules = [_from_table, _from_component]
     if with_selection and "selection" in args:
         rules.insert(0, _from_selection)

@@ -88,6 +88,23 @@ class Index:
                 del self.ids[key]
 
 
+class Overlay:
+    """The keys of documents that an open transaction has written: what an index will be."""
+
+    def __init__(self):
+        self.keys = {}    # internal id -> its key now, None when deleted
+        self.ids = {}     # key -> internal ids
+
+    def put(self, internal, key):
+        before = self.keys.get(internal)
+        if before is not None:
+            self.ids[before].discard(internal)
+        self.keys[internal] = key
+        if key is not None:
+            self.ids.setdefault(key, set()).add(internal)
+
+
+NO_OVERLAY = Overlay()   # stays empty
 MISSING = object()   # an absent field, which an index keeps apart from null
 
 
@@ -300,6 +317,7 @@ class Transaction:
     def __init__(self, store, has_limits):
         self.store = store
         self.has_limits = has_limits
+        self.overlays = {}      # (tablet, index) -> Overlay
         self.writes = {}        # (tablet, internal id) -> document or None
         self.created = {}       # (component, table) -> new Tablet
         self.structure = []     # functions of the timestamp
@@ -399,15 +417,14 @@ class Transaction:
         if self.has_limits and self.ranges > MAX_TX_RANGES:
             raise TransactionFull("TooManyReads", f"Too many reads in a single function execution "
                                   f"(limit: {MAX_TX_RANGES})")
-        touched = self._touched(tablet, index)
-        found = [internal for internal in index.ids.get(key, ()) if internal not in touched]
-        found += [internal for internal, now in touched.items() if now == key]
-        return found
+        seen = self.overlays.get((tablet, index), NO_OVERLAY)
+        found = [internal for internal in index.ids.get(key, ()) if internal not in seen.keys]
+        return found + list(seen.ids.get(key, ()))
 
-    def _touched(self, tablet, index):
-        """internal id -> its key now, for the documents of a tablet that this transaction wrote."""
-        cache = self.__dict__.setdefault("_keys", {})
-        return cache.setdefault((tablet, index), {})
+    def keys(self, tablet, index):
+        """Every key that a document has, or had before this transaction."""
+        seen = self.overlays.get((tablet, index), NO_OVERLAY)
+        return set(index.ids) | set(seen.ids)
 
     def insert(self, tablet, fields, internal=None, creation_time=None):
         """Adds a document with `_id` and `_creationTime`; gives its internal id."""
@@ -454,7 +471,8 @@ class Transaction:
         self.bytes_written += size
         self.writes[tablet, internal] = document
         for index in tablet.indexes.values():
-            self._touched(tablet, index)[internal] = None if document is None else index.key(document)
+            overlay = self.overlays.setdefault((tablet, index), Overlay())
+            overlay.put(internal, None if document is None else index.key(document))
 
     def _count_read(self, size):
         self.documents_read += 1

@@ -179,9 +179,7 @@ class ImportRoutes:
             found = tx.find(tablet, index, tuple(wanted[path] for path in index.fields))
         else:
             prefix = tuple(wanted[path] for path in index.fields[:len(wanted)])
-            keys = {index.key(revision.doc) for _, revision in tablet.live()}
-            keys |= {key for key in tx._touched(tablet, index).values() if key is not None}
-            found = [internal for key in keys if key[:len(prefix)] == prefix
+            found = [internal for key in tx.keys(tablet, index) if key[:len(prefix)] == prefix
                      for internal in tx.find(tablet, index, key)]
         if not found:
             return None, None
@@ -223,12 +221,11 @@ class ImportRoutes:
         identity.require_plain("add_index")
         with self.store.lock:
             tables.add_indexes(self.store, [(table, name, fields) for name, fields in indexes])
-            index = tables.root_index(self.store, table, tables.FIVETRAN_KEY)
-            if index is None:
+            if tables.root_index(self.store, table, tables.FIVETRAN_KEY) is None:
                 raise bad_request("MissingIndex", f"Missing index: {table}.{tables.FIVETRAN_KEY}")
-            for made in self.store.table("", table).indexes.values():
-                made.polls = self.store.index_backfill_polls    # the server itself waits
-        self.emulator.wait_until(lambda: tables.is_ready(self.store, index, counts_poll=True))
+            made = [tables.root_index(self.store, table, name) for name, _ in indexes]
+        self.emulator.wait_until(lambda: all([tables.is_ready(self.store, index, counts_poll=True)
+                                              for index in made]))
         return OK()
 
     def fivetran_truncate_table(self, request):

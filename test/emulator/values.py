@@ -8,8 +8,10 @@ Convex: crates/value/src/{id_v6,export,json}, crates/value/src/{size,object,arra
 """
 
 import base64
+import functools
 import json
 import math
+import operator
 import re
 import struct
 from json.encoder import encode_basestring as quote
@@ -39,21 +41,22 @@ MAX_FIELD_NAME = 1024
 
 MIN_ID = "0400000000000000000000000000248"   # table 1, all zero: "the start of a table"
 
-_TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
-                                b"0123456789abcdefghjkmnpqrstvwxyz")
 _FROM_CROCKFORD = bytes.maketrans(b"0123456789abcdefghjkmnpqrstvwxyz",
                                   b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 _ID_TEXT = re.compile(r"[0-9a-hjkmnp-tv-z]{31,37}\Z")
 
 
+_WEIGHTS = tuple(range(40, 0, -1))
+
+
 def fletcher16(data):
-    c0 = c1 = 0
-    for byte in data:
-        c0 = (c0 + byte) & 255
-        c1 = (c1 + c0) & 255
-    return c1 << 8 | c0
+    """Both sums mod 256: the second counts every byte once for each byte from it to the end."""
+    first = sum(data) & 255
+    second = sum(map(operator.mul, data, _WEIGHTS[40 - len(data):])) & 255
+    return second << 8 | first
 
 
+@functools.lru_cache(maxsize=1000)
 def encode_varint(number):
     out = bytearray()
     while number > 127:
@@ -63,11 +66,21 @@ def encode_varint(number):
     return bytes(out)
 
 
+_PAIRS = [a + b for a in "0123456789abcdefghjkmnpqrstvwxyz" for b in "0123456789abcdefghjkmnpqrstvwxyz"]
+
+
 def encode_id(table_number, internal_id):
     """Table number and 16 bytes -> the text of a document id."""
     data = encode_varint(table_number) + internal_id
     data += fletcher16(data).to_bytes(2, "little")
-    return base64.b32encode(data).rstrip(b"=").translate(_TO_CROCKFORD).decode()
+    size = len(data)
+    padded = data + bytes(-size % 5)
+    text = ""
+    for start in range(0, size, 5):
+        group = int.from_bytes(padded[start:start + 5], "big")
+        text += (_PAIRS[group >> 30] + _PAIRS[group >> 20 & 1023] + _PAIRS[group >> 10 & 1023]
+                 + _PAIRS[group & 1023])
+    return text[:(size * 8 + 4) // 5]
 
 
 def decode_id(text):
@@ -224,6 +237,9 @@ class RepeatedKeys(dict):
 
     repeated = frozenset()
 
+    def __repr__(self):
+        return f"{super().__repr__()} with {sorted(self.repeated)} repeated"
+
 
 def _object(pairs):
     out = dict(pairs)
@@ -326,6 +342,20 @@ def from_export(value):
     if isinstance(value, int) and not isinstance(value, bool):
         if not INT64_MIN <= value <= INT64_MAX:
             raise ValueError(f"Integer {value} does not fit in 64 bits")
+    return value
+
+
+def from_plain(value):
+    """JSON of files without types: every number is a float64, names that start with `$` are refused."""
+    if isinstance(value, dict):
+        for key in value:
+            if not is_field_name(key):
+                raise ValueError(f"Field name {key!r} is not allowed")
+        return {key: from_plain(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     return value
 
 

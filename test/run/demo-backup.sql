@@ -1,3 +1,5 @@
+\pset format wrapped
+\pset columns 110
 \echo
 \echo '-- A foreign server is one Convex deployment; the key belongs to the user mapping.'
 CREATE EXTENSION convex_fdw;
@@ -10,8 +12,7 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER convex
 \echo '-- Its tables, with columns for their fields.'
 CREATE SCHEMA app;
 IMPORT FOREIGN SCHEMA convex FROM SERVER convex INTO app;
-SELECT c.relname AS "table", count(*) AS columns,
-	string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS definition
+SELECT c.relname AS "table", string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS columns
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relnamespace = 'app'::regnamespace
 GROUP BY c.oid, c.relname ORDER BY c.relname;
@@ -27,7 +28,8 @@ SELECT convex_snapshot('convex') AS snapshot;
 COMMIT;
 
 \echo
-\echo '-- A few documents of each.'
-SELECT format('SELECT %L AS "table", * FROM app.%I LIMIT 2', c.relname, c.relname)
+\echo '-- One document of each.'
+\x on
+SELECT format('SELECT %L AS "table", * FROM app.%I LIMIT 1', c.relname, c.relname)
 FROM pg_class c WHERE c.relnamespace = 'app'::regnamespace AND c.relkind = 'f' ORDER BY c.relname
 \gexec

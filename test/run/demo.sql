@@ -36,7 +36,7 @@ COMMIT;
 
 \echo
 \echo '-- What a scan costs: fields asked for, pages, bytes, time waited.'
-EXPLAIN (ANALYZE, VERBOSE, COSTS OFF, TIMING OFF)
+EXPLAIN (ANALYZE, VERBOSE, COSTS OFF)
 SELECT count(*), sum(total) FROM billing.invoices WHERE status = 'open';
 
 \echo
