@@ -91,6 +91,15 @@ class Keys:
         self.ops.update({strip_prefix(key): _READ_ONLY for key in read_only})
         self.known = {}
 
+    def set_permissions(self, permissions):
+        """key -> list of permissions, or None to forget the key."""
+        for key, ops in permissions.items():
+            if ops is None:
+                self.ops.pop(strip_prefix(key), None)
+            else:
+                self.ops[strip_prefix(key)] = frozenset(ops)
+        self.known.clear()
+
     def identify(self, request):
         header = request.headers.get("authorization")
         if header is not None:

@@ -122,6 +122,7 @@ class Control:
         return answer(self.config_now())
 
     def post_config(self, args, body):
+        keys = body.pop("keys", {})
         unknown = sorted(set(body) - set(self.config))
         if unknown:
             raise Refused(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(self.config))}")
@@ -130,6 +131,7 @@ class Control:
                 owner, attribute = self.config[name]
                 setattr(owner, attribute, value)
             self.emulator.settings_changed()
+        self.emulator.keys.set_permissions(keys)
         return answer(self.config_now())
 
 

@@ -14,10 +14,11 @@ import schema
 import synthetic
 from errors import ApiError, internal_error
 from export_routes import ExportRoutes
+from import_routes import SnapshotImportRoutes
+from imports import Imports
 from journal import Journal
 from pages import Pages
 from server import Response
-from snapshot_import import Imports, SnapshotImportRoutes
 from store import Store
 from streaming_import import ImportRoutes
 

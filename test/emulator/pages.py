@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 import values
 from errors import ApiError, bad_request
-from store import ACTIVE, HIDDEN
+from tablets import ACTIVE, HIDDEN
 
 
 class PageCache:

@@ -1,7 +1,8 @@
 """Inferred shapes of tables, and the JSON Schemas and column names made from them.
 
 A shape describes the documents that are stored now. It gives up structure where Convex does: an object with
-more than 64 fields or a field name that is no identifier becomes a record.
+more than 64 fields or a field name that is no identifier becomes a record, and ids among many other strings
+are strings.
 
 Convex: crates/shape_inference, crates/common/src/shapes/reduced.rs, crates/common/src/json_schemas.
 """
@@ -12,6 +13,7 @@ import values
 from errors import bad_request
 
 MAX_OBJECT_FIELDS = 64
+MAX_UNION = 16
 SYNTHETIC_SAMPLE = 2000     # these show every variation of a benchmark table
 DELTA_NAMES = {"_table": {"type": "string"}, "_component": {"type": "string"},
                "_ts": {"type": "integer"}, "_deleted": {"type": "boolean"}}
@@ -20,12 +22,13 @@ DELTA_NAMES = {"_table": {"type": "string"}, "_component": {"type": "string"},
 class Shape:
     """What values were seen in one place; `add` widens it."""
 
-    __slots__ = ("null", "int64", "float64", "special", "boolean", "string", "ids", "bytes", "arrays",
-                 "items", "objects", "fields", "record")
+    __slots__ = ("null", "int64", "float64", "special", "boolean", "string", "literals", "ids",
+                 "bytes", "arrays", "items", "objects", "fields", "record")
 
     def __init__(self):
         self.null = self.int64 = self.float64 = self.special = self.boolean = self.string = False
         self.bytes = self.record = False
+        self.literals = set()  # identifiers among the strings, one more than a union can hold at most
         self.ids = set()       # table numbers of the strings that are ids
         self.arrays = 0
         self.items = None
@@ -42,10 +45,14 @@ class Shape:
 
     def _add_string(self, value):
         decoded = values.decode_id(value) if 31 <= len(value) <= 37 else None
-        if decoded is None:
-            self.string = True
-        else:
+        if decoded is not None:
             self.ids.add(decoded[0])
+        elif self.string:
+            return
+        elif len(self.literals) <= MAX_UNION and values.is_identifier(value):
+            self.literals.add(value)
+        else:
+            self.string = True
 
     def _add_array(self, value):
         self.arrays += 1
@@ -65,8 +72,14 @@ class Shape:
                 field = fields[name] = [0, Shape()]
             field[0] += 1
             field[1].add(item)
-        if len(fields) > MAX_OBJECT_FIELDS:
+        if len(value) > MAX_OBJECT_FIELDS or (len(fields) > MAX_OBJECT_FIELDS and self.objects > MAX_UNION):
             self.record = True
+
+    def keeps_ids(self):
+        """Whether ids stay apart from the other strings: while all of them fit into one union."""
+        others = (self.null + self.int64 + self.float64 + self.special + self.boolean + self.bytes
+                  + (self.arrays > 0) + (self.objects > 0))
+        return not self.string and len(self.literals) + len(self.ids) + others <= MAX_UNION
 
     def _add_null(self, value):
         self.null = True
@@ -159,7 +172,8 @@ class _Writer:
 
     def schema(self, shape):
         """Union members stand in Convex's order."""
-        options = self._ids(shape)
+        ids, has_strings = self._strings(shape)
+        options = [_id_schema(name) for name in ids]
         if shape.null:
             options.append({"type": "null"})
         if shape.int64:
@@ -168,7 +182,7 @@ class _Writer:
             options.append(_float_schema(shape.special, self.format))
         if shape.boolean:
             options.append({"type": "boolean"})
-        if shape.string or any(self.component.name_of_number(number) is None for number in shape.ids):
+        if has_strings:
             options.append({"type": "string"})
         if shape.bytes:
             options.append(_bytes_schema(self.format))
@@ -182,11 +196,12 @@ class _Writer:
             return False
         return options[0] if len(options) == 1 else {"anyOf": options}
 
-    def _ids(self, shape):
-        if shape.string:
-            return []
+    def _strings(self, shape):
+        """(tables whose ids stand among the strings, whether there are other strings)"""
+        if not shape.keeps_ids():
+            return [], bool(shape.string or shape.literals or shape.ids)
         names = [self.component.name_of_number(number) for number in sorted(shape.ids)]
-        return [_id_schema(name) for name in names if name is not None]
+        return [name for name in names if name is not None], bool(shape.literals) or None in names
 
     def object(self, shape):
         return _object_schema({name: (self.schema(inner), seen < shape.objects)

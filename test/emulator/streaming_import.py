@@ -16,7 +16,8 @@ import values
 from auth import IMPORT_BACKUPS
 from errors import ApiError, bad_request, internal_error
 from server import Response
-from store import MISSING, TransactionFull, field_at, index_key
+from store import TransactionFull
+from tablets import MISSING, field_at, index_key
 
 AIRBYTE_LIMIT = 20 << 20
 CDC_PREFIX = tables.PREFIX + "ab_cdc"

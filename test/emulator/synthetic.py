@@ -25,7 +25,7 @@ A wide document has these too:
 import struct
 
 import values
-from store import Revision
+from tablets import Revision
 
 _STEP = 1 << 40
 _MIX = 11400714819323198485

@@ -9,7 +9,7 @@ import unicodedata
 
 import values
 from errors import bad_request, internal_error
-from store import Index
+from tablets import Index
 
 AIRBYTE_KEY = "_by_airbyte_primary_key"
 FIVETRAN_KEY = "_fivetran_by_primary_key"

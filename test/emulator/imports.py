@@ -1,4 +1,4 @@
-"""Snapshot import, what `npx convex import` does: uploads, the state machine, the worker, and its query.
+"""Snapshot imports, what `npx convex import` starts: their states, and the worker that carries them out.
 
     uploaded -> waiting_for_confirmation -> in_progress -> completed
        |                  |                     |
@@ -7,40 +7,26 @@
 One worker thread handles one import at a time. All modes but `append` fill hidden tablets in batches and put
 them in place in one transaction.
 
-Convex: crates/local_backend/src/snapshot_import.rs, crates/application/src/snapshot_import,
-crates/model/src/snapshot_imports, npm-packages/system-udfs/convex/_system/cli/queryImport.ts.
+Convex: crates/application/src/snapshot_import, crates/model/src/snapshot_imports.
 """
 
-import csv
-import io
-import json
-import re
 import sys
 import threading
 import traceback
 
-import arguments
 import backup
+import import_files
 import tables
 import values
-from auth import IMPORT_BACKUPS, VIEW_BACKUPS
 from errors import ApiError, bad_request
-from server import Response
+from import_files import ImportFailure
 
-FORMATS = ("csv", "jsonLines", "jsonArray", "zip")
 MODES = {"append": "Append", "replace": "Replace", "replaceAll": "ReplaceAll", "requireEmpty": "RequireEmpty"}
 STORED_FORMATS = {"csv": "csv", "jsonLines": "jsonl", "jsonArray": "json_array"}
 
 IMPORTS_TABLE_NUMBER = 528       # a system table
-MAX_JSON_ARRAY = 16 << 20
 BATCH_BYTES = 8 << 20
 MAX_AGE_MS = 7 * 86400 * 1000.0
-
-_FLOAT = re.compile(r"[+-]?(?:inf|infinity|nan|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\Z", re.IGNORECASE)
-
-
-class ImportFailure(Exception):
-    """Ends an import; the text is what `error_message` says."""
 
 
 class Import:
@@ -70,100 +56,6 @@ class Import:
             "checkpoints": None if self.checkpoints is None else [dict(each) for each in self.checkpoints]})
 
 
-class Table:
-    """The rows of one table of an import; `decode` makes a document of a parsed row."""
-
-    def __init__(self, component, name, rows, is_uniform, number=None):
-        self.component = component
-        self.name = name
-        self.rows = rows
-        self.is_uniform = is_uniform
-        self.number = number      # the table number that the import asks for
-        self.tablet = None        # where it is written
-
-    def has_ids(self):
-        return all(isinstance(row, dict) and "_id" in row for row in self.rows)
-
-    def first_number(self):
-        """Ids of the first row decide the table number."""
-        first = self.rows[0] if self.rows else None
-        decoded = values.decode_id(first.get("_id")) if isinstance(first, dict) else None
-        return decoded and decoded[0]
-
-
-# ---------------------------------------------------------------- files
-
-def _check_bom(data):
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise ImportFailure("UTF-8 BOM is not supported. Please save your file without BOM.")
-
-
-def _parse_lines(data):
-    _check_bom(data)
-    lines = data.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return [backup.parse_line(line, number) for number, line in enumerate(lines, 1)]
-
-
-def _parse_array(data):
-    if len(data) > MAX_JSON_ARRAY:
-        raise ImportFailure(f"Import is too large for JSON ({len(data)} bytes > maximum 16 MiB). Consider converting "
-                            "data to JSONLines")
-    _check_bom(data)
-    try:
-        rows = values.parse_json(data)
-    except ValueError as error:
-        raise ImportFailure(f"Not valid JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise ImportFailure("Not a JSON array")
-    return rows
-
-
-def _csv_cell(text):
-    if not _FLOAT.match(text):
-        return text
-    number = float(text)
-    return number if number - number == 0 else None
-
-
-def _parse_csv(data, optional):
-    """Header row, then rows; an empty cell of a field that the schema calls optional is left out."""
-    try:
-        records = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ImportFailure(f"Failed to parse CSV row 0: {error}") from None
-    names = [name.strip(" ") for name in records[0]] if records else []
-    for name in names:
-        if not values.is_field_name(name):
-            raise ImportFailure(f"CSV header {json.dumps(name)} isn't a valid field name")
-    rows = []
-    for number, record in enumerate((record for record in records[1:] if record), 1):
-        if len(record) != len(names):
-            raise ImportFailure(f"CSV row {number} doesn't have all of the fields in the header")
-        rows.append({name: _csv_cell(cell) for name, cell in zip(names, record)
-                     if cell != "" or name not in optional})
-    return rows
-
-
-def _parse_zip(data, component):
-    try:
-        archive = backup.Archive(io.BytesIO(data))
-    except backup.BadBackup:
-        raise ImportFailure("invalid zip file") from None
-    found = {}
-    for path, name, member in archive.tables:
-        path = "/".join(part for part in (component, path) if part)
-        if not values.is_identifier(name):
-            raise ImportFailure(f"table name '{name}' invalid")
-        rows = [backup.parse_line(line, number) for number, line in archive.lines(member)]
-        found[path, name] = Table(path, name, rows, archive.is_uniform(member))
-    for (path, name), number in archive.numbers.items():
-        path = "/".join(part for part in (component, path) if part)
-        found.setdefault((path, name), Table(path, name, [], False)).number = number
-    return [found[key] for key in sorted(found)]
-
-
 class Importer:
     """The worker's two jobs: read a file, write its rows."""
 
@@ -173,16 +65,7 @@ class Importer:
         self.settings = emulator.settings
 
     def parse(self, work):
-        """The tables of an import; ImportFailure when the file is not what it says."""
-        if work.format == "zip":
-            return _parse_zip(work.data, work.component)
-        if work.format == "jsonLines":
-            rows = _parse_lines(work.data)
-        elif work.format == "jsonArray":
-            rows = _parse_array(work.data)
-        else:
-            rows = _parse_csv(work.data, self._optional_fields(work))
-        return [Table(work.component, work.table, rows, False)]
+        return import_files.parse(work, self._optional_fields(work))
 
     def _optional_fields(self, work):
         schema = self.settings.schema if work.component == "" else None
@@ -519,152 +402,3 @@ class Imports:
             if _place(checkpoint) == (table.component, table.name):
                 checkpoint["num_rows_written"] = done
         self._touch()
-
-
-class SnapshotImportRoutes:
-    def __init__(self, emulator):
-        self.emulator = emulator
-        self.imports = emulator.imports
-
-    def table(self):
-        return {
-            "/api/import": {"POST": self.one_shot},
-            "/api/import/start_upload": {"POST": self.start_upload},
-            "/api/import/upload_part": {"POST": self.upload_part},
-            "/api/import/finish_upload": {"POST": self.finish_upload},
-            "/api/perform_import": {"POST": self.perform},
-            "/api/cancel_import": {"POST": self.cancel},
-            "/api/query": {"POST": self.query},
-        }
-
-    def one_shot(self, request):
-        identity = self.emulator.keys.identify(request)
-        args = arguments.query_args(request, ("tableName", "componentPath", "format", "mode"))
-        _check_enums(args, arguments.bad_query)
-        identity.require(IMPORT_BACKUPS)
-        work = self.imports.start(*_check_target(args), request.body)
-        self.imports.wait(work)
-        if work.state["state"] == "waiting_for_confirmation":
-            self.imports.confirm(work.id)
-            self.imports.wait(work)
-        if work.state["state"] != "completed":
-            raise bad_request("ImportFailed", work.state.get("error_message", "Import failed"))
-        return Response(200, [b'{"numWritten":%d}' % work.state["num_rows_written"]])
-
-    def start_upload(self, request):
-        self.emulator.keys.identify(request).require(IMPORT_BACKUPS)
-        with self.imports.changed:
-            token = self.emulator.store.random_bytes().hex()
-            self.imports.uploads[token] = bytearray()
-        return Response(200, [b'{"uploadToken":"%s"}' % token.encode()])
-
-    def upload_part(self, request):
-        """Parts stand in the order of their arrival, whatever their number."""
-        identity = self.emulator.keys.identify(request)
-        args = arguments.query_args(request, ("uploadToken", "partNumber"))
-        number = arguments.query_integer(args, "partNumber")
-        if number is None or "uploadToken" not in args:
-            raise arguments.bad_query("missing field `partNumber` or `uploadToken`")
-        if not 0 <= number < 1 << 16:
-            raise arguments.bad_query("partNumber: number too large to fit in target type")
-        identity.require(IMPORT_BACKUPS)
-        with self.imports.changed:
-            self._upload(args["uploadToken"]).extend(request.body)
-        return Response(200, [b'""'])
-
-    def _upload(self, token):
-        upload = self.imports.uploads.get(token)
-        if upload is None:
-            raise bad_request("ImportFailed", "unknown upload token")
-        return upload
-
-    def finish_upload(self, request):
-        identity = self.emulator.keys.identify(request)
-        body = arguments.json_object(request)
-        args = body.get("import")
-        parts = body.get("partTokens")
-        if not isinstance(args, dict) or not isinstance(parts, list):
-            raise arguments.bad_body("missing field `import` or `partTokens`")
-        for name in ("tableName", "componentPath", "format", "mode"):
-            arguments.body_string(args, name)
-        _check_enums(args, arguments.bad_body)
-        target = _check_target(args)
-        identity.require(IMPORT_BACKUPS)
-        with self.imports.changed:
-            token = arguments.body_string(body, "uploadToken")
-            data = bytes(self._upload(token))
-            del self.imports.uploads[token]
-            work = self.imports.start(*target, data)
-        return Response(200, [b'{"importId":"%s"}' % work.id.encode()])
-
-    def perform(self, request):
-        self.imports.confirm(self._import_id(request))
-        return Response()
-
-    def cancel(self, request):
-        self.imports.cancel(self._import_id(request))
-        return Response()
-
-    def _import_id(self, request):
-        identity = self.emulator.keys.identify(request)
-        import_id = arguments.body_string(arguments.json_object(request), "importId")
-        if import_id is None:
-            raise arguments.bad_body("missing field `importId`")
-        if values.decode_id(import_id) is None:
-            raise bad_request("InvalidImport", f"invalid import id {import_id}")
-        identity.require(IMPORT_BACKUPS)
-        return import_id
-
-    # ------------------------------------------------------------ the state, as a query
-
-    def query(self, request):
-        """The one function that exists is `_system/cli/queryImport`; a function's error is no HTTP error."""
-        body = arguments.json_object(request)
-        path = arguments.body_string(body, "path")
-        if path is None or "args" not in body:
-            raise arguments.bad_body("missing field `path` or `args`")
-        identity = self.emulator.keys.identify(request)
-        args = body["args"][0] if isinstance(body["args"], list) and body["args"] else body["args"]
-        name = (path or "").removesuffix(":default")
-        if name not in ("_system/cli/queryImport", "_system/cli/queryImport.js") or identity.ops is None:
-            return self._function_error(f"Could not find public function for '{path}'. Did you forget to run `npx "
-                                        "convex dev` or `npx convex deploy`?")
-        if VIEW_BACKUPS not in identity.ops:
-            return self._function_error(f"You do not have permission to perform this operation (missing "
-                                        f"{VIEW_BACKUPS})")
-        import_id = args.get("importId") if isinstance(args, dict) else None
-        if (values.decode_id(import_id) or (None,))[0] != IMPORTS_TABLE_NUMBER:
-            return self._function_error("ArgumentValidationError: Value does not match validator.\nPath: "
-                                        ".importId\nValidator: v.id(\"_snapshot_imports\")")
-        found = arguments.value_format(body.get("format"))
-        with self.imports.changed:
-            work = self.imports.imports.get(import_id)
-            text = "null" if work is None else values.encode_value(work.document(), found)
-        return Response(200, [b'{"status":"success","value":', text.encode(), b"}"])
-
-    def _function_error(self, message):
-        text = json.dumps({"status": "error", "errorMessage": message}, separators=(",", ":"))
-        return Response(200, [text.encode()])
-
-
-def _check_enums(args, bad):
-    """Types and words, before the permission is looked at."""
-    if args.get("format") not in FORMATS:
-        raise bad(f"unknown format, expected one of {', '.join(FORMATS)}")
-    if args.get("mode", "requireEmpty") not in MODES:
-        raise bad(f"unknown mode, expected one of {', '.join(MODES)}")
-
-
-def _check_target(args):
-    """(format, table, mode, component) of an import."""
-    table, file_format = args.get("tableName"), args["format"]
-    if table is not None and not values.is_identifier(table):
-        raise bad_request("ImportInvalidName", f"invalid table name {table}")
-    if file_format == "zip" and table is not None:
-        raise bad_request("InvalidName", "ZIP import cannot have table name")
-    if file_format != "zip" and table is None:
-        raise bad_request("InvalidName", f"{file_format} import requires table name")
-    component = args.get("componentPath") or ""
-    if not values.is_component_path(component):
-        raise bad_request("InvalidComponentPath", f"invalid component path {component}")
-    return file_format, table, args.get("mode", "requireEmpty"), component
