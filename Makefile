@@ -43,8 +43,9 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 
 PG_CPPFLAGS = -Isrc
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
-	-Wno-missing-field-initializers -Wdeclaration-after-statement
-SHLIB_LINK = -lcurl
+	-Wno-missing-field-initializers -Wdeclaration-after-statement \
+	-fno-semantic-interposition
+SHLIB_LINK = -lcurl -Wl,-Bsymbolic
 EXTRA_CLEAN = .build-flags .deps
 
 NO_INSTALLCHECK = yes

@@ -332,7 +332,8 @@ explain_exchange(const CvxIncident *incident)
 										   incident->secret));
 	else if (incident->status != 0)
 		appendStringInfoString(&buf, " and an empty body");
-	appendStringInfoChar(&buf, '.');
+	if (buf.data[buf.len - 1] != '.')
+		appendStringInfoChar(&buf, '.');
 	return errdetail_internal("%s", buf.data);
 }
 

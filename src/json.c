@@ -17,12 +17,13 @@
 #include <math.h>
 
 #include "mb/pg_wchar.h"
+#include "port/pg_bitutils.h"
 #include "utils/memutils.h"
 
 #include "json.h"
 
 static const char *skip_string(CvxJson *json, const char *p, bool *is_escaped);
-static const char *skip_plain(const char *p, const char *end);
+static inline const char *skip_plain(const char *p, const char *end);
 static const char *skip_number(CvxJson *json, const char *p);
 static const char *skip_value(CvxJson *json, const char *p);
 static const char *skip_container(CvxJson *json, const char *p, char close);
@@ -168,23 +169,22 @@ cvx_json_bool(CvxJson *json)
 int64
 cvx_json_int64(CvxJson *json)
 {
-	const char *p;
 	bool		is_negative = cvx_json_peek(json) == '-';
+	const char *begin = json->p + is_negative;
+	const char *p = begin;
 	uint64		value = 0;
 	uint64		limit = (uint64) PG_INT64_MAX + is_negative;
 
-	p = json->p + is_negative;
-	if (*p < '0' || *p > '9')
-		cvx_json_fail(json, "expected an integer");
 	for (; *p >= '0' && *p <= '9'; p++)
 	{
 		unsigned	digit = *p - '0';
 
-		if (value > (limit - digit) / 10)
+		/* 18 digits always fit */
+		if (p - begin >= 18 && value > (limit - digit) / 10)
 			cvx_json_fail(json, "integer out of range");
 		value = value * 10 + digit;
 	}
-	if (*p == '.' || *p == 'e' || *p == 'E')
+	if (p == begin || *p == '.' || *p == 'e' || *p == 'E')
 		cvx_json_fail(json, "expected an integer");
 	json->p = p;
 	return is_negative ? (int64) (0 - value) : (int64) value;
@@ -397,7 +397,7 @@ skip_string(CvxJson *json, const char *p, bool *is_escaped)
  * Pass bytes that mean nothing in a string: eight at a time, until one of them
  * is a quote, a backslash or a control character (or the final 0).
  */
-static const char *
+static inline const char *
 skip_plain(const char *p, const char *end)
 {
 	const uint64 ones = UINT64CONST(0x0101010101010101);
@@ -413,10 +413,17 @@ skip_plain(const char *p, const char *end)
 		memcpy(&word, p, 8);
 		quote = word ^ (ones * '"');
 		slash = word ^ (ones * '\\');
-		hits = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) |
-			((word - ones * 0x20) & ~word);
-		if (hits & highs)
+		hits = (((quote - ones) & ~quote) | ((slash - ones) & ~slash) |
+				((word - ones * 0x20) & ~word)) & highs;
+		if (hits != 0)
+		{
+#ifdef WORDS_BIGENDIAN
 			break;
+#else
+			/* The lowest hit is a true one; those above it may not be. */
+			return p + (pg_rightmost_one_pos64(hits) >> 3);
+#endif
+		}
 		p += 8;
 	}
 	while (*p != '"' && *p != '\\' && (unsigned char) *p >= 0x20)

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "error.h"
@@ -31,10 +32,20 @@ typedef struct Parser
 	CvxPage    *page;
 	size_t		ndocs_allocated;
 
+	char	  **quoted;			/* "name": of each wanted field; or NULL */
+	int		   *quoted_lens;
+
 	/* per document */
 	int			guess;			/* the field that probably comes next */
 	bool		has_ts;
+	bool		is_checked;		/* its table is that of a known head */
 	int			last_table;		/* index in want->tables of the last match */
+
+	/* the head of a document that passed: all bytes before its _ts's value */
+	const char *head;
+	int			head_len;		/* 0: none yet */
+	CvxSpan		head_component;
+	CvxSpan		head_table;
 } Parser;
 
 /* What documents carry beside their fields. */
@@ -51,6 +62,10 @@ CVX_NORETURN static void fail_shape(Parser *parser, const char *problem);
 static void check_utf8(CvxJson *json);
 static void parse_values(Parser *parser);
 static void parse_document(Parser *parser);
+static bool skip_head(Parser *parser, CvxDoc *doc);
+static inline int guess_field(Parser *parser, bool is_first);
+static void quote_fields(Parser *parser);
+static CvxSpan read_id(Parser *parser, const CvxText *value);
 static Meta find_meta(const CvxText *name);
 static int	find_field(Parser *parser, const CvxText *name);
 static int	compare_field(const CvxPageWant *want, int i, const char *name,
@@ -105,6 +120,7 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	page->text = body;
 	parser.want = want;
 	parser.page = page;
+	quote_fields(&parser);
 	cvx_json_begin(&parser.json, body, len);
 	if (len > PG_UINT32_MAX)
 		cvx_json_fail(&parser.json, "longer than 4 GB");
@@ -211,36 +227,137 @@ parse_document(Parser *parser)
 	CvxText		value;
 	bool		is_first = true;
 	const char *begin;
+	const char *head_end = NULL;
+	int			nmembers = 0;
 
 	cvx_json_peek(json);
 	begin = json->p;
 	parser->guess = 0;
-	parser->has_ts = false;
-	cvx_json_open(json, '{');
-	for (; cvx_json_member(json, &name, is_first); is_first = false)
+	parser->has_ts = parser->is_checked = false;
+	if (skip_head(parser, doc))
+		is_first = false;
+	else
+		cvx_json_open(json, '{');
+	for (;; is_first = false)
 	{
-		Meta		meta = find_meta(&name);
-		int			field;
+		int			field = guess_field(parser, is_first);
+		Meta		meta;
 
-		if (meta != META_NONE)
+		if (field < 0)
 		{
-			read_meta(parser, meta, doc);
-			continue;
+			if (!cvx_json_member(json, &name, is_first))
+				break;
+			nmembers++;
+			meta = find_meta(&name);
+			if (meta != META_NONE)
+			{
+				/* Only _component and _table may have come before. */
+				if (meta == META_TS && nmembers == 3 && doc->table.len > 0 &&
+					doc->component.offset > 0)
+				{
+					cvx_json_peek(json);
+					head_end = json->p;
+				}
+				read_meta(parser, meta, doc);
+				continue;
+			}
+			field = find_field(parser, &name);
+		}
+		else
+		{
+			name.data = parser->want->fields[field];
+			name.len = parser->want->field_lens[field];
 		}
 		cvx_json_skip(json, &value);
-		if (IS_NAME(&name, "_id"))
-		{
-			if (value.len < 3 || value.data[0] != '"' ||
-				memchr(value.data, '\\', value.len) != NULL)
-				cvx_json_fail(json, "a document's _id is no plain string");
-			doc->id = span_of(parser, value.data + 1, value.len - 2);
-		}
-		field = find_field(parser, &name);
 		if (field >= 0)
 			values[field] = span_of(parser, value.data, value.len);
+		if (IS_NAME(&name, "_id"))
+			doc->id = read_id(parser, &value);
 	}
 	doc->document = span_of(parser, begin, json->p - begin);
 	check_document(parser, doc);
+	if (head_end != NULL && parser->head_len == 0)
+	{
+		parser->head = begin;
+		parser->head_len = head_end - begin;
+		parser->head_component = doc->component;
+		parser->head_table = doc->table;
+	}
+}
+
+/*
+ * Documents of one table begin alike.  When this one begins with the bytes of
+ * one that passed, go on behind them, with its _ts.
+ */
+static bool
+skip_head(Parser *parser, CvxDoc *doc)
+{
+	CvxJson    *json = &parser->json;
+	uint32		shift;
+
+	if (parser->head_len == 0 || json->end - json->p <= parser->head_len ||
+		memcmp(json->p, parser->head, parser->head_len) != 0)
+		return false;
+	shift = (uint32) (json->p - parser->head);
+	doc->component = parser->head_component;
+	doc->component.offset += shift;
+	doc->table = parser->head_table;
+	doc->table.offset += shift;
+	json->p += parser->head_len;
+	json->depth++;
+	read_meta(parser, META_TS, doc);
+	parser->is_checked = true;
+	return true;
+}
+
+/*
+ * Is the next member the wanted field that probably comes next?  Then its name
+ * has been passed.  Anything unusual gives -1 and is read the long way.
+ */
+static inline int
+guess_field(Parser *parser, bool is_first)
+{
+	CvxJson    *json = &parser->json;
+	const char *p = json->p;
+	int			field = parser->guess;
+
+	if (field >= parser->want->nfields || parser->quoted[field] == NULL)
+		return -1;
+	if (!is_first && *p++ != ',')
+		return -1;
+	if (json->end - p <= parser->quoted_lens[field] ||
+		memcmp(p, parser->quoted[field], parser->quoted_lens[field]) != 0)
+		return -1;
+	json->p = p + parser->quoted_lens[field];
+	parser->guess = field + 1;
+	return field;
+}
+
+/* The wanted fields as they mostly stand in the text. */
+static void
+quote_fields(Parser *parser)
+{
+	const CvxPageWant *want = parser->want;
+
+	parser->quoted = palloc(sizeof(char *) * Max(want->nfields, 1));
+	parser->quoted_lens = palloc(sizeof(int) * Max(want->nfields, 1));
+	for (int i = 0; i < want->nfields; i++)
+	{
+		bool		is_plain = strpbrk(want->fields[i], "\"\\") == NULL;
+
+		parser->quoted[i] = is_plain ? psprintf("\"%s\":", want->fields[i]) :
+			NULL;
+		parser->quoted_lens[i] = want->field_lens[i] + 3;
+	}
+}
+
+static CvxSpan
+read_id(Parser *parser, const CvxText *value)
+{
+	if (value->len < 3 || value->data[0] != '"' ||
+		memchr(value->data, '\\', value->len) != NULL)
+		cvx_json_fail(&parser->json, "a document's _id is no plain string");
+	return span_of(parser, value->data + 1, value->len - 2);
 }
 
 static Meta
@@ -266,9 +383,11 @@ read_meta(Parser *parser, Meta meta, CvxDoc *doc)
 	{
 		case META_COMPONENT:
 			doc->component = read_plain_string(parser);
+			parser->is_checked = false;
 			break;
 		case META_TABLE:
 			doc->table = read_plain_string(parser);
+			parser->is_checked = false;
 			break;
 		case META_TS:
 			doc->ts = cvx_json_int64(&parser->json);
@@ -360,7 +479,8 @@ check_document(Parser *parser, const CvxDoc *doc)
 	if (doc->id.len == 0 || doc->table.len == 0 || !parser->has_ts ||
 		doc->component.offset == 0)
 		cvx_json_fail(&parser->json, "a document without _id, _table, _component or _ts");
-	if (want->ntables == 0)
+
+	if (want->ntables == 0 || parser->is_checked)
 		return;
 	for (int i = 0; i < want->ntables; i++)
 	{
@@ -395,6 +515,7 @@ next_document(Parser *parser)
 	size_t		nfields = parser->want->nfields;
 	CvxDoc	   *doc;
 
+	CHECK_FOR_INTERRUPTS();
 	if (page->ndocs == parser->ndocs_allocated)
 	{
 		size_t		n = Max(parser->ndocs_allocated * 2, FIRST_DOCS);

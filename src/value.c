@@ -37,8 +37,10 @@
 #include "compat.h"
 #include "value.h"
 
-/* Milliseconds between 1970 and 2000. */
-#define MS_AT_2000	946684800000.0
+/* The time between 1970 and 2000. */
+#define MS_AT_2000		INT64CONST(946684800000)
+#define DAYS_AT_2000	10957
+#define MS_A_DAY		86400000.0
 
 typedef bool (*Decoder) (CvxCodec *codec, const CvxValue *value, Datum *datum);
 
@@ -703,17 +705,21 @@ static bool
 decode_timestamp(CvxCodec *codec, const CvxValue *value, Datum *datum)
 {
 	double		ms;
-	double		us;
+	double		whole;
+	int64		us;
 
 	if (value->kind == CVX_KIND_STRING)
 		return decode_input(codec, value, datum);
 	if (!get_milliseconds(codec, value, &ms))
 		return false;
+	whole = floor(ms);
+	if (!(whole >= -1e15 && whole <= 1e16))
+		return misfit(codec, "out of range");
 
-	/* Whole and fractional ms apart: each is exact to the microsecond. */
-	us = floor(ms - MS_AT_2000) * 1000.0 + rint((ms - floor(ms)) * 1000.0);
-	if (!(us >= -9.2e18 && us <= 9.2e18) ||
-		!IS_VALID_TIMESTAMP((Timestamp) us))
+	/* Whole ms as an integer, the fraction apart: exact to the microsecond. */
+	us = ((int64) whole - MS_AT_2000) * 1000 +
+		(int64) rint((ms - whole) * 1000.0);
+	if (!IS_VALID_TIMESTAMP(us))
 		return misfit(codec, "out of range");
 	*datum = TimestampGetDatum((Timestamp) us);
 	if (codec->typmod >= 0)
@@ -733,7 +739,7 @@ decode_date(CvxCodec *codec, const CvxValue *value, Datum *datum)
 		return decode_input(codec, value, datum);
 	if (!get_milliseconds(codec, value, &ms))
 		return false;
-	days = floor((ms - MS_AT_2000) / 86400000.0);
+	days = floor(ms / MS_A_DAY) - DAYS_AT_2000;
 	if (!(days >= -2.1e9 && days <= 2.1e9) || !IS_VALID_DATE((DateADT) days))
 		return misfit(codec, "out of range");
 	*datum = DateADTGetDatum((DateADT) days);

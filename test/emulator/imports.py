@@ -20,6 +20,7 @@ import tables
 import values
 from errors import ApiError, bad_request
 from import_files import ImportFailure
+from tablets import ACTIVE
 
 MODES = {"append": "Append", "replace": "Replace", "replaceAll": "ReplaceAll", "requireEmpty": "RequireEmpty"}
 STORED_FORMATS = {"csv": "csv", "jsonLines": "jsonl", "jsonArray": "json_array"}
@@ -202,7 +203,7 @@ class Importer:
         if work.mode == "replaceAll":
             self._clear_others(tx, imported)
         for table in work.parsed:
-            if table.tablet.state != "active":
+            if table.tablet.state != ACTIVE:
                 tx.activate(table.tablet)
         tx.system_rows += 2    # the import's own row and the audit log
         return tx.commit(), sum(len(table.rows) for table in work.parsed)

@@ -1,0 +1,679 @@
+-- Every way in which a deployment, or what stands in its place, can fail to
+-- answer is a clear error of its own, never rows.
+
+\ir lib/setup.sql
+SELECT no_plan();
+
+SELECT emu.insert('users', '{"name": "Ada"}', '{"name": "Bob"}', '{"name": "Cy"}') \g /dev/null
+
+-- What a request that may be repeated is worth: two repetitions, no pause.
+SELECT emu.server('convex', $$max_retries '2', max_retry_wait '1ms'$$) \g /dev/null
+SELECT emu.server('patient', $$max_retries '5', max_retry_wait '1ms'$$) \g /dev/null
+SELECT emu.server('resolute', $$max_retries '0'$$) \g /dev/null
+SELECT emu.server('small', $$max_retries '0', max_response_size '64kB'$$) \g /dev/null
+CREATE FOREIGN TABLE users (_id text, name text) SERVER convex;
+CREATE FOREIGN TABLE patient_users (_id text, name text) SERVER patient OPTIONS (table_name 'users');
+CREATE FOREIGN TABLE resolute_users (_id text, name text) SERVER resolute OPTIONS (table_name 'users');
+CREATE FOREIGN TABLE small_users (_id text, name text) SERVER small OPTIONS (table_name 'users');
+CREATE FOREIGN TABLE documents (_id text, document jsonb OPTIONS (column_name '*')) SERVER convex OPTIONS (table_name 'users');
+
+-- Runs a query; gives how it failed and how many rows came before.
+CREATE FUNCTION ask(query text, OUT state text, OUT message text, OUT detail text, OUT hint text,
+	OUT context text, OUT nrows int)
+LANGUAGE plpgsql AS
+$$
+DECLARE
+	unused record;
+BEGIN
+	nrows := 0;
+	state := 'no error';
+	FOR unused IN EXECUTE query LOOP
+		nrows := nrows + 1;
+	END LOOP;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+		hint = PG_EXCEPTION_HINT, context = PG_EXCEPTION_CONTEXT;
+END
+$$;
+
+-- The same under a fault that stays; then the fault is gone.
+CREATE FUNCTION ask_under(fault jsonb, query text DEFAULT 'SELECT * FROM users', OUT state text, OUT message text,
+	OUT detail text, OUT hint text, OUT context text, OUT nrows int, OUT told text, OUT requests int)
+LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM emu.clear_faults(), emu.clear_journal(),
+		emu.fault('{"path": "/api/list_snapshot", "count": -1}' || fault);
+	SELECT * INTO state, message, detail, hint, context, nrows FROM ask(query);
+	told := concat_ws(' | ', message, detail, hint, context);
+	requests := (SELECT count(*) FROM emu.journal());
+	PERFORM emu.clear_faults();
+END
+$$;
+
+CREATE FUNCTION key_in(text) RETURNS boolean LANGUAGE sql AS
+$$ SELECT coalesce($1, '') ~ ('0123456' || '789abcdef') $$;
+
+-- A good page of one row, to be spoilt.
+CREATE FUNCTION page(document text DEFAULT '', rest text DEFAULT '') RETURNS text LANGUAGE sql AS
+$$
+	SELECT '{"values":[{"_component":"","_table":"users","_ts":1700000000000000000,"_creationTime":1700000000000.0,'
+		|| '"_id":"j57000820c20a1g7104gm2rc1m70ynr8","name":"Eve"' || document
+		|| '}],"snapshot":1700000000000000001,"cursor":null,"hasMore":false' || rest || '}'
+$$;
+
+CREATE FUNCTION body(text) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT jsonb_build_object('action', 'body', 'body_base64', translate(encode(convert_to($1, 'UTF8'), 'base64'), e'\n', '')) $$;
+
+CREATE FUNCTION bytes(bytea) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT jsonb_build_object('action', 'body', 'body_base64', translate(encode($1, 'base64'), e'\n', '')) $$;
+
+
+-- ------------------------------------------------------------------ statuses
+
+-- status, Convex's code, SQLSTATE, requests sent when two repetitions are allowed
+CREATE TEMP TABLE refusal (place int GENERATED ALWAYS AS IDENTITY, status int, code text, state text, sent int);
+INSERT INTO refusal (status, code, state, sent)
+SELECT 400, code, 'HV00L', 1 FROM unnest('{InvalidClientVersion,ClientVersionUnsupported,HeaderParseFailure,
+	InvalidHeaderFailure,InvalidAdminKey,BadQueryArgs,BadJsonBody,BadFormat,DocumentDeltasCursorRequired,
+	InvalidWindowToReadDocuments,SnapshotTooOld,InvalidListSnapshotCursor,InvalidDataSyncCursor,
+	DataSyncCursorExpired,InvalidDataSyncSelection,LimitOutOfRange,InvalidCursor,NoSchemaForExport,
+	NoTableDefinitionForExport,UnsupportedSchemaForExport,EmptyPrimaryKey,InvalidPrimaryKey,MissingIndex,
+	SchemaEnforcementError,ValueTooLargeError,TooManyWrites,TooManyReads,TooManyTables,InvalidTableName,
+	InvalidImport,ImportFailed,SomethingNew}'::text[]) AS code;
+INSERT INTO refusal (status, code, state, sent) VALUES
+	(401, 'BadAdminKey', '28000', 1),
+	(401, 'InvalidAuthHeader', '28000', 1),
+	(401, 'NoAuthProvider', '28000', 1),
+	(401, 'Unauthenticated', '28000', 1),
+	(401, NULL, '28000', 1),
+	(403, 'BadDeployKey', '42501', 1),
+	(403, 'OperationNotPermitted', '42501', 1),
+	(403, 'SystemIdentityRequired', '42501', 1),
+	(403, 'StreamingExportNotEnabled', '42501', 1),
+	(403, NULL, '42501', 1),
+	(404, NULL, '0A000', 1),
+	(405, NULL, '0A000', 1),
+	(406, NULL, 'HV00L', 1),
+	(409, 'Conflict', 'HV00L', 1),
+	(412, NULL, 'HV00L', 1),
+	(413, NULL, 'HV00L', 1),
+	(421, 'Misdirected', 'HV00L', 1),
+	(425, 'TooEarly', '53000', 3),
+	(429, 'TooManyWrites', '53000', 3),
+	(429, NULL, '53000', 3),
+	(500, 'InternalServerError', 'HV000', 3),
+	(500, NULL, 'HV000', 3),
+	(501, NULL, 'HV000', 3),
+	(502, NULL, 'HV000', 3),
+	(503, 'TableSummariesUnavailable', '53000', 3),
+	(503, 'OptimisticConcurrencyControlFailure', '53000', 3),
+	(503, 'CommitterFullError', '53000', 3),
+	(503, 'SubscriptionsWorkerFullError', '53000', 3),
+	(503, 'TextIndexTooLarge', '53000', 3),
+	(503, 'VectorIndexTooLarge', '53000', 3),
+	(503, 'InternalServerError', '53000', 3),
+	(503, NULL, '53000', 3),
+	(504, NULL, 'HV000', 3),
+	(520, NULL, 'HV000', 3),
+	(522, NULL, 'HV000', 3),
+	(599, NULL, 'HV000', 3);
+
+CREATE FUNCTION check_refusal(refusal) RETURNS SETOF text LANGUAGE plpgsql AS
+$$
+DECLARE
+	name text := concat_ws(' ', $1.status, coalesce($1.code, 'without a code'));
+	word text := 'the word is ' || md5($1.place::text);
+	got record;
+BEGIN
+	SELECT * INTO got FROM ask_under(CASE
+		WHEN $1.code IS NULL THEN jsonb_build_object('action', 'status', 'status', $1.status, 'body', word)
+		ELSE jsonb_build_object('action', 'status', 'status', $1.status, 'code', $1.code, 'message', word) END);
+	RETURN NEXT is(got.state, $1.state, name || ' has its SQLSTATE');
+	RETURN NEXT is(
+		(SELECT string_agg(part, ', ') FROM unnest(ARRAY['convex', 'POST /api/list_snapshot', $1.status::text, $1.code,
+				word, CASE WHEN $1.sent > 1 THEN $1.sent || ' attempts' END]) AS part
+			WHERE strpos(got.told, part) = 0),
+		NULL, name || ' names server, endpoint, status, code, message and attempts');
+	RETURN NEXT isnt(coalesce(got.hint, ''), '', name || ' comes with a hint');
+	RETURN NEXT is(got.requests, $1.sent, name || ' is sent as often as it may');
+	RETURN NEXT is(got.nrows, 0, name || ' gives no row');
+	RETURN NEXT results_eq('SELECT 1 FROM users', 'VALUES (1), (1), (1)', 'after ' || name || ' a scan works');
+END
+$$;
+
+SELECT check_refusal(refusal) FROM refusal ORDER BY place;
+
+SELECT ok((SELECT told FROM ask_under('{"action": "status", "status": 400, "code": "SomethingNew"}')) ~ '\m1 attempt|one attempt',
+	'a failure tells the number of attempts also when it was one');
+SELECT matches((SELECT told FROM ask_under('{"action": "status", "status": 400, "code": "SnapshotTooNew", "message": "the word is tomorrow"}')),
+	'list_snapshot.*400.*SnapshotTooNew.*the word is tomorrow', '400 SnapshotTooNew names endpoint, status, code and message');
+SELECT is(state, 'HV00L', '400 SnapshotTooNew has its SQLSTATE')
+	FROM ask_under('{"action": "status", "status": 400, "code": "SnapshotTooNew"}');
+SELECT matches(hint, 'plan', '403 StreamingExportNotEnabled tells that the plan lacks it')
+	FROM ask_under('{"action": "status", "status": 403, "code": "StreamingExportNotEnabled"}');
+SELECT matches(hint, '[Ww]riting still works', '403 StreamingExportNotEnabled says that writing still works')
+	FROM ask_under('{"action": "status", "status": 403, "code": "StreamingExportNotEnabled"}');
+
+-- A wrong table is found by the name list, not by an error of the server.
+CREATE FOREIGN TABLE nobody (_id text) SERVER convex;
+SELECT is(state, 'HV00R', 'a table that the deployment does not have is an error and not an empty table')
+	FROM ask('SELECT * FROM nobody');
+SELECT isnt(hint, '', 'a table that the deployment does not have comes with a hint') FROM ask('SELECT * FROM nobody');
+
+-- The emulator's own words: keys it refuses.
+CREATE SERVER locked FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url :'emulator');
+CREATE FOREIGN TABLE locked_users (_id text) SERVER locked OPTIONS (table_name 'users');
+SELECT is(state, '42704', 'a role without a user mapping sends nothing') FROM ask('SELECT * FROM locked_users');
+CREATE USER MAPPING FOR CURRENT_USER SERVER locked OPTIONS (deploy_key 'prod:happy-otter-123|no-such-key');
+SELECT is(state, '28000', 'a key that the deployment refuses is an invalid authorization')
+	FROM ask('SELECT * FROM locked_users');
+SELECT ok(told !~ 'no-such-key', 'the refused key is in no message')
+	FROM (SELECT concat_ws(' ', message, detail, hint, context) AS told FROM ask('SELECT * FROM locked_users')) AS got;
+ALTER USER MAPPING FOR CURRENT_USER SERVER locked OPTIONS (DROP deploy_key);
+SELECT is(state, '42501', 'a mapping without a key is refused by the server, with its words')
+	FROM ask('SELECT * FROM locked_users');
+
+
+-- ----------------------------------------------------------------- redirects
+
+CREATE FUNCTION check_redirect(status int) RETURNS SETOF text LANGUAGE plpgsql AS
+$$
+DECLARE
+	got record;
+BEGIN
+	SELECT * INTO got FROM ask_under(jsonb_build_object('action', 'status', 'status', status, 'body', '',
+		'headers', jsonb_build_object('location', current_setting('emu.url') || '/api/get_table_column_names')));
+	RETURN NEXT is(got.state, 'HV00M', 'a redirect with status ' || status || ' is an error');
+	RETURN NEXT is(got.requests, 1, 'a redirect with status ' || status || ' is not followed');
+	RETURN NEXT ok(got.told ~ status::text AND got.told ~ 'redirect' AND got.hint <> '',
+		'a redirect with status ' || status || ' is called by its name');
+END
+$$;
+SELECT check_redirect(status) FROM unnest(ARRAY[300, 301, 302, 303, 307, 308]) AS status;
+SELECT check_redirect(304);
+
+
+-- -------------------------------------------------- answers that cannot be read
+
+CREATE TEMP TABLE garbage (place int GENERATED ALWAYS AS IDENTITY, name text, fault jsonb, state text DEFAULT 'HV00M');
+INSERT INTO garbage (name, fault) VALUES
+	('an HTML page', body('<!DOCTYPE html><html><title>Sign in to the café</title></html>') || '{"content_type": "text/html"}'),
+	('an empty body', '{"action": "body", "body": ""}'),
+	('a body of white space', '{"action": "body", "body": "   \r\n "}'),
+	('a page cut in its values', body(left(page(), 150))),
+	('a page cut before its last bracket', body(left(page(), -1))),
+	('a page cut in a string', body(left(page(), 160))),
+	('a page cut after a backslash', body(left(page(), 180) || '\')),
+	('100,000 nested arrays', '{"action": "brackets", "n": 100000}'),
+	('100,000 nested arrays in a page', body('{"values":' || repeat('[', 100000))),
+	('100,000 nested arrays in a field', body(page(',"x":' || repeat('[', 100000) || repeat(']', 100000)))),
+	('100,000 nested objects in a field', body(page(',"x":' || repeat('{"a":', 100000) || '1' || repeat('}', 100000)))),
+	('100,000 nested arrays in an unknown member', body(page('', ',"x":' || repeat('[', 100000)))),
+	('a gzip bomb of 200 MB', '{"action": "gzip_bomb", "megabytes": 200}'),
+	('an array', body('[' || page() || ']')),
+	('a null', body('null')),
+	('a number', body('1')),
+	('a string', body('"' || 'maintenance' || '"')),
+	('an empty object', body('{}')),
+	('an answer of another endpoint', body('{"byComponent":{"":[]}}')),
+	('a Convex error with status 200', body('{"code":"InternalServerError","message":"no"}')),
+	('a page without values', body('{"snapshot":1700000000000000001,"cursor":null,"hasMore":false}')),
+	('a page without a snapshot', body('{"values":[],"cursor":null,"hasMore":false}')),
+	('a page without hasMore', body('{"values":[],"snapshot":1700000000000000001,"cursor":null}')),
+	('a page with more but no cursor', body('{"values":[],"snapshot":1700000000000000001,"cursor":null,"hasMore":true}')),
+	('values that are no array', body('{"values":{},"snapshot":1700000000000000001,"cursor":null,"hasMore":false}')),
+	('values that are null', body('{"values":null,"snapshot":1700000000000000001,"cursor":null,"hasMore":false}')),
+	('a document that is no object', body('{"values":[1],"snapshot":1700000000000000001,"cursor":null,"hasMore":false}')),
+	('a document that is null', body('{"values":[null],"snapshot":1700000000000000001,"cursor":null,"hasMore":false}')),
+	('a document without an _id', body(replace(page(), '"_id"', '"id"'))),
+	('a document whose _id is a number', body(replace(page(), '"j57000820c20a1g7104gm2rc1m70ynr8"', '7'))),
+	('a document whose _id is empty', body(replace(page(), 'j57000820c20a1g7104gm2rc1m70ynr8', ''))),
+	('a document without a table', body(replace(page(), '"_table":"users",', ''))),
+	('a document without a component', body(replace(page(), '"_component":"",', ''))),
+	('a document without a timestamp', body(replace(page(), '"_ts":1700000000000000000,', ''))),
+	('a document of another table', body(replace(page(), '"_table":"users"', '"_table":"secrets"'))),
+	('a document of another component', body(replace(page(), '"_component":""', '"_component":"billing"'))),
+	('a document whose table is only a prefix', body(replace(page(), '"_table":"users"', '"_table":"user"'))),
+	('a document whose table is longer', body(replace(page(), '"_table":"users"', '"_table":"users2"'))),
+	('a timestamp that is a float', body(replace(page(), '1700000000000000000', '1.7e18'))),
+	('a timestamp that is a string', body(replace(page(), '1700000000000000000', '"1700000000000000000"'))),
+	('a timestamp beyond 64 bits', body(replace(page(), '1700000000000000000', '9223372036854775808'))),
+	('a timestamp with a leading zero', body(replace(page(), '1700000000000000000', '01700000000000000000'))),
+	('a snapshot that is a float', body(replace(page(), '1700000000000000001', '1700000000000000001.0'))),
+	('a snapshot that is null', body(replace(page(), '1700000000000000001', 'null'))),
+	('a snapshot of zero', body(replace(page(), '1700000000000000001', '0'))),
+	('a negative snapshot', body(replace(page(), '1700000000000000001', '-1700000000000000001'))),
+	('hasMore as a string', body(replace(page(), 'false', '"false"'))),
+	('hasMore as null', body(replace(page(), 'false', 'null'))),
+	('hasMore as a number', body(replace(page(), 'false', '0'))),
+	('two members values', body(page('', ',"values":[]'))),
+	('two members snapshot', body(page('', ',"snapshot":1700000000000000002'))),
+	('two members hasMore', body(page('', ',"hasMore":false'))),
+	('a page with a comma at its end', body(page('', ','))),
+	('a document with a comma at its end', body(page(','))),
+	('a page with a comma at the end of values', body(replace(page(), '}],', '},],'))),
+	('a page in single quotes', body(replace(page(), '"', ''''))),
+	('a page with a comment', body(page('', '/* all */'))),
+	('a page with NaN', body(page(',"x":NaN'))),
+	('a page with Infinity', body(page(',"x":-Infinity'))),
+	('a page with a hexadecimal number', body(page(',"x":0x10'))),
+	('a page with a number that begins with a plus', body(page(',"x":+1'))),
+	('a page with a number that begins with a point', body(page(',"x":.5'))),
+	('a page with a number that ends with a point', body(page(',"x":5.'))),
+	('a page with a number that begins with a zero', body(page(',"x":05'))),
+	('a page with a number without an exponent', body(page(',"x":5e'))),
+	('a page with a bad word', body(page(',"x":nul'))),
+	('a page with a bad escape', body(page(',"x":"\x41"'))),
+	('a page with a bad \u escape', body(page(',"x":"\u12G4"'))),
+	('a page with the first half of a surrogate pair', body(page(',"x":"\ud83d"'))),
+	('a page with the second half of a surrogate pair', body(page(',"x":"\ude00"'))),
+	('a page with a tab in a string', body(page(e',"x":"a\tb"'))),
+	('a page with a line feed in a string', body(page(e',"x":"a\nb"'))),
+	('two pages', body(page() || page())),
+	('a page and one more bracket', body(page() || '}')),
+	('a page and HTML', body(page() || '<!-- served by a proxy -->')),
+	('a byte order mark before the page', bytes('\xefbbbf'::bytea || convert_to(page(), 'UTF8'))),
+	('a zero byte after the page', bytes(convert_to(page(), 'UTF8') || '\x00'::bytea)),
+	('a zero byte before the page', bytes('\x00'::bytea || convert_to(page(), 'UTF8'))),
+	('a zero byte in a string', bytes(convert_to(replace(page(), 'Eve"}', 'Ev'), 'UTF8') || '\x00'::bytea || convert_to('e"}],"snapshot":1700000000000000001,"cursor":null,"hasMore":false}', 'UTF8'))),
+	('a zero byte between members', bytes(convert_to(page('', ','), 'UTF8') || '\x00'::bytea || convert_to('"x":1}', 'UTF8'))),
+	('bytes that are not UTF-8', bytes(replace(encode(convert_to(page(), 'UTF8'), 'escape'), 'Eve', 'E\376e')::bytea)),
+	('an overlong encoding', bytes(replace(encode(convert_to(page(), 'UTF8'), 'escape'), 'Eve', 'E\300\257e')::bytea)),
+	('a surrogate in UTF-8', bytes(replace(encode(convert_to(page(), 'UTF8'), 'escape'), 'Eve', 'E\355\240\200e')::bytea)),
+	('UTF-8 cut in a character', bytes(convert_to(left(page(), 150), 'UTF8') || '\xe282'::bytea)),
+	('a page in UTF-16', bytes(decode(regexp_replace(encode(convert_to(page(), 'UTF8'), 'hex'), '(..)', '\1' || '00', 'g'), 'hex'))),
+	('a page with status 201', body(page()) || '{"status": 201}'),
+	('a page with status 206', body(page()) || '{"status": 206}'),
+	('status 204', '{"action": "status", "status": 204, "body": ""}'),
+	('status 999', '{"action": "status", "status": 999, "body": "no"}');
+
+CREATE FUNCTION check_garbage(garbage) RETURNS SETOF text LANGUAGE plpgsql AS
+$$
+DECLARE
+	got record;
+BEGIN
+	SELECT * INTO got FROM ask_under($1.fault, 'SELECT _id, name FROM users');
+	RETURN NEXT is(got.state, $1.state, $1.name || ' is an error');
+	RETURN NEXT is(got.nrows, 0, $1.name || ' gives no row');
+	RETURN NEXT ok(got.message <> '' AND got.detail <> '' AND got.hint <> '' AND length(got.told) < 1500,
+		$1.name || ' is told with detail and hint, and short');
+	RETURN NEXT is(got.requests, 1, $1.name || ' is not asked for again');
+	RETURN NEXT results_eq('SELECT 1 FROM users', 'VALUES (1), (1), (1)', 'after ' || $1.name || ' a scan works');
+END
+$$;
+
+SELECT check_garbage(garbage) FROM garbage ORDER BY place;
+
+SELECT ok(told ~ '/api/list_snapshot' AND told ~ '\m200\M', name || ' names endpoint and status')
+	FROM garbage, LATERAL ask_under(fault)
+	WHERE name IN ('an HTML page', 'an empty body', 'a page cut in its values', '100,000 nested arrays',
+		'100,000 nested arrays in a field', 'a gzip bomb of 200 MB', 'a document of another table', 'an empty object');
+SELECT matches((SELECT told FROM ask_under((SELECT fault FROM garbage WHERE name = 'an HTML page'))), 'Sign in to the café',
+	'an HTML page is quoted');
+SELECT matches((SELECT told FROM ask_under('{"action": "body", "body": ""}')), 'empty', 'an empty body is called empty');
+SELECT matches((SELECT told FROM ask_under('{"action": "brackets", "n": 100000}')), 'nested|deep|\[',
+	'nested brackets are quoted or called deep');
+
+-- What looks odd but is right is read.
+SELECT results_eq(format('SELECT nrows, state FROM ask_under(%L)', fault), $$VALUES (1, 'no error')$$, name || ' is read')
+FROM (VALUES
+	('a page with a wrong content type', body(page()) || '{"content_type": "text/html; charset=latin1"}'),
+	('a page without a content type', body(page()) || '{"content_type": ""}'),
+	('a page with white space around it', body(e' \r\n\t' || page() || e' \r\n\t')),
+	('a page with white space within', body(replace(replace(page(), ':', e' :\n'), ',', e' ,\t'))),
+	('a page with unknown members', body(page('', ',"more":{"a":[1,{"b":null}]},"":"","_x":-1.5E+10'))),
+	('a page with members in another order', body('{"hasMore":false,"cursor":null,"snapshot":1700000000000000001,' || substr(left(page(), -66), 2) || '}')),
+	('a document with unknown metadata', body(page(',"_new":{"a":1}'))),
+	('a document nested 64 deep', body(page(',"x":' || repeat('[', 64) || repeat(']', 64)))),
+	('a document with an empty field name', body(page(',"":1'))),
+	('a document with U+0000 in a field that is not asked for', body(page(',"x":"\u0000"'))),
+	('a document with escaped member names', body(replace(page(), '"name"', '"\u006eame"'))),
+	('a last page with a cursor', body(replace(page(), 'null', '"x"')))
+) AS odd (name, fault);
+SELECT is((SELECT array_agg(name) FROM resolute_users), '{Eve}', 'the value behind an escaped member name is read')
+	FROM emu.fault('{"path": "/api/list_snapshot", "count": 1}' || body(replace(page(), '"name"', '"\u006eame"')));
+SELECT is((SELECT array_agg(name) FROM resolute_users), '{Zoe}', 'of two fields of one name the last is read, as jsonb does')
+	FROM emu.fault('{"path": "/api/list_snapshot", "count": 1}' || body(page(',"name":"Zoe"')));
+SELECT is((SELECT array_agg(document ->> 'name') FROM documents), '{Zoe}', 'and so it is in the whole document')
+	FROM emu.fault('{"path": "/api/list_snapshot", "count": 1}' || body(page(',"name":"Zoe"')));
+
+-- A cursor is echoed byte for byte or refused.
+SELECT emu.clear_faults(), emu.clear_journal() \g /dev/null
+SELECT emu.fault('{"path": "/api/list_snapshot", "count": 1}'
+	|| body('{"values":[],"snapshot":1700000000000000001,"cursor":"a\u0000b","hasMore":true}')) \g /dev/null
+SELECT is(state, 'HV00M', 'a page cursor with U+0000 is refused, not shortened') FROM ask('SELECT * FROM resolute_users');
+SELECT is((SELECT count(*) FROM emu.journal()), 1::bigint, 'a shortened cursor is not sent');
+SELECT emu.clear_faults(), emu.clear_journal() \g /dev/null
+SELECT emu.fault('{"path": "/api/list_snapshot", "count": 1}'
+	|| body(e'{"values":[],"snapshot":1700000000000000001,"cursor":"\\"\\\\\\/\\t\\u00e9\\ud83d\\ude00\\u007f\u00e9","hasMore":true}')) \g /dev/null
+SELECT ask('SELECT * FROM resolute_users') \g /dev/null
+SELECT is((SELECT entry #>> '{body,cursor}' FROM emu.journal() AS entry OFFSET 1), e'"\\/\t\u00e9\U0001F600\u007f\u00e9',
+	'a page cursor is sent back as it came');
+SELECT emu.clear_faults() \g /dev/null
+
+
+-- ------------------------------------------------------ the line and the size
+
+SELECT is(state, '08006', 'a line cut before the answer is a lost connection') FROM ask_under('{"action": "cut"}');
+SELECT is(state, '08006', 'a line cut in the body is a lost connection') FROM ask_under('{"action": "cut", "after_bytes": 40}');
+SELECT is(state, '08006', 'a reset before the answer is a lost connection') FROM ask_under('{"action": "reset"}');
+SELECT is(state, '08006', 'a reset in the body is a lost connection') FROM ask_under('{"action": "reset", "after_bytes": 40}');
+SELECT is((requests, nrows), (3, 0), 'a lost connection is tried again as often as allowed, and gives no row')
+	FROM ask_under('{"action": "cut", "after_bytes": 40}');
+SELECT ok(told ~ '/api/list_snapshot' AND told ~ '3 attempts' AND told ~ 'convex' AND coalesce(hint, '') <> '',
+	'a lost connection names server, endpoint and attempts, and comes with a hint')
+	FROM ask_under('{"action": "cut", "after_bytes": 40}');
+SELECT results_eq('SELECT 1 FROM users', 'VALUES (1), (1), (1)', 'after a lost connection a scan works');
+
+CREATE SERVER closed FOREIGN DATA WRAPPER convex_fdw
+	OPTIONS (deployment_url 'http://127.0.0.1:1', max_retries '2', max_retry_wait '1ms');
+CREATE USER MAPPING FOR CURRENT_USER SERVER closed;
+CREATE FOREIGN TABLE closed_users (_id text) SERVER closed OPTIONS (table_name 'users');
+SELECT is(state, 'HV00N', 'a port where nobody listens is no connection') FROM ask('SELECT * FROM closed_users');
+SELECT ok(concat_ws(' ', message, detail) ~ 'closed.*/api/list_snapshot.*3 attempts' AND hint <> '',
+	'no connection names server, endpoint and attempts, and comes with a hint') FROM ask('SELECT * FROM closed_users');
+
+-- Silence, up to the server's own options.
+SELECT emu.server('hasty', $$max_retries '0', request_timeout '200ms', idle_timeout '150ms'$$) \g /dev/null
+CREATE FOREIGN TABLE hasty_users (_id text, name text) SERVER hasty OPTIONS (table_name 'users');
+CREATE FUNCTION elapsed_ms(query text) RETURNS numeric LANGUAGE plpgsql AS
+$$
+DECLARE
+	begun timestamptz := clock_timestamp();
+BEGIN
+	PERFORM ask(query);
+	RETURN extract(epoch FROM clock_timestamp() - begun) * 1000;
+END
+$$;
+SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "headers", "seconds": 20, "count": -1}') \g /dev/null
+SELECT is(state, '08006', 'silence before the answer is a timeout') FROM ask('SELECT * FROM hasty_users');
+SELECT cmp_ok(elapsed_ms('SELECT * FROM hasty_users'), '<', 1500::numeric, 'request_timeout ends it');
+SELECT matches(concat_ws(' ', detail, hint), 'request_timeout', 'the timeout names the option') FROM ask('SELECT * FROM hasty_users');
+SELECT emu.clear_faults() \g /dev/null
+SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "body", "after_bytes": 30, "seconds": 20, "count": -1}') \g /dev/null
+SELECT is(state, '08006', 'silence within the answer is a timeout') FROM ask('SELECT * FROM hasty_users');
+SELECT cmp_ok(elapsed_ms('SELECT * FROM hasty_users'), '<', 1500::numeric, 'idle_timeout ends it');
+SELECT emu.clear_faults() \g /dev/null
+SELECT emu.server('steady', $$max_retries '0', request_timeout '1200ms', idle_timeout '1200ms'$$) \g /dev/null
+CREATE FOREIGN TABLE steady_users (_id text, name text) SERVER steady OPTIONS (table_name 'users');
+SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "headers", "seconds": 20, "count": -1}') \g /dev/null
+SELECT cmp_ok(elapsed_ms('SELECT * FROM steady_users'), '<', 3000::numeric, 'a longer request_timeout ends silence, too');
+SELECT emu.clear_faults() \g /dev/null
+SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "body", "after_bytes": 30, "seconds": 20, "count": -1}') \g /dev/null
+SELECT cmp_ok(elapsed_ms('SELECT * FROM steady_users'), '<', 3000::numeric, 'a longer idle_timeout ends silence, too');
+SELECT emu.clear_faults() \g /dev/null
+SELECT emu.fault('{"path": "/api/list_snapshot", "action": "drip", "bytes": 20, "interval_ms": 60}') \g /dev/null
+SELECT is((SELECT count(*) FROM hasty_users), 3::bigint, 'an answer that drips is waited for');
+SELECT emu.clear_faults() \g /dev/null
+
+-- The size of an answer is that of its decoded bytes.
+CREATE FUNCTION padded(nbytes int) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT body(page() || repeat(' ', nbytes - length(page()))) $$;
+SELECT is((state, nrows), ('no error', 1), 'an answer of exactly max_response_size is read')
+	FROM ask_under(padded(65536), 'SELECT * FROM small_users');
+SELECT is((state, nrows), ('54000', 0), 'an answer of one byte more is too large')
+	FROM ask_under(padded(65537), 'SELECT * FROM small_users');
+SELECT is((state, nrows), ('54000', 0), 'a gzip bomb is too large, however small it came')
+	FROM ask_under('{"action": "gzip_bomb", "megabytes": 200}', 'SELECT * FROM small_users');
+SELECT is(state, '54000', 'a large error page is too large, too')
+	FROM ask_under(padded(70000) || '{"status": 500}', 'SELECT * FROM small_users');
+SELECT ok(told ~ 'max_response_size' AND hint <> '' AND told ~ '/api/list_snapshot' AND told ~ 'small',
+	'too large an answer names server, endpoint and the option to raise')
+	FROM ask_under(padded(65537), 'SELECT * FROM small_users');
+SELECT results_eq('SELECT 1 FROM small_users', 'VALUES (1), (1), (1)', 'after too large an answer a scan works');
+SELECT is(requests, 1, 'too large an answer is not asked for again') FROM ask_under(padded(65537), 'SELECT * FROM small_users');
+
+
+-- ------------------------------------------------------------ foreign text
+
+CREATE FUNCTION told_of(fault jsonb) RETURNS text LANGUAGE sql AS
+$$ SELECT told FROM ask_under(fault, 'SELECT * FROM resolute_users') $$;
+
+SELECT ok(NOT key_in(told_of(fault)) AND told_of(fault) IS NOT NULL, 'the key is scrubbed ' || name)
+FROM (VALUES
+	('from a message', jsonb_build_object('action', 'status', 'status', 401, 'code', 'BadAdminKey', 'message', 'no ' || emu.key() || ' here')),
+	('from a code', jsonb_build_object('action', 'status', 'status', 401, 'code', emu.key())),
+	('from a message that repeats it', jsonb_build_object('action', 'status', 'status', 500, 'code', 'X', 'message', repeat(emu.key(), 50))),
+	('from a message where a part of it comes before', jsonb_build_object('action', 'status', 'status', 500, 'code', 'X', 'message', left(emu.key(), 10) || emu.key())),
+	('from a message that an excerpt cuts', jsonb_build_object('action', 'status', 'status', 500, 'code', 'X', 'message', repeat('x', 195) || emu.key())),
+	('from a message without its prefix', jsonb_build_object('action', 'status', 'status', 401, 'code', 'X', 'message', 'bad: ' || substr(emu.key(), 6))),
+	('from a message with its secret alone', jsonb_build_object('action', 'status', 'status', 401, 'code', 'X', 'message', 'bad: ' || split_part(emu.key(), '|', 2))),
+	('from HTML with status 200', body('<html>' || emu.key() || '</html>')),
+	('from HTML with status 502', body('<html>' || emu.key() || '</html>') || '{"status": 502}'),
+	('from HTML with an escaped bar', body('<html>' || replace(emu.key(), '|', '&#124;') || '</html>')),
+	('from text with the bar of a URL', body('key=' || replace(replace(emu.key(), '|', '%7C'), ':', '%3A')) || '{"status": 500}'),
+	('from JSON that is no Convex error', body(jsonb_build_object('error', emu.key())::text) || '{"status": 500}'),
+	('from broken JSON', body('{"code":"X","message":"' || emu.key()) || '{"status": 500}'),
+	('from a page with a wrong table', body(replace(page(), '"_table":"users"', '"_table":"' || emu.key() || '"'))),
+	('from a page with a wrong component', body(replace(page(), '"_component":""', '"_component":"' || emu.key() || '"'))),
+	('from a body larger than what is looked at', body(repeat('x', 65530) || emu.key()) || '{"status": 500}'),
+	('from a redirect', jsonb_build_object('action', 'status', 'status', 302, 'body', '', 'headers', jsonb_build_object('location', 'https://example.com/' || emu.key())))
+) AS echo (name, fault);
+
+-- Encoded as proxies encode it: a key whose secret has "/", "+" and "=".
+SELECT emu.server('encoded') \g /dev/null
+ALTER USER MAPPING FOR CURRENT_USER SERVER encoded OPTIONS (SET deploy_key 'prod:happy-otter-123|qrstuvwx/yzabcdef+ghijklm==');
+CREATE FOREIGN TABLE encoded_users (_id text) SERVER encoded OPTIONS (table_name 'users');
+SELECT ok(told !~ 'qrstuvwx|yzabcdef|ghijklm', 'a key is scrubbed ' || name)
+FROM (VALUES
+	('as it is', 'prod:happy-otter-123|qrstuvwx/yzabcdef+ghijklm=='),
+	('with JSON''s escapes of a slash', '{"error":"prod:happy-otter-123|qrstuvwx\/yzabcdef+ghijklm=="}'),
+	('with JSON''s \u escapes', '{"error":"prod:happy-otter-123|qrstuvwx/yzabcdef\u002bghijklm\u003d\u003d"}'),
+	('encoded as in a URL', 'key=prod%3Ahappy-otter-123%7Cqrstuvwx%2Fyzabcdef%2Bghijklm%3D%3D'),
+	('encoded as in HTML', '<p>prod:happy-otter-123|qrstuvwx&#x2F;yzabcdef&#43;ghijklm&#61;&#61;</p>')
+) AS form (name, text), LATERAL ask_under(body(text) || '{"status": 500}', 'SELECT * FROM encoded_users');
+
+-- Short and printable.
+SELECT cmp_ok(length(told_of(fault)), '<', 1500, name || ' is told short')
+FROM (VALUES
+	('a long message', jsonb_build_object('action', 'status', 'status', 400, 'code', 'X', 'message', repeat('many words ', 1000))),
+	('a long code', jsonb_build_object('action', 'status', 'status', 400, 'code', repeat('X', 10000), 'message', 'no')),
+	('a long HTML page', body(repeat('<p>many words</p>', 10000)) || '{"status": 502}'),
+	('a long table name', body(replace(page(), '"_table":"users"', '"_table":"' || repeat('t', 10000) || '"'))),
+	('a long component', body(replace(page(), '"_component":""', '"_component":"' || repeat('t', 10000) || '"')))
+) AS long (name, fault);
+CREATE FUNCTION printable(text) RETURNS boolean LANGUAGE sql AS
+$$ SELECT $1 !~ e'[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]' $$;
+SELECT ok(printable(told_of(fault)) AND array_length(string_to_array(told_of(fault), e'\n'), 1) < 12, 'what is told of ' || name || ' is printable')
+FROM (VALUES
+	('control characters in a message', jsonb_build_object('action', 'status', 'status', 400, 'code', 'X', 'message', e'a\u001b[31mb\u0008\u0007\r\nERROR:  c\t\u007fd')),
+	('control characters in a code', jsonb_build_object('action', 'status', 'status', 400, 'code', e'a\u001b[31mb\u0008', 'message', 'no')),
+	('C1 control characters', jsonb_build_object('action', 'status', 'status', 400, 'code', 'X', 'message', e'a\u009b31mb\u0085\u0090')),
+	('writing that changes direction', jsonb_build_object('action', 'status', 'status', 400, 'code', 'X', 'message', e'a\u202eb\u2066c\u2028d\ufeff')),
+	('control characters in a body', bytes('\x3c1b5b33316d080d0a7f00013c'::bytea) || '{"status": 502}'),
+	('control characters in a table name', body(replace(page(), '"_table":"users"', e'"_table":"a\u007fb\u009bc"')))
+) AS odd (name, fault);
+SELECT ok(told_of(bytes(fault) || '{"status": 500}') IS NOT NULL, name || ' is told without an encoding error')
+FROM (VALUES
+	('a message that is not UTF-8', convert_to('{"code":"X","message":"caf', 'UTF8') || '\xe9'::bytea || convert_to(' closed"}', 'UTF8')),
+	('a code that is not UTF-8', convert_to('{"code":"X', 'UTF8') || '\xe9'::bytea || convert_to('","message":"closed"}', 'UTF8')),
+	('a body that is not UTF-8', '\x3c68746d6c3ec3ffe9e2823c2f68746d6c3e'::bytea),
+	('a body cut in a character', '\x3c68746d6c3ee282'::bytea),
+	('a message with U+0000', convert_to('{"code":"X","message":"a\u0000b"}', 'UTF8'))
+) AS odd (name, fault);
+SELECT is(state, 'HV000', name || ' keeps its SQLSTATE')
+FROM (VALUES
+	('a message that is not UTF-8', convert_to('{"code":"X","message":"caf', 'UTF8') || '\xe9'::bytea || convert_to(' closed"}', 'UTF8')),
+	('a message with U+0000', convert_to('{"code":"X","message":"a\u0000b"}', 'UTF8')),
+	('an error nested 100,000 deep', convert_to('{"x":' || repeat('[', 60000), 'UTF8')),
+	('an error of which code is a number', convert_to('{"code":7,"message":{"a":1}}', 'UTF8')),
+	('an error that is an array', convert_to('["code"]', 'UTF8'))
+) AS odd (name, fault), LATERAL ask_under(bytes(fault) || '{"status": 500}', 'SELECT * FROM resolute_users');
+SELECT matches(told_of('{"action": "status", "status": 400, "code": "Größe", "message": "schön — 日本 🎈"}'), 'Größe.*schön — 日本 🎈',
+	'foreign letters are told as they are');
+
+-- A code is what the member code says, not what a message mentions.
+SELECT is(state, 'HV00L', 'a message that mentions another code does not change the error')
+	FROM ask_under('{"action": "status", "status": 400, "code": "BadJsonBody", "message": "not SnapshotTooNew"}');
+SELECT matches(told, 'BadJsonBody.*not SnapshotTooNew', 'and is told as it is')
+	FROM ask_under('{"action": "status", "status": 400, "code": "BadJsonBody", "message": "not SnapshotTooNew"}');
+SELECT is(requests, 6, 'and does not change how often a request is sent')
+	FROM ask_under('{"action": "status", "status": 503, "code": "CommitterFullError", "message": "no InternalServerError"}', 'SELECT * FROM patient_users');
+
+
+-- ------------------------------------------------------------------- retries
+
+SELECT is(requests, sent, name || ' is sent ' || sent || ' times when five repetitions are allowed')
+FROM (VALUES
+	('500', '{"action": "status", "status": 500}'::jsonb, 3),
+	('500 without a body', '{"action": "status", "status": 500, "body": ""}', 3),
+	('503 InternalServerError', '{"action": "status", "status": 503, "code": "InternalServerError"}', 3),
+	('503 CommitterFullError', '{"action": "status", "status": 503, "code": "CommitterFullError"}', 6),
+	('503 without a body', '{"action": "status", "status": 503, "body": ""}', 6),
+	('429', '{"action": "status", "status": 429}', 6),
+	('425', '{"action": "status", "status": 425}', 6),
+	('502', '{"action": "status", "status": 502, "body": "<html>"}', 6),
+	('a cut', '{"action": "cut"}', 6),
+	('a reset', '{"action": "reset"}', 6),
+	('400', '{"action": "status", "status": 400}', 1),
+	('401', '{"action": "status", "status": 401}', 1),
+	('403', '{"action": "status", "status": 403}', 1),
+	('404', '{"action": "status", "status": 404, "body": ""}', 1),
+	('an HTML page', '{"action": "body", "body": "<html>"}', 1)
+) AS kind (name, fault, sent), LATERAL ask_under(fault, 'SELECT * FROM patient_users');
+SELECT is((requests, nrows), (1, 0), 'with max_retries 0 nothing is sent twice: ' || fault)
+FROM unnest('{"{\"status\": 500}","{\"status\": 503}","{\"status\": 429}","{\"status\": 502}","{\"status\": 408}"}'::jsonb[]) AS fault,
+	LATERAL ask_under('{"action": "status"}' || fault, 'SELECT * FROM resolute_users');
+SELECT is(requests, 1, 'with max_retries 0 nor is a request that was cut')
+	FROM ask_under('{"action": "cut"}', 'SELECT * FROM resolute_users');
+
+-- A request that succeeds in the end is the same request, and says so.
+SELECT emu.clear_journal(), emu.fault('{"path": "/api/list_snapshot", "count": 2, "action": "status", "status": 502}') \g /dev/null
+SELECT is((SELECT count(*) FROM users), 3::bigint, 'a scan survives what passes');
+SELECT is((SELECT count(DISTINCT entry -> 'body') FROM emu.journal() AS entry), 1::bigint, 'repetitions are the same request');
+SELECT is((SELECT array_agg((entry ->> 'status')::int ORDER BY (entry ->> 'n')::int) FROM emu.journal() AS entry), '{502,502,200}',
+	'and there is no more of them than needed');
+
+-- A page that is repeated in mid-walk goes on where it was.
+SELECT emu.config('{"page_limit": 1}'), emu.clear_journal(),
+	emu.fault('{"path": "/api/list_snapshot", "skip": 1, "count": 2, "action": "cut", "after_bytes": 60}') \g /dev/null
+SELECT is((SELECT array_agg(name ORDER BY name) FROM users), '{Ada,Bob,Cy}', 'a page that was cut is read again, once');
+SELECT is((SELECT count(DISTINCT entry -> 'body') FROM emu.journal('/api/list_snapshot') AS entry WHERE entry ->> 'fault' IS NOT NULL
+		OR entry #>> '{body,cursor}' IS NOT NULL) <= 3, true, 'with the cursor and the snapshot of its first time');
+SELECT is((SELECT count(DISTINCT entry #> '{body,snapshot}') FROM emu.journal('/api/list_snapshot') AS entry
+		WHERE entry -> 'body' ? 'cursor'), 1::bigint, 'at one snapshot');
+
+-- An error on a later page ends the statement; nothing of it stays.
+CREATE TABLE kept (_id text, name text);
+SELECT emu.clear_faults(), emu.fault('{"path": "/api/list_snapshot", "skip": 1, "count": -1, "action": "status", "status": 400, "code": "InvalidListSnapshotCursor"}') \g /dev/null
+SELECT throws_ok('INSERT INTO kept SELECT * FROM users', 'HV00L', NULL, 'an error on the second page is an error of the statement');
+SELECT is_empty('SELECT * FROM kept', 'and none of the rows before it stays');
+SELECT emu.clear_faults(), emu.config('{"page_limit": 1024}') \g /dev/null
+
+-- 408 and timeouts of list_snapshot: the server goes on working, so they do not count.
+SELECT emu.server('once', $$max_retries '1', max_retry_wait '1ms', request_timeout '100ms'$$) \g /dev/null
+CREATE FOREIGN TABLE once_users (_id text, name text) SERVER once OPTIONS (table_name 'users');
+SELECT emu.clear_journal(), emu.fault('{"path": "/api/list_snapshot", "count": 6, "action": "status", "status": 408}') \g /dev/null
+SELECT is((SELECT count(*) FROM once_users), 3::bigint, 'six times 408 do not use up one repetition');
+SELECT is((SELECT count(DISTINCT entry -> 'body') FROM emu.journal() AS entry), 1::bigint, 'and the request stays the same');
+SELECT emu.clear_faults(), emu.clear_journal(),
+	emu.fault('{"path": "/api/list_snapshot", "count": 4, "action": "stall", "seconds": 20}') \g /dev/null
+SELECT is((SELECT count(*) FROM once_users), 3::bigint, 'nor do four timeouts');
+SELECT is((SELECT count(DISTINCT entry -> 'body') FROM emu.journal() AS entry), 1::bigint, 'and the request stays the same');
+SELECT emu.clear_faults(), emu.clear_journal(),
+	emu.fault('[{"path": "/api/list_snapshot", "count": 3, "action": "status", "status": 408},
+		{"path": "/api/list_snapshot", "count": 1, "action": "status", "status": 502},
+		{"path": "/api/list_snapshot", "count": 3, "action": "status", "status": 408}]') \g /dev/null
+SELECT is((SELECT count(*) FROM once_users), 3::bigint, 'and one repetition is left for what does count');
+SELECT is(state, '08006', 'a server that answers nothing but 408 is an error in the end')
+	FROM ask_under('{"action": "status", "status": 408}', 'SELECT * FROM once_users');
+SELECT ok(told ~ '/api/list_snapshot' AND told ~ '\m408\M' AND told ~ 'attempts' AND coalesce(hint, '') <> '',
+	'which names endpoint, status, attempts, and comes with a hint')
+	FROM ask_under('{"action": "status", "status": 408}', 'SELECT * FROM once_users');
+SELECT is(requests, 3, '408 elsewhere does count')
+	FROM ask_under('{"path": "/api/get_table_column_names", "action": "status", "status": 408}', $$SELECT convex_tables('convex')$$);
+
+-- Repetitions are shown.
+SELECT emu.clear_faults(), emu.fault('{"path": "/api/list_snapshot", "count": 2, "action": "status", "status": 429}') \g /dev/null
+CREATE FUNCTION explained(query text) RETURNS jsonb LANGUAGE plpgsql AS
+$$
+DECLARE
+	plan jsonb;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || query INTO plan;
+	RETURN plan #> '{0,Plan}';
+END
+$$;
+SELECT is((plan -> 'Requests', plan -> 'Retries'), ('3'::jsonb, '2'::jsonb), 'EXPLAIN ANALYZE counts the repetitions')
+	FROM explained('SELECT * FROM users') AS plan;
+
+
+-- ----------------------------------------------- never rows, whatever is asked
+
+SELECT emu.clear_faults() \g /dev/null
+CREATE TEMP TABLE local AS SELECT 1 AS n, 'Ada' AS name;
+SELECT is((state, nrows), (expected, 0), name || ' fails under ' || fault)
+FROM (VALUES
+	('count(*)', 'SELECT count(*) FROM users'),
+	('EXISTS', 'SELECT EXISTS (SELECT FROM users)'),
+	('NOT EXISTS', 'SELECT 1 WHERE NOT EXISTS (SELECT FROM users)'),
+	('NOT IN', 'SELECT 1 FROM local WHERE name NOT IN (SELECT name FROM users)'),
+	('an outer join', 'SELECT * FROM local LEFT JOIN users USING (name)'),
+	('a scalar sub-query', 'SELECT (SELECT name FROM users LIMIT 1)'),
+	('LIMIT 1', 'SELECT * FROM users LIMIT 1'),
+	('UNION ALL', 'SELECT name FROM users UNION ALL SELECT name FROM users'),
+	('an aggregate over nothing', 'SELECT max(name), coalesce(count(*), 0) FROM users WHERE false OR name IS NOT NULL')
+) AS form (name, query), (VALUES
+	('{"action": "status", "status": 400}'::jsonb, 'HV00L'),
+	('{"action": "status", "status": 502, "body": ""}', 'HV000'),
+	('{"action": "body", "body": ""}', 'HV00M'),
+	('{"action": "cut", "after_bytes": 20}', '08006'),
+	('{"action": "wrong_table"}', 'HV00M')
+) AS broken (fault, expected), LATERAL ask_under(fault, query);
+
+
+-- ---------------------------------------------------- functions, IMPORT, ANALYZE
+
+CREATE SCHEMA target;
+CREATE FUNCTION import() RETURNS SETOF int LANGUAGE plpgsql AS
+$$ BEGIN IMPORT FOREIGN SCHEMA convex FROM SERVER convex INTO target; END $$;
+CREATE FUNCTION analyse() RETURNS SETOF int LANGUAGE plpgsql AS
+$$ BEGIN ANALYZE users; END $$;
+
+CREATE TEMP TABLE door (name text, query text, path text);
+INSERT INTO door VALUES
+	('convex_tables', $$SELECT convex_tables('convex')$$, '/api/get_table_column_names'),
+	('convex_json_schemas', $$SELECT convex_json_schemas('convex')$$, '/api/json_schemas'),
+	('convex_snapshot', $$SELECT convex_snapshot('convex')$$, '/api/list_snapshot'),
+	('convex_changes', $$SELECT convex_changes('convex', 1)$$, '/api/document_deltas'),
+	('IMPORT FOREIGN SCHEMA', 'SELECT import()', '/api/get_table_column_names'),
+	('ANALYZE', 'SELECT analyse()', '/api/list_snapshot');
+SELECT results_eq(
+	format('SELECT state, nrows, told ~ %L FROM ask_under(%L, %L)', path, fault || jsonb_build_object('path', path), query),
+	format('VALUES (%L, 0, true)', expected), name || ' fails under ' || left(fault::text, 90) || ' and names its endpoint')
+FROM door, (VALUES
+	('{"action": "status", "status": 400, "code": "X"}'::jsonb, 'HV00L'),
+	('{"action": "status", "status": 401, "code": "BadAdminKey"}', '28000'),
+	('{"action": "status", "status": 403, "code": "StreamingExportNotEnabled"}', '42501'),
+	('{"action": "status", "status": 503, "code": "TableSummariesUnavailable"}', '53000'),
+	('{"action": "status", "status": 500}', 'HV000'),
+	('{"action": "status", "status": 302, "body": "", "headers": {"location": "/"}}', 'HV00M'),
+	('{"action": "body", "body": ""}', 'HV00M'),
+	('{"action": "body", "body": "<html>"}', 'HV00M'),
+	('{"action": "body", "body": "{"}', 'HV00M'),
+	('{"action": "body", "body": "null"}', 'HV00M'),
+	('{"action": "body", "body": "[]"}', 'HV00M'),
+	('{"action": "body", "body": "\"maintenance\""}', 'HV00M'),
+	('{"action": "body", "body": "7"}', 'HV00M'),
+	('{"action": "body", "body": "{\"x\": 1e999999}"}', 'HV00M'),
+	('{"action": "body", "body": "{\"x\": \"\\u0000\"}"}', 'HV00M'),
+	('{"action": "brackets", "n": 100000}', 'HV00M'),
+	('{"action": "cut", "after_bytes": 5}', '08006'),
+	('{"action": "reset"}', '08006')
+) AS broken (fault, expected)
+WHERE NOT (name = 'convex_json_schemas' AND fault ->> 'body' LIKE '{"x"%');
+
+-- A list of tables of another shape is not a deployment without tables.
+SELECT is((state, nrows), ('HV00M', 0), 'convex_tables refuses ' || body)
+FROM unnest(ARRAY['{}', '{"byComponent": null}', '{"byComponent": []}', '{"byComponent": {"": {}}}', '{"byComponent": {"": [7]}}',
+	'{"byComponent": {"": [{"name": 7, "columns": []}]}}', '{"byComponent": {"": [{"columns": ["_id"]}]}}', '{"code": "X", "message": "no"}']) AS body,
+	LATERAL ask_under(jsonb_build_object('path', '/api/get_table_column_names', 'action', 'body', 'body', body), $$SELECT convex_tables('convex')$$);
+
+-- convex_test_connection tells failures as rows that say so: that is its answer.
+SELECT is((SELECT count(*) FROM ask_under('{"path": "/api", "action": "status", "status": 401, "code": "BadAdminKey"}',
+		$$SELECT 1 FROM convex_test_connection('convex') WHERE NOT ok$$) AS got WHERE got.nrows > 0), 1::bigint,
+	'convex_test_connection says what does not work');
+
+SELECT results_eq('SELECT 1 FROM users', 'VALUES (1), (1), (1)', 'after all of this a scan works');
+SELECT * FROM finish();
