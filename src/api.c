@@ -27,6 +27,7 @@ static void add_selection(StringInfo body, const CvxSelection *selection);
 static void add_tables(StringInfo body, const CvxSelection *selection,
 					   const char *component);
 static void add_name(StringInfo body, const char *name);
+static void answer_context(void *arg);
 static void read_error(const CvxAnswer *answer, CvxIncident *incident);
 static bool has_error_code(const CvxAnswer *answer, const char *code);
 
@@ -86,14 +87,21 @@ cvx_api_document_deltas(CvxHttp *http, CvxHttpStats *stats,
 CvxPage *
 cvx_api_page(CvxCall *call, CvxHttp *http, const CvxPageWant *want)
 {
+	ErrorContextCallback callback = {error_context_stack, answer_context, call};
+	CvxPageWant guarded = *want;
 	const CvxAnswer *answer;
+	CvxPage    *page;
 
 	cvx_http_wait(call);
 	answer = cvx_http_answer(call);
 	if (answer->status != 200 || answer->body_len == 0 ||
 		answer->body[strspn(answer->body, " \n\r\t")] != '{')
-		cvx_api_fail(call, http);
-	return cvx_page_parse(answer->body, answer->body_len, want);
+		cvx_api_fail(call, http, NULL);
+	guarded.secret = cvx_http_remote(http)->key;
+	error_context_stack = &callback;
+	page = cvx_page_parse(answer->body, answer->body_len, &guarded);
+	error_context_stack = callback.previous;
+	return page;
 }
 
 /* Was a call refused with this status and Convex code? */
@@ -118,23 +126,26 @@ cvx_api_fresh_snapshot(CvxHttp *http)
 	return snapshot;
 }
 
-/* The timestamp of the server's head. */
+/* The timestamp of the server's head; -1 when it does not tell. */
 int64
 cvx_api_query_ts(CvxHttp *http)
 {
 	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
-	Jsonb	   *answer = cvx_api_json(call, http);
+	Jsonb	   *answer;
 	JsonbValue	buffer;
 	JsonbValue *ts = NULL;
 	uint8		bytes[16];
 	uint64		value = 0;
 
+	if (cvx_http_answer(call)->status != 200)
+		return -1;
+	answer = cvx_api_json(call, http);
 	if (JB_ROOT_IS_OBJECT(answer))
 		ts = getKeyJsonValueFromContainer(&answer->root, "ts", 2, &buffer);
 	if (ts == NULL || ts->type != jbvString ||
 		cvx_b64_decode(ts->val.string.val, ts->val.string.len, bytes,
 					   sizeof(bytes)) != 8)
-		cvx_api_fail(call, http);
+		return -1;
 	for (int i = 7; i >= 0; i--)
 		value = (value << 8) | bytes[i];
 	cvx_http_free(call);
@@ -208,16 +219,19 @@ cvx_api_ask(CvxHttp *http, const char *method, const char *path,
 Jsonb *
 cvx_api_json(CvxCall *call, CvxHttp *http)
 {
+	ErrorContextCallback callback = {error_context_stack, answer_context, call};
 	const CvxAnswer *answer = cvx_http_answer(call);
 	CvxJson		json;
 	char	   *text;
+	Datum		result;
 
 	if (answer->status != 200 || answer->body_len == 0 ||
 		strchr("{[n\"tf-0123456789",
 			   answer->body[strspn(answer->body, " \n\r\t")]) == NULL)
-		cvx_api_fail(call, http);
+		cvx_api_fail(call, http, NULL);
 
 	/* Our own reader first: jsonb would recurse into hostile nesting. */
+	error_context_stack = &callback;
 	cvx_json_begin(&json, answer->body, answer->body_len);
 	if (pg_encoding_verifymbstr(PG_UTF8, answer->body, answer->body_len) !=
 		answer->body_len)
@@ -225,12 +239,17 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 	cvx_json_skip(&json, NULL);
 	cvx_json_end(&json);
 	text = pg_any_to_server(answer->body, answer->body_len, PG_UTF8);
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	result = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	error_context_stack = callback.previous;
+	return DatumGetJsonbP(result);
 }
 
-/* Report the answer of a call as the failure that it is. */
+/*
+ * Report the answer of a call as the failure that it is; more may be a further
+ * sentence of detail, or NULL.
+ */
 void
-cvx_api_fail(CvxCall *call, CvxHttp *http)
+cvx_api_fail(CvxCall *call, CvxHttp *http, const char *more)
 {
 	const CvxAnswer *answer = cvx_http_answer(call);
 	const CvxRemote *remote = cvx_http_remote(http);
@@ -245,6 +264,7 @@ cvx_api_fail(CvxCall *call, CvxHttp *http)
 	incident.attempts = answer->attempts;
 	incident.body = answer->body;
 	incident.body_len = answer->body_len;
+	incident.more = more;
 	if (answer->transport != CVX_TRANSPORT_OK)
 		cvx_error_transport(&incident);
 	if (answer->status != 200)
@@ -370,6 +390,29 @@ add_name(StringInfo body, const char *name)
 	cvx_json_write_string(body, name, strlen(name));
 }
 
+/* Which answer an error of reading it is about. */
+static void
+answer_context(void *arg)
+{
+	CvxCall    *call = (CvxCall *) arg;
+	const CvxAnswer *answer = cvx_http_answer(call);
+
+	errcontext("%s, HTTP status %d, attempts: %d", cvx_http_endpoint(call),
+			   answer->status, answer->attempts);
+}
+
+/* Is the body a Convex error with this code? */
+static bool
+has_error_code(const CvxAnswer *answer, const char *code)
+{
+	CvxIncident incident = {0};
+
+	if (answer->body_len == 0 || strstr(answer->body, code) == NULL)
+		return false;
+	read_error(answer, &incident);
+	return incident.code != NULL && strcmp(incident.code, code) == 0;
+}
+
 /* Convex's code and message, when the body is a Convex error. */
 static void
 read_error(const CvxAnswer *answer, CvxIncident *incident)
@@ -409,11 +452,4 @@ read_error(const CvxAnswer *answer, CvxIncident *incident)
 		FlushErrorState();
 	}
 	PG_END_TRY();
-}
-
-static bool
-has_error_code(const CvxAnswer *answer, const char *code)
-{
-	return answer->body_len > 0 && answer->body_len <= MAX_ERROR_BODY &&
-		strstr(answer->body, code) != NULL;
 }

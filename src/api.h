@@ -40,6 +40,7 @@ extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
 extern CvxCall *cvx_api_ask(CvxHttp *http, const char *method,
 							const char *path, const char *body);
 extern Jsonb *cvx_api_json(CvxCall *call, CvxHttp *http);
-CVX_NORETURN extern void cvx_api_fail(CvxCall *call, CvxHttp *http);
+CVX_NORETURN extern void cvx_api_fail(CvxCall *call, CvxHttp *http,
+									  const char *more);
 
 #endif							/* CVX_API_H */

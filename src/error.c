@@ -25,7 +25,10 @@
 #define EXCERPT_CHARS	200
 
 /* Only this much of a body is looked at to find an excerpt. */
-#define EXCERPT_SOURCE	65536
+#define EXCERPT_SOURCE	4096
+
+/* So many successive characters of the key are blotted out anywhere. */
+#define SECRET_RUN		8
 
 /* What a status, or a status with a code, means.  First match wins. */
 typedef struct Meaning
@@ -61,7 +64,8 @@ static const Meaning meanings[] = {
 		"does not know the request",
 	"Check deployment_url; or the Convex server is too old for this feature."},
 	{408, 408, NULL, ERRCODE_CONNECTION_FAILURE,
-		"gave up on the request after its own time limit", NULL},
+		"gave up on the request after its own time limit",
+	"Try again; a first page of an old snapshot can take long."},
 	{400, 400, "SnapshotTooOld", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
 		"no longer serves that snapshot",
 	"Convex serves snapshots of the last days only.  Start a new transaction, or choose a later convex_fdw.snapshot."},
@@ -81,7 +85,8 @@ static const Meaning meanings[] = {
 		"cannot describe one of its tables",
 	"Use convex_tables(), which does not depend on schemas."},
 	{400, 400, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
-	"refused the request", NULL},
+		"refused the request",
+	"Check table, component and column names, and that the Convex server is up to date."},
 	{425, 425, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
 	"is not ready", "Try again later."},
 	{429, 429, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
@@ -97,7 +102,8 @@ static const Meaning meanings[] = {
 		"answered with a redirect, and redirects are not followed",
 	"Set deployment_url to the address that serves the API."},
 	{400, 499, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
-	"refused the request", NULL},
+		"refused the request",
+	"Check deployment_url: a proxy or something other than Convex may be answering."},
 	{0, 999, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
 		"gave an answer that cannot be read",
 	"Check deployment_url: something other than Convex may be answering."},
@@ -121,7 +127,8 @@ static const struct
 		"the address of server \"%s\" is not allowed",
 	"A superuser can list the host in convex_fdw.allowed_hosts."},
 	{CVX_TRANSPORT_LOST, ERRCODE_CONNECTION_FAILURE,
-		"lost the connection to server \"%s\"", NULL},
+		"lost the connection to server \"%s\"",
+	"Try again; see the option max_retries of the server."},
 	{CVX_TRANSPORT_TIMED_OUT, ERRCODE_CONNECTION_FAILURE,
 		"timed out waiting for server \"%s\"",
 	"See the options request_timeout and idle_timeout of the server."},
@@ -132,12 +139,15 @@ static const struct
 		"server \"%s\" gave an answer that cannot be read",
 	"Check deployment_url: something other than Convex may be answering."},
 	{CVX_TRANSPORT_NO_MEMORY, ERRCODE_OUT_OF_MEMORY,
-		"out of memory while reading from server \"%s\"", NULL},
+		"out of memory while reading from server \"%s\"",
+	"Read fewer columns, or lower the server's option max_response_size."},
 };
 
 static const Meaning *find_meaning(int status, const char *code);
+static void add_unescaped(StringInfo buf, const char *text, size_t len);
 static void add_redacted(StringInfo buf, const char *text, size_t len,
 						 const char *secret);
+static int	printable_width(const char *p, int len);
 static int	explain_exchange(const CvxIncident *incident);
 static void place_callback(void *arg);
 
@@ -181,56 +191,40 @@ cvx_error_transport(const CvxIncident *incident)
 
 /*
  * A short, printable copy of foreign text in the current context, in the
- * database's encoding, with every occurrence of the deploy key, or of its
- * secret part, replaced.
+ * database's encoding, without the deploy key's secret, however it is escaped.
  */
 char *
 cvx_error_excerpt(const char *text, size_t len, const char *secret)
 {
+	StringInfoData plain;
 	StringInfoData redacted;
 	StringInfoData out;
 	const char *p;
+	const char *end;
 	int			nchars = 0;
 
+	initStringInfo(&plain);
 	initStringInfo(&redacted);
-	if (len > EXCERPT_SOURCE)
-	{
-		/* A key that the cut divides must not show its first half. */
-		len = EXCERPT_SOURCE;
-		add_redacted(&redacted, text, len, secret);
-		if (secret)
-			redacted.len = Max(redacted.len - (int) strlen(secret), 0);
-		redacted.data[redacted.len] = '\0';
-	}
-	else
-		add_redacted(&redacted, text, len, secret);
-
 	initStringInfo(&out);
-	for (p = redacted.data; p < redacted.data + redacted.len;)
+	add_unescaped(&plain, text, Min(len, EXCERPT_SOURCE));
+	add_redacted(&redacted, plain.data, plain.len, secret);
+	end = redacted.data + redacted.len;
+	for (p = redacted.data; p < end;)
 	{
-		int			left = redacted.data + redacted.len - p;
-		int			width = pg_utf_mblen((const unsigned char *) p);
+		int			width = printable_width(p, end - p);
 
 		if (nchars++ == EXCERPT_CHARS)
 		{
 			appendStringInfoString(&out, "...");
 			break;
 		}
-		if (width == 1 && isprint((unsigned char) *p))
-			appendStringInfoChar(&out, *p);
-		else if (width == 1 && isspace((unsigned char) *p))
-			appendStringInfoChar(&out, ' ');
-		else if (width > 1 && width <= left &&
-				 GetDatabaseEncoding() == PG_UTF8 &&
-				 pg_utf8_islegal((const unsigned char *) p, width))
+		if (width > 0)
 			appendBinaryStringInfo(&out, p, width);
 		else
-		{
-			appendStringInfoChar(&out, '?');
-			width = 1;
-		}
-		p += width;
+			appendStringInfoChar(&out, isspace((unsigned char) *p) ? ' ' : '?');
+		p += Max(width, 1);
 	}
+	pfree(plain.data);
 	pfree(redacted.data);
 	return out.data;
 }
@@ -266,34 +260,101 @@ find_meaning(int status, const char *code)
 	return meaning;
 }
 
-/* Append text with the key and the key's secret part blotted out. */
+/*
+ * Append text with \\/, \\u00XX, %XX and &#NN; undone: a key that a server
+ * echoes in one of these forms must be recognised.
+ */
+static void
+add_unescaped(StringInfo buf, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+	{
+		char		piece[12];
+		unsigned	code = 0;
+		int			used = 0;
+
+		strlcpy(piece, text + i, Min(len - i + 1, sizeof(piece)));
+		if (piece[0] == '\\' && piece[1] == '/')
+		{
+			code = '/';
+			used = 2;
+		}
+		else if (sscanf(piece, "\\u%4x%n", &code, &used) < 1 || used != 6)
+		{
+			used = 0;
+			if ((sscanf(piece, "%%%2x%n", &code, &used) < 1 || used != 3) &&
+				((used = 0), (sscanf(piece, "&#x%6x;%n", &code, &used) < 1 || used == 0)) &&
+				((used = 0), (sscanf(piece, "&#%6u;%n", &code, &used) < 1 || used == 0)))
+				used = 0;
+		}
+		if (used > 0 && code > 0x20 && code < 0x7f)
+		{
+			appendStringInfoChar(buf, (char) code);
+			i += used - 1;
+		}
+		else
+			appendStringInfoChar(buf, text[i]);
+	}
+}
+
+/* Append text with every run of the key's secret part blotted out. */
 static void
 add_redacted(StringInfo buf, const char *text, size_t len, const char *secret)
 {
-	const char *tail = secret ? strrchr(secret, '|') : NULL;
-	const char *forms[2];
-	size_t		i = 0;
+	const char *bar = secret ? strrchr(secret, '|') : NULL;
+	const char *key = bar && bar[1] ? bar + 1 : secret;
+	size_t		keylen = key ? strlen(key) : 0;
+	size_t		needed = Min(keylen, SECRET_RUN);
 
-	/* The part after "|" alone is a secret too, when it is long enough. */
-	forms[0] = secret && *secret ? secret : NULL;
-	forms[1] = tail && strlen(tail + 1) >= 6 ? tail + 1 : NULL;
-	while (i < len)
+	for (size_t i = 0; i < len;)
 	{
-		size_t		hit = 0;
+		size_t		longest = 0;
 
-		for (int f = 0; f < 2 && hit == 0; f++)
+		for (size_t k = 0; needed > 0 && k + needed <= keylen; k++)
 		{
-			size_t		n = forms[f] ? strlen(forms[f]) : 0;
+			size_t		run = 0;
 
-			if (n > 0 && n <= len - i && memcmp(text + i, forms[f], n) == 0)
-				hit = n;
+			while (i + run < len && k + run < keylen && text[i + run] == key[k + run])
+				run++;
+			longest = Max(longest, run);
 		}
-		if (hit > 0)
+		if (needed > 0 && longest >= needed)
+		{
 			appendStringInfoString(buf, "[key]");
+			i += longest;
+		}
 		else
-			appendStringInfoChar(buf, text[i]);
-		i += Max(hit, 1);
+			appendStringInfoChar(buf, text[i++]);
 	}
+}
+
+/*
+ * The bytes of the next character, if it can be shown: not a control, format
+ * or private character; 0 otherwise.
+ */
+static int
+printable_width(const char *p, int len)
+{
+	static const pg_wchar hidden[][2] = {
+		{0x0080, 0x009f}, {0x00ad, 0x00ad}, {0x061c, 0x061c},
+		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
+		{0xd800, 0xf8ff}, {0xfeff, 0xfeff}, {0xfff0, 0xffff},
+		{0xe0000, 0x10ffff}
+	};
+	const unsigned char *u = (const unsigned char *) p;
+	int			width = pg_utf_mblen(u);
+	pg_wchar	c;
+
+	if (*u < 0x80)
+		return isprint(*u) ? 1 : 0;
+	if (GetDatabaseEncoding() != PG_UTF8 || width < 2 || width > len ||
+		!pg_utf8_islegal(u, width))
+		return 0;
+	c = utf8_to_unicode(u);
+	for (int i = 0; i < lengthof(hidden); i++)
+		if (c >= hidden[i][0] && c <= hidden[i][1])
+			return 0;
+	return width;
 }
 
 /* The detail line: what was asked, how often, and what came back. */
@@ -309,8 +370,8 @@ explain_exchange(const CvxIncident *incident)
 						 incident->status);
 	else
 		appendStringInfoString(&buf, " got no answer");
-	if (incident->attempts > 1)
-		appendStringInfo(&buf, " after %d attempts", incident->attempts);
+	appendStringInfo(&buf, " after %d %s", incident->attempts,
+					 incident->attempts == 1 ? "attempt" : "attempts");
 	if (incident->code)
 		appendStringInfo(&buf, ", %s",
 						 cvx_error_excerpt(incident->code,
@@ -334,6 +395,8 @@ explain_exchange(const CvxIncident *incident)
 		appendStringInfoString(&buf, " and an empty body");
 	if (buf.data[buf.len - 1] != '.')
 		appendStringInfoChar(&buf, '.');
+	if (incident->more)
+		appendStringInfo(&buf, "  %s", incident->more);
 	return errdetail_internal("%s", buf.data);
 }
 

@@ -39,6 +39,7 @@ typedef struct CvxIncident
 	const char *message;		/* Convex's message, or NULL */
 	const char *body;			/* the body, when it is no Convex error */
 	size_t		body_len;
+	const char *more;			/* a further sentence of detail, or NULL */
 } CvxIncident;
 
 /* Where decoding is: gives errors of values their place.  See error.c. */

@@ -669,13 +669,9 @@ fail_too_new(CvxScan *scan)
 {
 	int64		head = cvx_api_query_ts(scan->http);
 
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
-			 errmsg("Convex server \"%s\" has not reached snapshot " INT64_FORMAT,
-					scan->options->server_name, scan->ts),
-			 errdetail("The server's head is at " INT64_FORMAT " (SnapshotTooNew).",
-					   head),
-			 errhint("Set convex_fdw.snapshot to a timestamp that is not above the head.")));
+	cvx_api_fail(scan->call, scan->http, head < 0 ? NULL :
+				 psprintf("Snapshot " INT64_FORMAT " was asked for; the server's head is at " INT64_FORMAT ".",
+						  scan->ts, head));
 }
 
 /*

@@ -107,6 +107,7 @@ struct CvxHttp
 	int			nrefs;
 	bool		is_valid;		/* cleared by invalidation callbacks */
 	int64		driven_at_ms;	/* when drive() last ran */
+	bool		is_awaited;		/* somebody has waited for it since */
 	int64		timer_due_ms;	/* libcurl's timer; -1 when unset */
 #ifdef CVX_USE_EPOLL
 	int			epfd;
@@ -317,6 +318,10 @@ cvx_http_wait(CvxCall *call)
 
 #ifdef CVX_USE_EPOLL
 		int			rc;
+#endif
+
+		call->http->is_awaited = true;
+#ifdef CVX_USE_EPOLL
 
 		rc = WaitLatchOrSocket(MyLatch,
 							   WL_LATCH_SET | WL_SOCKET_READABLE |
@@ -369,6 +374,7 @@ cvx_http_wait_fd(CvxHttp *http)
 	struct itimerspec due = {0};
 	long		timeout = Max(next_timeout_ms(http), 1);
 
+	http->is_awaited = true;
 	due.it_value.tv_sec = timeout / 1000;
 	due.it_value.tv_nsec = (timeout % 1000) * 1000000;
 	(void) timerfd_settime(http->timerfd, 0, &due, NULL);
@@ -764,7 +770,7 @@ drive(CvxHttp *http)
 	CURLMsg    *message;
 	int			nleft;
 	int64		now = now_ms();
-	int64		pause = now - http->driven_at_ms;
+	int64		pause = http->is_awaited ? 0 : now - http->driven_at_ms;
 	dlist_mutable_iter iter;
 
 	drive_curl(http);
@@ -781,6 +787,7 @@ drive(CvxHttp *http)
 		}
 	}
 	http->driven_at_ms = now;
+	http->is_awaited = false;
 
 	while ((message = curl_multi_info_read(http->multi, &nleft)) != NULL)
 	{

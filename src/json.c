@@ -184,7 +184,8 @@ cvx_json_int64(CvxJson *json)
 			cvx_json_fail(json, "integer out of range");
 		value = value * 10 + digit;
 	}
-	if (p == begin || *p == '.' || *p == 'e' || *p == 'E')
+	if (p == begin || (*begin == '0' && p - begin > 1) ||
+		*p == '.' || *p == 'e' || *p == 'E')
 		cvx_json_fail(json, "expected an integer");
 	json->p = p;
 	return is_negative ? (int64) (0 - value) : (int64) value;

@@ -59,6 +59,8 @@ typedef enum Meta
 } Meta;
 
 CVX_NORETURN static void fail_shape(Parser *parser, const char *problem);
+static void see_once(Parser *parser, bool *is_seen);
+static char *read_cursor(Parser *parser);
 static void check_utf8(CvxJson *json);
 static void parse_values(Parser *parser);
 static void parse_document(Parser *parser);
@@ -131,30 +133,24 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	{
 		if (IS_NAME(&name, "values"))
 		{
+			see_once(&parser, &has_values);
 			parse_values(&parser);
-			has_values = true;
 		}
 		else if (IS_NAME(&name, "hasMore"))
 		{
+			see_once(&parser, &has_more);
 			page->has_more = cvx_json_bool(&parser.json);
-			has_more = true;
 		}
 		else if (want->is_delta ? IS_NAME(&name, "cursor") :
 				 IS_NAME(&name, "snapshot"))
 		{
+			see_once(&parser, &has_ts);
 			page->ts = cvx_json_int64(&parser.json);
-			has_ts = true;
 		}
-		else if (!want->is_delta && IS_NAME(&name, "cursor") &&
-				 cvx_json_peek(&parser.json) == '"')
+		else if (IS_NAME(&name, "cursor"))
 		{
-			CvxText		cursor;
-			bool		has_nul;
-
-			cvx_json_string(&parser.json, &cursor);
-			page->cursor = palloc(cursor.len + 1);
-			page->cursor[cvx_json_unescape(&cursor, page->cursor, &has_nul)] = '\0';
-			has_cursor = true;
+			see_once(&parser, &has_cursor);
+			page->cursor = read_cursor(&parser);
 		}
 		else
 			cvx_json_skip(&parser.json, NULL);
@@ -162,7 +158,9 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	cvx_json_end(&parser.json);
 	if (!has_values || !has_more || !has_ts)
 		fail_shape(&parser, "a page without values, hasMore or its timestamp");
-	if (page->has_more && !want->is_delta && !has_cursor)
+	if (page->ts < 0 || (page->ts == 0 && !want->is_delta))
+		fail_shape(&parser, "an impossible timestamp");
+	if (page->has_more && !want->is_delta && page->cursor == NULL)
 		fail_shape(&parser, "more pages but no cursor");
 	return page;
 }
@@ -175,6 +173,38 @@ bool
 cvx_page_is_document_member(const CvxText *name)
 {
 	return find_meta(name) == META_NONE;
+}
+
+/* A page says each thing once. */
+static void
+see_once(Parser *parser, bool *is_seen)
+{
+	if (*is_seen)
+		fail_shape(parser, "a page that says the same twice");
+	*is_seen = true;
+}
+
+/* The cursor of a snapshot walk: a text to send back as it is, or null. */
+static char *
+read_cursor(Parser *parser)
+{
+	CvxText		text;
+	char	   *cursor;
+	bool		has_nul = false;
+	size_t		len;
+
+	if (cvx_json_peek(&parser->json) != '"')
+	{
+		cvx_json_skip(&parser->json, NULL);
+		return NULL;
+	}
+	cvx_json_string(&parser->json, &text);
+	cursor = palloc(text.len + 1);
+	len = cvx_json_unescape(&text, cursor, &has_nul);
+	cursor[len] = '\0';
+	if (has_nul || len == 0)
+		fail_shape(parser, "an impossible cursor");
+	return cursor;
 }
 
 /* JSON, but not an answer of this endpoint. */
@@ -497,12 +527,12 @@ check_document(Parser *parser, const CvxDoc *doc)
 			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
 			 errmsg("Convex server sent a document of table \"%s\", which was not asked for",
 					cvx_error_excerpt(page->text + doc->table.offset,
-									  doc->table.len, NULL)),
+									  doc->table.len, want->secret)),
 			 errdetail("Component \"%s\", table \"%s\" was received; component \"%s\", table \"%s\" was asked for.",
 					   cvx_error_excerpt(page->text + doc->component.offset,
-										 doc->component.len, NULL),
+										 doc->component.len, want->secret),
 					   cvx_error_excerpt(page->text + doc->table.offset,
-										 doc->table.len, NULL),
+										 doc->table.len, want->secret),
 					   want->tables[0].component, want->tables[0].table),
 			 errhint("The server does not obey the selection of tables: update it.")));
 }

@@ -606,16 +606,14 @@ check_features(Rows *rows, CvxHttp *http)
 static void
 check_head(Rows *rows, CvxHttp *http)
 {
-	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
-	int64		head;
+	int64		head = cvx_api_query_ts(http);
 	double		age;
 
-	if (cvx_http_answer(call)->status != 200)
+	if (head < 0)
 	{
-		put_check(rows, "head", -1, describe_answer(call, http), NULL);
+		put_check(rows, "head", -1, "the server does not tell it", NULL);
 		return;
 	}
-	head = cvx_api_query_ts(http);
 	age = (double) time(NULL) - (double) (head / 1000000000);
 	put_check(rows, "head", 1,
 			  psprintf(INT64_FORMAT ", %.0f s ago", head, Max(age, 0)), NULL);

@@ -158,11 +158,12 @@ class Mutation:
             self.tx.commit()
             self.tx = self.store.transaction()
 
-    def _table(self, op, create=False):
+    def _table(self, op, create=False, number=None):
+        """`number` is the one that a new table takes."""
         component, name = op.get("component", ""), op["table"]
         if create:
             self.tx.component(component, create=True)
-        tablet = self.tx.table(component, name, create)
+        tablet = self.tx.table(component, name, create, number)
         if tablet is None:
             raise Refused(f"no table {name!r} in component {component!r}")
         return tablet
@@ -182,10 +183,10 @@ class Mutation:
         return tablet, decoded[1], before
 
     def op_insert(self, op):
-        tablet, fields = self._table(op, create=True), self._fields(op)
-        internal = None
+        fields = self._fields(op)
+        number, internal = values.decode_id(fields.get("_id")) or (None, None)
+        tablet = self._table(op, create=True, number=number)
         if "_id" in fields:
-            number, internal = values.decode_id(fields["_id"]) or (None, None)
             if number != tablet.number:
                 raise Refused(f"{fields['_id']!r} is no id of {tablet.name!r} (table number {tablet.number})")
             if tablet.revisions.get(internal) or self.tx.get(tablet, internal):

@@ -73,11 +73,17 @@ class Emulator:
         if self.settings.extra_latency_ms:
             self.idle.wait(self.settings.extra_latency_ms / 1000)
         if plan:
-            response = faults.run(plan, request, self.respond, self.control.mutate)
+            response = self._respond_under(plan, request)
         else:
             response = self.respond(request)
         self.journal.finish(request, plan, response)
         return response
+
+    def _respond_under(self, plan, request):
+        try:
+            return faults.run(plan, request, self.respond, self.control.mutate)
+        except Exception as error:    # a fault that cannot be carried out says so
+            return Response(500, [f"fault: {type(error).__name__}: {error}\n".encode()], content_type="text/plain")
 
     def respond(self, request):
         """The answer of the deployment itself."""

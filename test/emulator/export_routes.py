@@ -36,6 +36,7 @@ class ExportRoutes:
             "/version": {"GET": self.version},
             "/instance_version": {"GET": self.version},
             "/instance_name": {"GET": self.instance_name},
+            "/api/v1/openapi.json": {"GET": self.openapi},
             "/api/query_ts": {"POST": self.query_ts},
             "/api/test_streaming_export_connection": {"GET": self.test_connection},
             "/api/json_schemas": {"GET": self.json_schemas},
@@ -54,6 +55,11 @@ class ExportRoutes:
 
     def instance_name(self, request):
         return text(self.settings.instance_name)
+
+    def openapi(self, request):
+        """The routes below /api/v1: none of them exist here, data sync neither."""
+        return json_response({"openapi": "3.1.0", "info": {"title": "Convex Deployment API", "version": "1"},
+                              "paths": {}})
 
     def query_ts(self, request):
         with self.store.lock:

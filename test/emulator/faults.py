@@ -23,8 +23,9 @@ ACTIONS = COMBINING + ("status", "body", "stall", "reset", "cut", "gzip_bomb", "
 class Fault:
     def __init__(self, number, spec):
         action = spec.get("action")
-        if isinstance(action, dict):    # {"action": {"type": "status", "status": 500}} is accepted, too
-            spec = {**spec, **action, "action": action.get("type") or action.get("action")}
+        if isinstance(action, dict) and len(action) == 1:    # {"action": {"status": {"status": 500}}}, too
+            (name, details), = action.items()
+            spec = {**spec, **details, "action": name}
         if spec.get("action") not in ACTIONS:
             raise ValueError(f"unknown action {spec.get('action')!r}; known: {', '.join(ACTIONS)}")
         self.number = number

@@ -10,12 +10,17 @@ RAW_BODIES = ("/api/import", "/api/import/upload_part")    # files; not kept
 
 
 class Entry:
-    __slots__ = ("n", "request", "status", "bytes", "fault", "walk_miss", "snapshot", "body")
+    __slots__ = ("n", "method", "path", "query", "headers", "body", "connection", "status", "bytes", "fault",
+                 "walk_miss", "snapshot")
 
     def __init__(self, n, request):
         self.n = n
-        self.request = request
-        self.body = request.body
+        self.method = request.method
+        self.path = request.path
+        self.query = request.query
+        self.headers = request.headers
+        self.body = b"" if request.path in RAW_BODIES else request.body
+        self.connection = request.connection
         self.status = None
         self.bytes = 0
         self.fault = None
@@ -23,15 +28,14 @@ class Entry:
         self.snapshot = None
 
     def describe(self):
-        request = self.request
         try:
             body = json.loads(self.body)
         except ValueError:
             body = None
-        return {"n": self.n, "method": request.method, "path": request.path, "query": request.query,
-                "headers": request.headers, "body": body, "status": self.status, "bytes": self.bytes,
+        return {"n": self.n, "method": self.method, "path": self.path, "query": self.query,
+                "headers": self.headers, "body": body, "status": self.status, "bytes": self.bytes,
                 "fault": self.fault, "walk_miss": self.walk_miss, "snapshot": self.snapshot,
-                "connection": request.connection}
+                "connection": self.connection}
 
 
 class Journal:
@@ -44,8 +48,6 @@ class Journal:
 
     def begin(self, request):
         request.entry = entry = Entry(next(self.numbers), request)
-        if request.path in RAW_BODIES:
-            entry.body = b""
         with self.lock:
             self.entries.append(entry)
             self.body_bytes += len(entry.body)
@@ -60,12 +62,11 @@ class Journal:
         entry.bytes = response.length()
         if plan:
             entry.fault = "+".join(fault.action for fault in plan)
-        request.body = b""
 
     def describe(self, path=None):
         with self.lock:
             entries = list(self.entries)
-        return [entry.describe() for entry in entries if path is None or entry.request.path == path]
+        return [entry.describe() for entry in entries if path is None or entry.path == path]
 
     def clear(self):
         with self.lock:

@@ -44,6 +44,8 @@ class Head:
                 raise ValueError("a header line without a colon")
             self.headers[name.strip().lower()] = value.strip()
         self.length = int(self.headers.get("content-length", 0))
+        if self.length < 0:
+            raise ValueError("a negative length")
         self.is_chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
         self.expects_continue = self.headers.get("expect", "").lower() == "100-continue"
         wish = self.headers.get("connection", "").lower()

@@ -155,11 +155,11 @@ class Transaction:
             self.system_rows += 1
         return found
 
-    def table(self, component, name, create=False):
-        """The tablet that serves a table for this transaction, or None."""
+    def table(self, component, name, create=False, number=None):
+        """The tablet that serves a table for this transaction, or None; a new one may ask for a number."""
         tablet = self.created.get((component, name)) or self.store.table(component, name)
         if tablet is None and create:
-            tablet = self.new_tablet(component, name)
+            tablet = self.new_tablet(component, name, number)
             self.created[component, name] = tablet
             self.structure.append(lambda ts: self._activate(tablet, ts))
         return tablet

@@ -15,6 +15,10 @@ AIRBYTE_KEY = "_by_airbyte_primary_key"
 FIVETRAN_KEY = "_fivetran_by_primary_key"
 FIVETRAN_SYNCED = "_fivetran_by_synced"
 
+PREFIX = "source_"
+_LATIN = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "đ": "d",
+                        "Đ": "D", "ð": "d", "Ð": "D", "ł": "l", "Ł": "L", "þ": "th", "Þ": "Th", "ı": "i"})
+
 MAX_INDEX_FIELDS = 16     # one of them is the `_creationTime` that the server appends
 
 
@@ -130,14 +134,11 @@ def valid_field_name(name):
     return made
 
 
-PREFIX = "source_"
-
-
 def slug(text):
     """Lower-case ASCII letters and digits with single `_` between.
 
-    Accents are taken off; letters of other scripts, which Convex transliterates, separate words here.
+    Latin letters are transliterated; those of other scripts, which Convex transliterates too, separate words.
     """
-    plain = unicodedata.normalize("NFKD", text)
+    plain = unicodedata.normalize("NFKD", text.translate(_LATIN))
     plain = "".join(char for char in plain if not unicodedata.combining(char)).lower()
     return re.sub(r"[^a-z0-9]+", "_", plain.strip(" _")).strip("_")

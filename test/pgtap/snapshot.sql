@@ -163,6 +163,8 @@ $$;
 SELECT emu.clear_journal() \g /dev/null
 SELECT jsonb_agg(jsonb_build_array(a.name, a.balance, l.balance) ORDER BY a.name) AS seen
 FROM accounts a FULL JOIN ledger l USING (name) \gset
+SELECT is((SELECT count(*) FROM emu.journal('/api/list_snapshot') AS entry WHERE entry -> 'body' -> 'snapshot' IS NULL),
+	1::bigint, 'one request takes the snapshot and the other table waits for it');
 SELECT * FROM taken() \gset
 SELECT is(:snapshots, 1, 'a join of two tables names one snapshot on all of its pages');
 SELECT is(:'seen'::jsonb, joined_at(:ts), 'a join under constant change is the state of one timestamp');
@@ -192,21 +194,22 @@ SELECT is(snapshots_taken(), 1, 'both scans of a self-join share the snapshot');
 
 WITH counted AS MATERIALIZED (SELECT sum(balance) AS total FROM accounts)
 SELECT array_agg(DISTINCT total) AS totals, max(ts) AS told, count(DISTINCT ts) AS tellings
-FROM (SELECT convex_snapshot('convex') AS ts, unnest(ARRAY[
+FROM (SELECT convex_snapshot('convex') AS ts, ARRAY[
 		(SELECT total FROM counted),
 		(SELECT sum(balance) FROM ledger),
 		stable_sql(), stable_plpgsql(), stable_that_catches(),
-		(SELECT sum(l.balance) FROM ledger l WHERE l.balance > a.balance - 1000)]) AS total
+		(SELECT sum(l.balance) FROM ledger l WHERE l.balance > a.balance - 1000)] AS totals
 	FROM accounts a
 	WHERE balance <= (SELECT max(balance) FROM ledger)
 		AND EXISTS (SELECT FROM ledger l WHERE l.name = a.name AND l.balance = a.balance)
-		AND a.name IN (SELECT name FROM stable_set())) AS parts \gset
+		AND a.name IN (SELECT name FROM stable_set())
+	OFFSET 0) AS parts, unnest(totals) AS total \gset
 SELECT * FROM taken() \gset
 SELECT is(:snapshots, 1,
 	'sub-plans, a CTE, init plans and STABLE functions read the snapshot of the executor that runs them');
 SELECT is(:'totals'::bigint[], ARRAY[sum_at(:ts)], 'all of them give the sum at that timestamp');
 SELECT is(:tellings, 1, 'convex_snapshot() gives one value throughout the statement');
-SELECT is(:told, :ts, 'convex_snapshot() gives the snapshot that the scans use');
+SELECT is(:told::bigint, :ts::bigint, 'convex_snapshot() gives the snapshot that the scans use');
 
 SELECT count(DISTINCT n) AS seen FROM (SELECT stable_sql() AS n FROM generate_series(1, 4)
 	UNION ALL SELECT stable_plpgsql() FROM generate_series(1, 4)) AS calls \gset
@@ -323,6 +326,33 @@ SELECT is(snapshots_taken(), 2, 'a FOR loop and the command in its body take one
 SELECT is(:total::bigint, sum_at(:used), 'a FOR loop keeps its snapshot whatever its body reads');
 SELECT cmp_ok(:other, '>', :total, 'the body sees what was committed meanwhile');
 
+-- COMMIT in the loop makes its cursor a held one.
+CREATE PROCEDURE walk_and_commit(INOUT total bigint, INOUT used bigint) LANGUAGE plpgsql AS
+$$
+DECLARE
+	r record;
+BEGIN
+	total := 0;
+	FOR r IN SELECT balance, convex_snapshot('convex') AS ts FROM app.accounts LOOP
+		total := total + r.balance;
+		used := r.ts;
+		COMMIT;
+	END LOOP;
+END
+$$;
+CALL walk_and_commit(NULL, NULL) \gset
+SELECT is(snapshots_taken(), 1, 'a FOR loop whose body commits takes one snapshot');
+SELECT is(:total::bigint, sum_at(:used), 'and keeps it to its end');
+
+CREATE FUNCTION volatile_set(above int) RETURNS SETOF int LANGUAGE sql VOLATILE AS
+$$ SELECT balance FROM app.accounts WHERE balance > above $$;
+SELECT sum(balance) AS seen, min(ts) AS used, min(other) <> max(other) AS differs
+FROM (SELECT a.balance, convex_snapshot('convex') AS ts, (SELECT min(v) FROM volatile_set(a.balance - 1000) AS v) AS other
+	FROM accounts a OFFSET 0) AS rows \gset
+SELECT is(:seen::bigint, sum_at(:used), 'a scan keeps its snapshot beside a VOLATILE set-returning function');
+SELECT ok(:'differs', 'whose calls have each their own');
+SELECT emu.clear_journal() \g /dev/null
+
 CREATE TABLE triggered (i int, total bigint);
 CREATE FUNCTION note_sum() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN SELECT sum(balance) INTO NEW.total FROM app.accounts; RETURN NEW; END $$;
@@ -358,13 +388,12 @@ SELECT * FROM taken() \gset early_
 SELECT sum(balance) AS between FROM accounts \gset
 DECLARE late CURSOR FOR SELECT balance FROM accounts;
 SELECT sum_of_next('late', 1) AS late_head \gset
-SELECT snapshots AS others FROM taken() \gset
+SELECT snapshots AS others, ts AS late_ts FROM taken() \gset
 SELECT is(:others, 2, 'while a cursor is open, other statements and cursors of the transaction take snapshots of their own');
 SELECT commit_a_change() \g /dev/null
 SELECT is(:head + sum_of_next('early', 100), sum_at(:early_ts), 'a cursor keeps its snapshot until it is closed');
-SELECT cmp_ok(:between, '>', sum_at(:early_ts), 'a statement beside it sees what was committed meanwhile');
-SELECT is(:late_head + sum_of_next('late', 100), sum_at(ts), 'a second cursor keeps its own')
-FROM (SELECT max((entry ->> 'snapshot')::bigint) AS ts FROM emu.journal('/api/list_snapshot') AS entry) AS used;
+SELECT cmp_ok(:between::bigint, '>', sum_at(:early_ts), 'a statement beside it sees what was committed meanwhile');
+SELECT is(:late_head + sum_of_next('late', 100), sum_at(:late_ts), 'a second cursor keeps its own');
 COMMIT;
 SELECT emu.clear_journal() \g /dev/null
 
@@ -373,9 +402,9 @@ DECLARE calling CURSOR FOR SELECT stable_plpgsql() + stable_sql() + stable_that_
 SELECT sum_of_next('calling', 1) AS first \gset
 SELECT sum(balance) AS between FROM accounts \gset
 SELECT commit_a_change() \g /dev/null
-SELECT is(sum_of_next('calling', 1), :first, 'the STABLE functions that a cursor calls read the cursor''s snapshot at every FETCH');
+SELECT is(sum_of_next('calling', 1), :first::bigint, 'the STABLE functions that a cursor calls read the cursor''s snapshot at every FETCH');
 SELECT sum(balance) AS between FROM accounts \gset
-SELECT is(sum_of_next('calling', 1), :first, 'also after other statements have taken theirs');
+SELECT is(sum_of_next('calling', 1), :first::bigint, 'also after other statements have taken theirs');
 SELECT is(snapshots_taken(), 3, 'so there is one snapshot for the cursor and one for each statement');
 CLOSE calling;
 COMMIT;
@@ -415,6 +444,24 @@ COMMIT;
 SELECT is(snapshots_taken(), 1, 'a WITH HOLD cursor that is first read at COMMIT takes one snapshot');
 SELECT is(sum_of_next('held', 100), 0::bigint, 'and holds the state of one timestamp');
 CLOSE held;
+
+-- Neither the cursor nor a half of it moves when the session is pinned.
+SET enable_async_append = off;
+BEGIN;
+DECLARE united CURSOR FOR SELECT balance FROM accounts UNION ALL SELECT balance FROM ledger;
+SELECT sum_of_next('united', 2) AS head \gset
+SELECT * FROM taken() \gset
+SELECT commit_a_change() \g /dev/null
+SELECT set_config('convex_fdw.snapshot', (emu.state() ->> 'head'), true) \g /dev/null
+SELECT is(:head + sum_of_next('united', 100), 2 * sum_at(:ts), 'an open cursor keeps its snapshot when another one is pinned');
+DECLARE united_in_the_past CURSOR FOR SELECT balance FROM accounts UNION ALL SELECT balance FROM ledger;
+SELECT sum_of_next('united_in_the_past', 2) AS head, current_setting('convex_fdw.snapshot') AS ts \gset
+SELECT commit_a_change() \g /dev/null
+RESET convex_fdw.snapshot;
+SELECT is(:head + sum_of_next('united_in_the_past', 100), 2 * sum_at(:ts), 'a cursor of a pinned session keeps the pinned snapshot after RESET');
+COMMIT;
+RESET enable_async_append;
+SELECT emu.clear_journal() \g /dev/null
 
 -- ------------------------------------------------------------------ subtransactions in READ COMMITTED
 
@@ -491,8 +538,8 @@ CALL read_in_every_way();
 DO 'BEGIN PERFORM sum(balance) FROM app.accounts; END';
 EXECUTE summed \gset again_
 SELECT is(:again_total, :first, 'a prepared statement reads the transaction''s snapshot');
-INSERT INTO triggered VALUES (1);
-SELECT is((SELECT total FROM triggered ORDER BY total LIMIT 1), :first::bigint, 'a trigger reads the transaction''s snapshot');
+INSERT INTO triggered VALUES (-1);
+SELECT is((SELECT total FROM triggered WHERE i = -1), :first::bigint, 'a trigger reads the transaction''s snapshot');
 SELECT is(convex_snapshot('convex'), :ts::bigint, 'convex_snapshot() tells the transaction''s snapshot');
 SELECT * FROM taken() \gset used_
 SELECT is(:used_snapshots, 1, 'whatever a REPEATABLE READ transaction does, it reads one snapshot');
@@ -532,6 +579,26 @@ COMMIT;
 SELECT is(sum_of_next('held', 100), :first::bigint, 'a WITH HOLD cursor that COMMIT reads has the transaction''s snapshot');
 SELECT is(snapshots_taken(), 1, 'and no other');
 CLOSE held;
+
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT sum(balance) AS first FROM accounts \gset
+COMMIT AND CHAIN;
+SELECT cmp_ok((SELECT sum(balance) FROM accounts), '>', :first::bigint, 'COMMIT AND CHAIN begins with a new snapshot');
+COMMIT;
+SELECT is(snapshots_taken(), 2, 'which is one for each transaction');
+
+BEGIN;
+SELECT sum(balance) AS first FROM accounts \gset
+INSERT INTO triggered VALUES (-2);
+PREPARE TRANSACTION 'has read';
+SELECT lives_ok('SELECT sum(balance) FROM app.accounts', 'a transaction that has read can be prepared');
+COMMIT PREPARED 'has read';
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT sum(balance) AS first FROM accounts \gset
+PREPARE TRANSACTION 'has read repeatably';
+SELECT cmp_ok((SELECT sum(balance) FROM accounts), '>', :first::bigint, 'the snapshot of a prepared transaction is no longer used');
+COMMIT PREPARED 'has read repeatably';
+SELECT emu.clear_journal() \g /dev/null
 
 -- A first request that fails fixes nothing and blocks nothing.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -618,8 +685,8 @@ SELECT is(failure('SELECT count(*) FROM app.accounts') ->> 'sqlstate', 'HV00L', 
 SELECT emu.config('{"snapshot_max_age_ns": 432000000000000}') \g /dev/null
 SELECT lives_ok('SELECT count(*) FROM app.accounts', 'the session goes on after it');
 
-SELECT is(failure(format($$ DO 'BEGIN SET convex_fdw.snapshot = %s; PERFORM count(*) FROM app.accounts; END' $$,
-		quote_literal(quote_literal(value)))) ->> 'sqlstate', '22023', format('%L cannot be pinned', value))
+SELECT is(failure(format('DO %L', format('BEGIN SET convex_fdw.snapshot = %L; PERFORM count(*) FROM app.accounts; END', value)))
+	->> 'sqlstate', '22023', format('%L cannot be pinned', value))
 FROM unnest(ARRAY['yesterday', '12ab', '-1', '1.5', '1e18', '0x10', '99999999999999999999']) AS value;
 RESET convex_fdw.snapshot;
 SELECT lives_ok('SELECT count(*) FROM app.accounts', 'after RESET the session reads again');
@@ -672,24 +739,26 @@ CREATE FUNCTION other_holds(pid int) RETURNS boolean LANGUAGE sql AS
 $$ SELECT backend_xmin IS NOT NULL FROM pg_stat_activity WHERE pg_stat_activity.pid = other_holds.pid $$;
 CREATE FUNCTION other_does(statement text) RETURNS text LANGUAGE sql AS
 $$ SELECT dblink_exec('other', statement) $$;
+CREATE FUNCTION other_reads(query text) RETURNS bigint LANGUAGE sql AS
+$$ SELECT count(*) FROM dblink('other', format('SELECT row_to_json(t)::text FROM (%s) AS t', query), false) AS t (line text) $$;
 
 SELECT other_does('BEGIN') \g /dev/null
 SELECT other_does('DO $$BEGIN PERFORM sum(balance) FROM accounts; PERFORM sum(balance) FROM ledger; END$$') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'no xmin is held back between the statements of a READ COMMITTED transaction');
-SELECT dblink('other', 'SELECT sum(a.balance) FROM accounts a JOIN ledger l USING (name)') \g /dev/null
+SELECT other_reads('SELECT sum(a.balance) FROM accounts a JOIN ledger l USING (name)') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'nor after a join');
-SELECT dblink('other', 'SELECT stable_of_stable(), volatile_twice()::text, convex_snapshot(''convex'')') \g /dev/null
+SELECT other_reads('SELECT stable_of_stable(), volatile_twice(), convex_snapshot(''convex'')') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'nor after functions with exception blocks');
-SELECT dblink('other', 'SELECT fail_in_the_middle()') \g /dev/null
+SELECT other_reads('SELECT fail_in_the_middle()') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'nor after commands that failed in exception blocks');
-SELECT dblink('other', 'SELECT balance FROM accounts LIMIT 1') \g /dev/null
+SELECT other_reads('SELECT balance FROM accounts LIMIT 1') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'nor after a scan that was not read to its end');
 SELECT other_does('SAVEPOINT s') \g /dev/null
-SELECT dblink('other', 'SELECT 1 / (balance - balance) FROM accounts', false) \g /dev/null
+SELECT other_reads('SELECT 1 / (balance - balance) FROM accounts') \g /dev/null
 SELECT other_does('ROLLBACK TO s') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'nor after ROLLBACK TO');
 SELECT other_does('DECLARE c CURSOR FOR SELECT balance FROM accounts') \g /dev/null
-SELECT dblink('other', 'FETCH 2 FROM c') \g /dev/null
+SELECT count(*) FROM dblink('other', 'FETCH 2 FROM c') AS t (balance int) \g /dev/null
 SELECT ok(other_holds(:other), 'an open cursor holds its own snapshot, as any cursor does');
 SELECT other_does('CLOSE c') \g /dev/null
 SELECT ok(NOT other_holds(:other), 'a closed one does not');
