@@ -8,9 +8,9 @@ export PG_CONFIG
 # Every test file by name. `make lint` fails on a file that is not listed and
 # on a name without its file. One kind or file can be chosen, for example
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
-REGRESS =
+REGRESS = readme
 ISOLATION =
-CHAPTERS = snapshot
+CHAPTERS = snapshot errors
 TAPS =
 export REGRESS ISOLATION CHAPTERS TAPS
 

@@ -17,6 +17,7 @@
 
 #include "api.h"
 #include "compat.h"
+#include "schema.h"
 
 /* Bodies of errors are small; a larger one is not searched for codes. */
 #define MAX_ERROR_BODY	65536
@@ -162,9 +163,14 @@ cvx_api_column_names(CvxHttp *http, bool missing_ok)
 	CvxCall    *call = cvx_api_ask(http, "GET", "/api/get_table_column_names",
 								   NULL);
 
+	Jsonb	   *answer;
+
 	if (missing_ok && cvx_http_answer(call)->status == 404)
 		return NULL;
-	return cvx_api_json(call, http);
+	answer = cvx_api_json(call, http);
+	if (!cvx_schema_is_names(answer))
+		cvx_api_fail(call, http, NULL);
+	return answer;
 }
 
 /*
@@ -175,6 +181,7 @@ Jsonb *
 cvx_api_json_schemas(CvxHttp *http, bool missing_ok)
 {
 	CvxCall    *call;
+	Jsonb	   *answer;
 	int			status;
 
 	call = cvx_api_ask(http, "GET",
@@ -183,7 +190,10 @@ cvx_api_json_schemas(CvxHttp *http, bool missing_ok)
 	status = cvx_http_answer(call)->status;
 	if (missing_ok && (status == 400 || status == 404 || status >= 500))
 		return NULL;
-	return cvx_api_json(call, http);
+	answer = cvx_api_json(call, http);
+	if (!cvx_schema_is_tables(answer))
+		cvx_api_fail(call, http, NULL);
+	return answer;
 }
 
 /* The declared schema; NULL when there is none or the key may not see it. */
@@ -397,6 +407,9 @@ answer_context(void *arg)
 	CvxCall    *call = (CvxCall *) arg;
 	const CvxAnswer *answer = cvx_http_answer(call);
 
+	/* What jsonb cannot take is an unreadable answer, too. */
+	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_DATA_EXCEPTION)
+		errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY);
 	errcontext("%s, HTTP status %d, attempts: %d", cvx_http_endpoint(call),
 			   answer->status, answer->attempts);
 }

@@ -31,12 +31,13 @@ typedef struct CvxSnapshot
 {
 	Oid			serverid;
 	Snapshot	pg;				/* registered by us; NULL: the transaction's */
+	int64		pinned;			/* convex_fdw.snapshot when it was made, or 0 */
 	int64		ts;				/* 0 until the first answer */
 	CvxScan    *asker;			/* whose request will tell; or NULL */
 } CvxSnapshot;
 
 extern void cvx_snapshot_init(void);
-extern CvxSnapshot *cvx_snapshot_get(Oid serverid, Snapshot pg);
+extern CvxSnapshot *cvx_snapshot_get(Oid serverid, Snapshot pg, int64 pinned);
 extern int64 cvx_snapshot_pinned(void);
 
 /* ---- fdw_scan.c */

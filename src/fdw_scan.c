@@ -42,6 +42,7 @@ struct CvxScan
 	Oid			serverid;
 	Oid			userid;
 	Snapshot	pg;				/* the executor's */
+	int64		pinned;			/* convex_fdw.snapshot at its start, or 0 */
 	CvxTableOptions *options;
 	CvxTableName table;
 	CvxRowMap  *map;
@@ -50,7 +51,7 @@ struct CvxScan
 
 	/* from the first request on */
 	CvxHttp    *http;
-	CvxSnapshot *snapshot;		/* NULL when pinned */
+	CvxSnapshot *snapshot;		/* NULL until the first request */
 	int64		ts;				/* 0 until known */
 	CvxSelection selection;
 	CvxPageWant want;
@@ -150,6 +151,7 @@ cvx_scan_open(Relation rel, Oid userid, Bitmapset *attnums, Snapshot pg)
 										  ALLOCSET_DEFAULT_SIZES);
 	scan->userid = userid;
 	scan->pg = pg;
+	scan->pinned = cvx_snapshot_pinned();
 	scan->bound = -1;
 	scan->options = cvx_options_table(RelationGetRelid(rel));
 	scan->serverid = scan->options->serverid;
@@ -202,13 +204,10 @@ cvx_scan_close(CvxScan *scan)
 int64
 cvx_scan_snapshot(CvxHttp *http)
 {
-	int64		ts = cvx_snapshot_pinned();
-	CvxSnapshot *entry;
+	CvxSnapshot *entry = cvx_snapshot_get(cvx_http_remote(http)->serverid,
+										  GetActiveSnapshot(),
+										  cvx_snapshot_pinned());
 
-	if (ts != 0)
-		return ts;
-	entry = cvx_snapshot_get(cvx_http_remote(http)->serverid,
-							 GetActiveSnapshot());
 	while (entry->ts == 0 && entry->asker != NULL && entry->asker->call != NULL)
 		receive_page(entry->asker);
 	if (entry->ts == 0)
@@ -568,7 +567,6 @@ connect_scan(CvxScan *scan)
 	old = MemoryContextSwitchTo(scan->cxt);
 	scan->http = cvx_http_open(cvx_options_remote(scan->serverid,
 												  scan->userid));
-	scan->ts = cvx_snapshot_pinned();
 	MemoryContextSwitchTo(old);
 }
 
@@ -583,7 +581,7 @@ fix_snapshot(CvxScan *scan)
 
 	if (scan->ts != 0)
 		return;
-	entry = cvx_snapshot_get(scan->serverid, scan->pg);
+	entry = cvx_snapshot_get(scan->serverid, scan->pg, scan->pinned);
 	while (entry->ts == 0 && entry->asker != NULL && entry->asker != scan &&
 		   entry->asker->call != NULL)
 		receive_page(entry->asker);

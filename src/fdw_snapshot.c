@@ -8,7 +8,7 @@
  *	2. A PostgreSQL snapshot is told by its address, and that address cannot
  *	   be used again while an entry names it: the entry holds a registration.
  *	3. In REPEATABLE READ and SERIALIZABLE there is one entry per server and
- *	   transaction.
+ *	   transaction, and one for each convex_fdw.snapshot that is set in it.
  *	4. An entry whose registration is the last use of its snapshot is dropped
  *	   as soon as a resource owner is released, so that no xmin is held back.
  *
@@ -50,10 +50,11 @@ cvx_snapshot_init(void)
 
 /*
  * The entry for a server and a PostgreSQL snapshot (that of an executor, or
- * the active one), made when there is none.
+ * the active one), made when there is none.  pinned is convex_fdw.snapshot as
+ * it was when the executor started: a cursor keeps what it began with.
  */
 CvxSnapshot *
-cvx_snapshot_get(Oid serverid, Snapshot pg)
+cvx_snapshot_get(Oid serverid, Snapshot pg, int64 pinned)
 {
 	CvxSnapshot *entry;
 	MemoryContext old;
@@ -64,12 +65,14 @@ cvx_snapshot_get(Oid serverid, Snapshot pg)
 	foreach(lc, entries)
 	{
 		entry = lfirst(lc);
-		if (entry->serverid == serverid && entry->pg == pg)
+		if (entry->serverid == serverid && entry->pg == pg &&
+			(pg != NULL || entry->pinned == pinned))
 			return entry;
 	}
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	entry = palloc0(sizeof(CvxSnapshot));
 	entry->serverid = serverid;
+	entry->pinned = entry->ts = pinned;
 	entries = lappend(entries, entry);
 	MemoryContextSwitchTo(old);
 	if (pg != NULL)

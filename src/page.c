@@ -273,11 +273,11 @@ parse_document(Parser *parser)
 		int			field = guess_field(parser, is_first);
 		Meta		meta;
 
+		nmembers++;
 		if (field < 0)
 		{
 			if (!cvx_json_member(json, &name, is_first))
 				break;
-			nmembers++;
 			meta = find_meta(&name);
 			if (meta != META_NONE)
 			{

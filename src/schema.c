@@ -57,6 +57,56 @@ static const struct
 	{"object", CVX_TYPE_OBJECT},
 };
 
+/* Is this an answer of get_table_column_names? */
+bool
+cvx_schema_is_names(Jsonb *answer)
+{
+	JsonbContainer *components = get_container(&answer->root, "byComponent");
+	ListCell   *lc;
+
+	if (components == NULL || !JsonContainerIsObject(components))
+		return false;
+	foreach(lc, read_names(components))
+	{
+		JsonbContainer *tables = get_container(components, lfirst(lc));
+
+		if (tables == NULL || !JsonContainerIsArray(tables))
+			return false;
+		for (uint32 i = 0; i < JsonContainerSize(tables); i++)
+		{
+			JsonbValue *entry = getIthJsonbValueFromContainer(tables, i);
+
+			if (entry->type != jbvBinary ||
+				get_string(entry->val.binary.data, "name") == NULL ||
+				get_container(entry->val.binary.data, "columns") == NULL)
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Is this an answer of json_schemas by component? */
+bool
+cvx_schema_is_tables(Jsonb *answer)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	if (!JB_ROOT_IS_OBJECT(answer))
+		return false;
+	foreach(lc, read_names(&answer->root))
+	{
+		JsonbContainer *tables = get_container(&answer->root, lfirst(lc));
+
+		if (tables == NULL || !JsonContainerIsObject(tables))
+			return false;
+		foreach(lc2, read_names(tables))
+			if (get_container(tables, lfirst(lc2)) == NULL)
+				return false;
+	}
+	return true;
+}
+
 /*
  * The tables of get_table_column_names: a list of CvxTableSchema without
  * types.

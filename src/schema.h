@@ -42,6 +42,8 @@ typedef struct CvxTableSchema
 	List	   *fields;			/* CvxFieldSchema; NIL while types are unknown */
 } CvxTableSchema;
 
+extern bool cvx_schema_is_names(Jsonb *answer);
+extern bool cvx_schema_is_tables(Jsonb *answer);
 extern List *cvx_schema_parse_names(Jsonb *answer);
 extern List *cvx_schema_parse_tables(Jsonb *answer);
 extern void cvx_schema_parse_types(List *tables, Jsonb *answer);

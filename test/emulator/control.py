@@ -20,7 +20,6 @@ class Control:
     def __init__(self, emulator):
         self.emulator = emulator
         self.store = emulator.store
-        self.seeders = {}      # set by whoever knows how to seed
         self.routes = {
             ("GET", "journal"): self.get_journal, ("DELETE", "journal"): self.delete_journal,
             ("POST", "faults"): self.post_faults, ("GET", "faults"): self.get_faults,

@@ -103,8 +103,7 @@ _ADD = {
 def table_shape(tablet):
     """The shape of a tablet's documents now; kept until one of them changes."""
     version = len(tablet.commits)
-    cached = tablet.__dict__.get("_shape")
-    if cached is None or cached[0] != version:
+    if tablet.shape is None or tablet.shape[0] != version:
         shape = Shape()
         if tablet.base is not None:
             for _, revision in tablet.read(math.inf, None, SYNTHETIC_SAMPLE):
@@ -116,8 +115,8 @@ def table_shape(tablet):
         else:
             for _, revision in tablet.live():
                 shape.add(revision.doc)
-        cached = tablet._shape = version, shape
-    return cached[1]
+        tablet.shape = version, shape
+    return tablet.shape[1]
 
 
 # ---------------------------------------------------------------- JSON Schema of a type

@@ -68,6 +68,8 @@ class Store:
         self.snapshot_max_age_ns = 5 * 86400 * 10**9
         self.index_backfill_ms = 200
         self.index_backfill_polls = 1
+        self.last_ts = 0
+        self.structure_version = 0
         self.enforcer = None    # called with (tablet, document) before a write; raises
         self.clear()
 
@@ -79,9 +81,9 @@ class Store:
             self.log_ts = []
             self.log = []            # (ts, tablet or None for a system row, internal id, Revision)
             self.structure = []
-            self.structure_version = getattr(self, "structure_version", 0) + 1
+            self.structure_version += 1
             self.retention_floor = None
-            self.last_ts = max(getattr(self, "last_ts", 0) + 1, self.now_ns())
+            self.next_ts()
 
     # ------------------------------------------------------------ time
 
@@ -198,7 +200,6 @@ class Transaction:
         store = self.store
         if tablet.id not in store.tablets:
             store.tablets[tablet.id] = tablet
-            store.components[tablet.component].tablets.append(tablet)
         tablet.set_state(ts, state)
 
     def _activate(self, tablet, ts):

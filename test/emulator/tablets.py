@@ -96,7 +96,7 @@ class Tablet:
         self.base = None     # a synthetic.Base: documents that are a function of their position
         self.count = 0       # live documents now
         self.indexes = {}    # name -> Index
-        self.prefixes = {}
+        self.shape = None    # (epoch, shapes.Shape) once somebody asked
 
     def set_state(self, ts, state):
         self.state = state
@@ -185,7 +185,6 @@ class Component:
         self.path = path
         self.next_number = FIRST_TABLE_NUMBER
         self.tables = {}    # name -> active Tablet
-        self.tablets = []   # every tablet ever, hidden and deleted ones too
 
     def name_of_number(self, number):
         for tablet in self.tables.values():

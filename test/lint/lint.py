@@ -283,6 +283,28 @@ def check_comments(path, text):
             yield f"{name(path)}: no COMMENT ON {kind} {object}"
 
 
+# -- the README's SQL ------------------------------------------------------
+
+README_TEST = "test/regress/sql/readme.sql"
+
+
+def check_readme():
+    """Every statement that README.md shows is run by its test."""
+    readme = read("README.md")
+    tested = set(statements(read(README_TEST)))
+    for block in re.finditer(r"^```sql\n(.*?)^```$", readme, re.M | re.S):
+        for statement in statements(block[1]):
+            if statement not in tested:
+                yield f"{place(TOP / 'README.md', readme, block.start(1))}: not in {README_TEST}: {statement}"
+
+
+def statements(text):
+    """SQL without psql's commands, comments and line breaks; a URL and a key may be any."""
+    text = re.sub(r"^\\.*$|--.*$", "", text, flags=re.M)
+    text = re.sub(r"\b(deployment_url|deploy_key)\s+:?'[^']*'", r"\1 ?", text)
+    return [" ".join(part.split()) for part in re.split(r";|\\gset\b", text) if part.strip()]
+
+
 # -- scripts and white space -----------------------------------------------
 
 def text_files():
@@ -354,6 +376,7 @@ CHECKS = (
     check_versions,
     check_test_lists,
     check_sql,
+    check_readme,
     check_scripts,
     check_white_space,
     check_build,

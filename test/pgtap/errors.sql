@@ -42,8 +42,7 @@ CREATE FUNCTION ask_under(fault jsonb, query text DEFAULT 'SELECT * FROM users',
 LANGUAGE plpgsql AS
 $$
 BEGIN
-	PERFORM emu.clear_faults(), emu.clear_journal(),
-		emu.fault('{"path": "/api/list_snapshot", "count": -1}' || fault);
+	PERFORM emu.clear_journal(), emu.fault('{"path": "/api/list_snapshot", "count": -1}' || fault);
 	SELECT * INTO state, message, detail, hint, context, nrows FROM ask(query);
 	told := concat_ws(' | ', message, detail, hint, context);
 	requests := (SELECT count(*) FROM emu.journal());
@@ -417,13 +416,13 @@ SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "body"
 SELECT is(state, '08006', 'silence within the answer is a timeout') FROM ask('SELECT * FROM hasty_users');
 SELECT cmp_ok(elapsed_ms('SELECT * FROM hasty_users'), '<', 1500::numeric, 'idle_timeout ends it');
 SELECT emu.clear_faults() \g /dev/null
-SELECT emu.server('steady', $$max_retries '0', request_timeout '1200ms', idle_timeout '1200ms'$$) \g /dev/null
+SELECT emu.server('steady', $$max_retries '0', request_timeout '700ms', idle_timeout '700ms'$$) \g /dev/null
 CREATE FOREIGN TABLE steady_users (_id text, name text) SERVER steady OPTIONS (table_name 'users');
 SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "headers", "seconds": 20, "count": -1}') \g /dev/null
-SELECT cmp_ok(elapsed_ms('SELECT * FROM steady_users'), '<', 3000::numeric, 'a longer request_timeout ends silence, too');
+SELECT cmp_ok(elapsed_ms('SELECT * FROM steady_users'), '<', 2500::numeric, 'a longer request_timeout ends silence, too');
 SELECT emu.clear_faults() \g /dev/null
 SELECT emu.fault('{"path": "/api/list_snapshot", "action": "stall", "at": "body", "after_bytes": 30, "seconds": 20, "count": -1}') \g /dev/null
-SELECT cmp_ok(elapsed_ms('SELECT * FROM steady_users'), '<', 3000::numeric, 'a longer idle_timeout ends silence, too');
+SELECT cmp_ok(elapsed_ms('SELECT * FROM steady_users'), '<', 2500::numeric, 'a longer idle_timeout ends silence, too');
 SELECT emu.clear_faults() \g /dev/null
 SELECT emu.fault('{"path": "/api/list_snapshot", "action": "drip", "bytes": 20, "interval_ms": 60}') \g /dev/null
 SELECT is((SELECT count(*) FROM hasty_users), 3::bigint, 'an answer that drips is waited for');
@@ -474,7 +473,7 @@ FROM (VALUES
 ) AS echo (name, fault);
 
 -- Encoded as proxies encode it: a key whose secret has "/", "+" and "=".
-SELECT emu.server('encoded') \g /dev/null
+SELECT emu.server('encoded', $$max_retries '0'$$) \g /dev/null
 ALTER USER MAPPING FOR CURRENT_USER SERVER encoded OPTIONS (SET deploy_key 'prod:happy-otter-123|qrstuvwx/yzabcdef+ghijklm==');
 CREATE FOREIGN TABLE encoded_users (_id text) SERVER encoded OPTIONS (table_name 'users');
 SELECT ok(told !~ 'qrstuvwx|yzabcdef|ghijklm', 'a key is scrubbed ' || name)
