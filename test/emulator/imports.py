@@ -25,7 +25,7 @@ from tablets import ACTIVE
 MODES = {"append": "Append", "replace": "Replace", "replaceAll": "ReplaceAll", "requireEmpty": "RequireEmpty"}
 STORED_FORMATS = {"csv": "csv", "jsonLines": "jsonl", "jsonArray": "json_array"}
 
-IMPORTS_TABLE_NUMBER = 528       # a system table
+IMPORTS_TABLE_NUMBER = 523       # a system table
 BATCH_BYTES = 8 << 20
 MAX_AGE_MS = 7 * 86400 * 1000.0
 

@@ -378,7 +378,7 @@ class SnapshotImport(ImportTest):
             self.refused(self.one_shot(b"{}", query), 400, code)
         for path in ("perform_import", "cancel_import"):
             self.refused(self.confirm("nonsense", path), 400, "InvalidImport")
-            self.refused(self.confirm(values.encode_id(528, bytes(16)), path), 404, "ImportNotFound")
+            self.refused(self.confirm(values.encode_id(523, bytes(16)), path), 404, "ImportNotFound")
         self.refused(self.request("POST", "/api/import/upload_part?uploadToken=x", b""), 400, "BadQueryArgs")
 
     def test_states(self):
@@ -453,7 +453,7 @@ class SnapshotImport(ImportTest):
         self.assertEqual({(row["_component"], row["_table"]) for row in rows},
                          {("", "users"), ("billing/ledger", "plain")})
         self.assertEqual(self.documents("empty"), [])
-        self.assertEqual(self.query(values.encode_id(528, bytes(16))), None)
+        self.assertEqual(self.query(values.encode_id(523, bytes(16))), None)
 
     def test_failures(self):
         one, other = values.encode_id(10001, bytes(16)), values.encode_id(10002, bytes(16))
@@ -506,7 +506,7 @@ class SnapshotImport(ImportTest):
     def test_query_function(self):
         answer = self.post("/api/query", {"path": "no:such", "args": {}})
         self.assertEqual((answer.status, answer.json()["status"]), (200, "error"))
-        body = {"path": "_system/cli/queryImport", "args": {"importId": values.encode_id(528, bytes(16))}}
+        body = {"path": "_system/cli/queryImport", "args": {"importId": values.encode_id(523, bytes(16))}}
         self.assertEqual(self.post("/api/query", body).json(), {"status": "success", "value": None})
         self.assertEqual(self.post("/api/query", body, {}).json()["status"], "error")
         self.control("config", {"keys": {"prod:x|no-view": ["deployment:backups:import"]}})
