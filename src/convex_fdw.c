@@ -12,6 +12,7 @@
 #include "fmgr.h"
 
 #include "compat.h"
+#include "address.h"
 #include "fdw.h"
 #include "http.h"
 
@@ -22,6 +23,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	cvx_address_init();
 	cvx_http_init();
 	cvx_snapshot_init();
 	cvx_scan_init();

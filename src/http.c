@@ -13,7 +13,7 @@
  *	   decompression.
  *	5. A request goes where the options say: https, or http to loopback; no
  *	   redirect, no proxy or netrc from the environment; TLS is verified; the
- *	   address is checked after name resolution.
+ *	   address is checked after name resolution (address.c).
  *	6. Only the request's rule says whether it may be repeated.
  *
  * A connection (CvxHttp) is a libcurl multi handle of one server and role with
@@ -28,7 +28,6 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "address.h"
 #include "http.h"
 
 #ifdef CVX_USE_EPOLL
@@ -80,13 +80,6 @@ typedef enum CallState
 	CALL_PAUSING,				/* waiting to make the next one */
 	CALL_DONE					/* the answer is final */
 } CallState;
-
-typedef enum AddressKind
-{
-	ADDRESS_PUBLIC,
-	ADDRESS_LOOPBACK,
-	ADDRESS_PRIVATE				/* private, link-local, metadata, reserved */
-} AddressKind;
 
 struct CvxHttp
 {
@@ -151,8 +144,6 @@ struct CvxCall
 	size_t		body_size;		/* allocated, by malloc */
 };
 
-char	   *cvx_allowed_hosts = NULL;
-
 /* Connections of this backend; changed by open, release and disconnect. */
 static dlist_head pool = DLIST_STATIC_INIT(pool);
 
@@ -179,9 +170,6 @@ static long next_timeout_ms(CvxHttp *http);
 static int64 now_us(void);
 static int64 now_ms(void);
 static int64 deadline_ms(CvxCall *call);
-static AddressKind address_kind(const struct sockaddr *address);
-static AddressKind address4_kind(uint32 address);
-static bool is_host_listed(const char *host);
 static size_t on_body(char *data, size_t size, size_t n, void *arg);
 static size_t on_header(char *data, size_t size, size_t n, void *arg);
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
@@ -199,13 +187,6 @@ static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 void
 cvx_http_init(void)
 {
-	DefineCustomStringVariable("convex_fdw.allowed_hosts",
-							   "Hosts that Convex servers may point to.",
-							   "A comma-separated list of host names; *.example.com allows every host below example.com.  Empty allows every public address and loopback.  Private addresses are reached only by hosts that are listed.",
-							   &cvx_allowed_hosts,
-							   "",
-							   PGC_SUSET, 0,
-							   NULL, NULL, NULL);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, invalidate, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, invalidate, (Datum) 0);
 }
@@ -222,7 +203,7 @@ cvx_http_open(const CvxRemote *remote)
 	HttpRef    *ref;
 	dlist_iter	iter;
 
-	if (!cvx_http_is_allowed_host(remote->host))
+	if (!cvx_address_is_allowed_host(remote->host))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("host \"%s\" of server \"%s\" is not allowed",
@@ -434,18 +415,6 @@ cvx_http_disconnect(Oid serverid)
 	return has_closed;
 }
 
-/*
- * May a server point to this host at all?  (Its addresses are checked again
- * when a socket is opened.)
- */
-bool
-cvx_http_is_allowed_host(const char *host)
-{
-	return cvx_allowed_hosts == NULL ||
-		cvx_allowed_hosts[strspn(cvx_allowed_hosts, " ,")] == '\0' ||
-		is_host_listed(host);
-}
-
 /* ------------------------------------------------------------------------
  * Connections
  * ------------------------------------------------------------------------
@@ -481,7 +450,7 @@ http_create(const CvxRemote *remote)
 	http->remote.ca_file = remote->ca_file ? pstrdup(remote->ca_file) : NULL;
 	http->remote.http_proxy =
 		remote->http_proxy ? pstrdup(remote->http_proxy) : NULL;
-	http->allowed_hosts = pstrdup(cvx_allowed_hosts ? cvx_allowed_hosts : "");
+	http->allowed_hosts = pstrdup(cvx_address_setting());
 	http->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID,
 											  ObjectIdGetDatum(remote->serverid));
 	http->user_hash = GetSysCacheHashValue1(USERMAPPINGOID,
@@ -630,7 +599,7 @@ is_same_remote(const CvxHttp *http, const CvxRemote *remote)
 		have->max_retry_wait_ms == remote->max_retry_wait_ms &&
 		have->max_response_bytes == remote->max_response_bytes &&
 		is_same_text(http->allowed_hosts,
-					 cvx_allowed_hosts ? cvx_allowed_hosts : "");
+					 cvx_address_setting());
 }
 
 /* Close what is invalid and no longer used. */
@@ -1036,94 +1005,6 @@ now_ms(void)
 }
 
 /* ------------------------------------------------------------------------
- * Addresses
- * ------------------------------------------------------------------------
- */
-
-static AddressKind
-address_kind(const struct sockaddr *address)
-{
-	static const uint8 zeros[16] = {0};
-	static const uint8 mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-	static const uint8 nat64[12] = {0, 0x64, 0xff, 0x9b};
-	const uint8 *b;
-	uint32		v4;
-
-	if (address->sa_family == AF_INET)
-		return address4_kind(ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr));
-	if (address->sa_family != AF_INET6)
-		return ADDRESS_PRIVATE;
-	b = ((const struct sockaddr_in6 *) address)->sin6_addr.s6_addr;
-	if (memcmp(b, zeros, 15) == 0 && b[15] == 1)
-		return ADDRESS_LOOPBACK;
-
-	/* IPv4 in other clothes: compatible, mapped, NAT64, 6to4 */
-	memcpy(&v4, b + 12, 4);
-	if (memcmp(b, zeros, 12) == 0 || memcmp(b, mapped, 12) == 0 ||
-		memcmp(b, nat64, 12) == 0)
-		return address4_kind(ntohl(v4));
-	memcpy(&v4, b + 2, 4);
-	if (b[0] == 0x20 && b[1] == 0x02)
-		return address4_kind(ntohl(v4));
-
-	/* unique local, link-local, site-local, multicast */
-	if ((b[0] & 0xfe) == 0xfc || b[0] == 0xff ||
-		(b[0] == 0xfe && (b[1] & 0x80) == 0x80))
-		return ADDRESS_PRIVATE;
-	return ADDRESS_PUBLIC;
-}
-
-/* address is in host byte order */
-static AddressKind
-address4_kind(uint32 address)
-{
-	static const struct
-	{
-		uint32		net;
-		int			bits;
-	}			reserved[] = {
-		{0x00000000, 8},		/* this network; Linux takes it for loopback */
-		{0x0a000000, 8},		/* private */
-		{0x64400000, 10},		/* carrier-grade NAT; some metadata services */
-		{0xa9fe0000, 16},		/* link-local; metadata services */
-		{0xac100000, 12},		/* private */
-		{0xc0000000, 24},		/* IETF; some metadata services */
-		{0xc0a80000, 16},		/* private */
-		{0xc6120000, 15},		/* benchmarks */
-		{0xe0000000, 3},		/* multicast and reserved */
-	};
-
-	if (address >> 24 == 127)
-		return ADDRESS_LOOPBACK;
-	for (int i = 0; i < lengthof(reserved); i++)
-		if (((address ^ reserved[i].net) >> (32 - reserved[i].bits)) == 0)
-			return ADDRESS_PRIVATE;
-	return ADDRESS_PUBLIC;
-}
-
-/* Is the host named in convex_fdw.allowed_hosts?  Allocates nothing. */
-static bool
-is_host_listed(const char *host)
-{
-	const char *p = cvx_allowed_hosts ? cvx_allowed_hosts : "";
-	size_t		hostlen = strlen(host);
-
-	while (*p)
-	{
-		size_t		len = strcspn(p, ", ");
-
-		if (len == hostlen && pg_strncasecmp(p, host, len) == 0)
-			return true;
-		if (len > 2 && p[0] == '*' && p[1] == '.' && hostlen > len - 1 &&
-			pg_strncasecmp(p + 1, host + hostlen - (len - 1), len - 1) == 0)
-			return true;
-		p += len;
-		p += strspn(p, ", ");
-	}
-	return false;
-}
-
-/* ------------------------------------------------------------------------
  * libcurl's callbacks: see invariant 2
  * ------------------------------------------------------------------------
  */
@@ -1194,12 +1075,11 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	CvxCall    *call = (CvxCall *) arg;
 	const CvxRemote *remote = &call->http->remote;
-	AddressKind kind = address_kind(&address->addr);
 	bool		is_refused;
 
-	is_refused = (kind == ADDRESS_PRIVATE && !is_host_listed(remote->host)) ||
-		(kind != ADDRESS_LOOPBACK && remote->is_plain &&
-		 !remote->allow_insecure_http);
+	is_refused = !cvx_address_is_allowed(&address->addr, remote->host,
+										 remote->is_plain &&
+										 !remote->allow_insecure_http);
 
 	/* A proxy is a superuser's choice; the address is its, not the host's. */
 	if (is_refused && remote->http_proxy == NULL)

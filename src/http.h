@@ -92,8 +92,6 @@ typedef struct CvxHttpInfo
 	bool		is_valid;
 } CvxHttpInfo;
 
-extern char *cvx_allowed_hosts;
-
 extern void cvx_http_init(void);
 extern CvxHttp *cvx_http_open(const CvxRemote *remote);
 extern const CvxRemote *cvx_http_remote(CvxHttp *http);
@@ -106,6 +104,5 @@ extern void cvx_http_free(CvxCall *call);
 extern int	cvx_http_wait_fd(CvxHttp *http);
 extern List *cvx_http_list(void);
 extern bool cvx_http_disconnect(Oid serverid);
-extern bool cvx_http_is_allowed_host(const char *host);
 
 #endif							/* CVX_HTTP_H */

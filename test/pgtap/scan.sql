@@ -1,0 +1,662 @@
+-- Scans: what is asked of Convex, and are the rows right however PostgreSQL
+-- walks over them?
+
+\ir lib/setup.sql
+SELECT no_plan();
+
+SELECT emu.server() \g /dev/null
+CREATE SCHEMA app;
+SET search_path = app, public;
+
+-- How many pages of snapshots were asked for since the last call?
+CREATE FUNCTION requests() RETURNS int LANGUAGE plpgsql AS
+$$
+DECLARE
+	result int := count(*) FROM emu.journal('/api/list_snapshot');
+BEGIN
+	PERFORM emu.clear_journal();
+	RETURN result;
+END
+$$;
+
+-- The only (or last) body that list_snapshot was sent; and of its selection
+-- what stands at a table of the root component.
+CREATE FUNCTION body() RETURNS jsonb LANGUAGE sql AS
+$$ SELECT entry -> 'body' FROM emu.journal('/api/list_snapshot') AS entry ORDER BY (entry -> 'n')::int DESC LIMIT 1 $$;
+CREATE FUNCTION fields(table_name text DEFAULT 'items') RETURNS text[] LANGUAGE sql AS
+$$
+	SELECT array_agg(CASE state WHEN 'included' THEN field ELSE field || ' ' || state END ORDER BY field COLLATE "C")
+	FROM emu.journal('/api/list_snapshot') AS entry, jsonb_each_text(entry -> 'body' -> 'selection' -> '' -> table_name) AS t (field, state)
+	WHERE entry -> 'body' ->> 'tableName' = table_name AND entry -> 'body' -> 'cursor' IS NULL
+$$;
+
+-- The fields that a query asks of items.
+CREATE FUNCTION fields_of(query text) RETURNS text[] LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM emu.clear_journal();
+	EXECUTE query;
+	RETURN app.fields();
+END
+$$;
+
+-- What a statement fails with, and all that was returned before.
+CREATE FUNCTION failure(statement text) RETURNS jsonb LANGUAGE plpgsql AS
+$$
+DECLARE
+	state text; message text; detail text; hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN jsonb_build_object('sqlstate', state, 'message', message, 'detail', detail, 'hint', hint);
+END
+$$;
+
+-- The numbers that a statement (also FETCH) gives, in order.
+CREATE FUNCTION numbers(statement text) RETURNS int[] LANGUAGE plpgsql AS
+$$
+DECLARE
+	r record;
+	result int[] := '{}';
+BEGIN
+	FOR r IN EXECUTE statement LOOP
+		result := result || r.n;
+	END LOOP;
+	RETURN result;
+END
+$$;
+
+-- The nodes of a plan, as EXPLAIN tells them.
+CREATE FUNCTION nodes(statement text, options text DEFAULT 'ANALYZE, VERBOSE') RETURNS SETOF jsonb LANGUAGE plpgsql AS
+$$
+DECLARE
+	plan jsonb;
+BEGIN
+	EXECUTE format('EXPLAIN (%s, FORMAT JSON) %s', options, statement) INTO plan;
+	RETURN QUERY SELECT jsonb_path_query(plan, 'strict $.**{1 to last} ? (@."Node Type" == "Foreign Scan")');
+END
+$$;
+
+-- ------------------------------------------------------------------ only what is needed
+
+SELECT emu.mutate(jsonb_agg(jsonb_build_object('op', 'insert', 'table', 'items', 'doc',
+	jsonb_build_object('n', i, 'name', 'name ' || i, 'Font Size', i / 2.0, 'unused', repeat('x', 100),
+		'address', jsonb_build_object('city', 'city ' || i % 3, 'zip', i)))))
+FROM generate_series(1, 10) AS i \g /dev/null
+SELECT emu.mutate('[{"op": "insert", "table": "items", "component": "shop/stock", "doc": {"n": 77, "name": "in stock"}}]') \g /dev/null
+CREATE FOREIGN TABLE items (_id text, n int, dropped int, name text, "_creationTime" timestamptz,
+	size float8 OPTIONS (column_name 'Font Size'),
+	city text OPTIONS (column_name 'address.city', path 'true')) SERVER convex;
+ALTER FOREIGN TABLE items DROP COLUMN dropped;
+CREATE FOREIGN TABLE whole (n int, document jsonb OPTIONS (column_name '*')) SERVER convex OPTIONS (table_name 'items');
+CREATE FOREIGN TABLE stock (n int, name text) SERVER convex OPTIONS (table_name 'items', component 'shop/stock');
+
+SELECT emu.clear_journal() \g /dev/null
+SELECT is((SELECT array_agg(name ORDER BY name) FROM items WHERE n < 3), '{name 1,name 2}', 'a scan gives the rows');
+SELECT is(body() - 'format', '{"selection": {"_other": "excluded", "": {"_other": "excluded", "items":
+		{"_other": "excluded", "_id": "included", "n": "included", "name": "included"}}}, "tableName": "items"}',
+	'the columns of the query, with _id, become a selection that is sent together with tableName');
+SELECT is(body() ->> 'format', 'convex_encoded_json', 'values are asked for in the exact format');
+SELECT is((SELECT entry ->> 'method' FROM emu.journal() AS entry), 'POST', 'with one POST');
+SELECT emu.clear_journal() \g /dev/null
+SELECT is((SELECT name FROM stock), 'in stock', 'a table of a component is read');
+SELECT is(body() - 'format', '{"selection": {"_other": "excluded", "shop/stock": {"_other": "excluded", "items":
+		{"_other": "excluded", "_id": "included", "name": "included"}}}, "tableName": "items", "component": "shop/stock"}',
+	'a component is named in the selection and beside tableName');
+
+SELECT is(fields_of('SELECT count(*) FROM app.items'), '{_id,"_other excluded"}', 'count(*) asks for _id only');
+SELECT is(fields_of('SELECT 1 FROM app.items'), '{_id,"_other excluded"}', 'a query of no column asks for _id only');
+SELECT is(fields_of('SELECT count(n) FROM app.items'), '{_id,"_other excluded",n}', 'count(n) asks for n');
+SELECT is(fields_of('SELECT tableoid, ctid FROM app.items'), '{_id,"_other excluded"}', 'tableoid and ctid need no field');
+SELECT is(fields_of('SELECT _id FROM app.items'), '{_id,"_other excluded"}', '_id is asked for once');
+SELECT is(fields_of('SELECT "_creationTime" FROM app.items'), '{_creationTime,_id,"_other excluded"}', '_creationTime is a field like others');
+SELECT is(fields_of('SELECT size FROM app.items'), '{"Font Size",_id,"_other excluded"}', 'column_name names the field');
+SELECT is(fields_of('SELECT city FROM app.items'), '{_id,"_other excluded",address}', 'a path asks for its top-level field');
+SELECT is(fields_of('SELECT n FROM app.items ORDER BY name'), '{_id,"_other excluded",n,name}', 'ORDER BY counts');
+SELECT is(fields_of('SELECT max(n) FROM app.items GROUP BY city HAVING min(size) > 0'),
+	'{"Font Size",_id,"_other excluded",address,n}', 'GROUP BY and HAVING count');
+SELECT is(fields_of('SELECT sum(n) FILTER (WHERE size > 1) OVER (PARTITION BY name) FROM app.items'),
+	'{"Font Size",_id,"_other excluded",n,name}', 'window functions count');
+SELECT is(fields_of('SELECT o.n FROM app.items i JOIN app.stock o ON o.name = i.name'), '{_id,"_other excluded",name}', 'join conditions count');
+SELECT is(fields_of('SELECT (SELECT count(*) FROM generate_series(1, i.n)) FROM app.items i'), '{_id,"_other excluded",n}', 'parameters of sub-queries count');
+SELECT is(fields_of('SELECT g FROM app.items i, LATERAL generate_series(1, i.n) AS g'), '{_id,"_other excluded",n}', 'parameters of LATERAL count');
+SELECT is(fields_of('SELECT i FROM app.items i'), '{"Font Size",_creationTime,_id,"_other excluded",address,n,name}', 'a whole row asks for the fields of all columns');
+SELECT is(fields_of('SELECT to_jsonb(i) ->> ''n'' FROM app.items i'), '{"Font Size",_creationTime,_id,"_other excluded",address,n,name}', 'so does a function of it');
+SELECT is(fields_of('SELECT * FROM app.items'), '{"Font Size",_creationTime,_id,"_other excluded",address,n,name}', 'SELECT * asks for the columns and nothing else');
+SELECT is(fields_of('SELECT document FROM app.whole'), '{_other}', 'a column "*" asks for whole documents');
+SELECT is(fields_of('SELECT n FROM app.whole'), '{_id,"_other excluded",n}', 'but only when it is needed');
+SELECT is((SELECT document FROM whole WHERE n = 4) - '_id' - '_creationTime' - 'unused',
+	'{"n": 4, "name": "name 4", "Font Size": 2, "address": {"city": "city 1", "zip": 4}}', 'a column "*" is the document');
+SELECT is((SELECT to_jsonb(i) - '_id' - '_creationTime' FROM items i WHERE n = 4),
+	'{"n": 4, "name": "name 4", "size": 2, "city": "city 1"}', 'a whole row has every column');
+SELECT is((SELECT count(*) FROM items i WHERE i IS NOT NULL), 10::bigint, 'a whole row can be tested');
+
+CREATE FOREIGN TABLE no_columns () SERVER convex OPTIONS (table_name 'items');
+SELECT is((SELECT count(*) FROM no_columns), 10::bigint, 'a foreign table without columns has rows');
+
+-- ------------------------------------------------------------------ few rows, few requests
+
+SELECT emu.seed('bench:5000') \g /dev/null
+CREATE FOREIGN TABLE bench (_id text, name text, count bigint, amount float8) SERVER convex;
+SELECT emu.clear_journal() \g /dev/null
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench LIMIT 10) AS few), 10::bigint, 'LIMIT gives its rows');
+SELECT is(requests(), 1, 'LIMIT 10 is one request');
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench LIMIT 10 OFFSET 20) AS few), 10::bigint, 'so does OFFSET');
+SELECT is(requests(), 1, 'OFFSET 20 LIMIT 10 is one request');
+SELECT ok((SELECT EXISTS (SELECT FROM bench)), 'EXISTS finds a row');
+SELECT is(requests(), 1, 'EXISTS is one request');
+SELECT ok((SELECT EXISTS (SELECT FROM bench WHERE name LIKE 'Item%')), 'EXISTS with a condition finds a row');
+SELECT is(requests(), 1, 'EXISTS with a condition that an early row meets is one request');
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench WHERE count > 0 LIMIT 5) AS few), 5::bigint, 'a condition with LIMIT gives its rows');
+SELECT is(requests(), 1, 'a condition that early rows meet with LIMIT is one request');
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench LIMIT 0) AS none), 0::bigint, 'LIMIT 0 gives no row');
+SELECT is(requests(), 0, 'LIMIT 0 is no request');
+SELECT is((SELECT count(*) FROM bench WHERE false), 0::bigint, 'WHERE false gives no row');
+SELECT is(requests(), 0, 'WHERE false is no request');
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench WHERE current_setting('app.on', true) = 'yes') AS none), 0::bigint,
+	'a condition without columns that is false gives no row');
+SELECT is(requests(), 0, 'and is no request');
+
+BEGIN;
+DECLARE c CURSOR FOR SELECT count AS n FROM bench;
+SELECT is(cardinality(numbers('FETCH 3 FROM c')), 3, 'a cursor gives its first rows');
+CLOSE c;
+COMMIT;
+SELECT is(requests(), 1, 'the first rows of a cursor are one request');
+
+CREATE FUNCTION leave_early(n int) RETURNS int LANGUAGE plpgsql AS
+$$
+DECLARE
+	r record;
+	seen int := 0;
+BEGIN
+	FOR r IN SELECT * FROM app.bench LOOP
+		seen := seen + 1;
+		EXIT WHEN seen = n;
+	END LOOP;
+	RETURN seen;
+END
+$$;
+SELECT is(leave_early(7), 7, 'a FOR loop may be left early');
+SELECT is(requests(), 1, 'leaving a FOR loop early is one request');
+
+SELECT emu.config('{"page_limit": 4}') \g /dev/null
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench LIMIT 12) AS few), 12::bigint, 'LIMIT over several pages gives its rows');
+SELECT cmp_ok(requests(), '<=', 4, 'it asks for no more than one page beyond those it needs');
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench LIMIT 9) AS few), 9::bigint, 'LIMIT in the middle of a page gives its rows');
+SELECT cmp_ok(requests(), '<=', 4, 'it asks for no more than one page beyond those it needs, too');
+SELECT is((SELECT count(*) FROM (SELECT * FROM bench WHERE count >= -1000 LIMIT 8) AS few), 8::bigint, 'LIMIT with a condition gives its rows');
+SELECT cmp_ok(requests(), '<=', 3, 'it asks for no more than one page beyond those it needs, either');
+SELECT is(leave_early(21), 21, 'a FOR loop over small pages may be left early');
+SELECT cmp_ok(requests(), '<=', 16, 'it asks for no more than one page beyond the 60 rows that PL/pgSQL fetches');
+PREPARE first_rows (int) AS SELECT count(*) FROM (SELECT * FROM bench LIMIT $1) AS few;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE first_rows (6) \gset
+SELECT is(:count, 6, 'a LIMIT that is a parameter gives its rows');
+SELECT cmp_ok(requests(), '<=', 3, 'it asks for no more than one page beyond those it needs');
+RESET plan_cache_mode;
+-- What was abandoned above does not disturb what follows.
+SELECT emu.config('{"page_limit": 1024}') \g /dev/null
+SELECT is((SELECT sum(count) FROM bench), (SELECT sum(7 * i - 1000)::numeric FROM generate_series(0, 4999) AS i), 'the connection is sound after early ends');
+SELECT is(requests(), 5, '5000 documents are five pages');
+
+-- ------------------------------------------------------------------ paging
+
+SELECT emu.config('{"page_limit": 4}') \g /dev/null
+SELECT emu.mutate('[{"op": "create_table", "table": "t0"}]') \g /dev/null
+SELECT emu.mutate(jsonb_agg(jsonb_build_object('op', 'insert', 'table', 't' || size, 'doc', jsonb_build_object('n', i))))
+FROM unnest('{1,3,4,5,8,9}'::int[]) AS size, generate_series(1, size) AS i \g /dev/null
+SELECT format('CREATE FOREIGN TABLE app.t%s (n int) SERVER convex', size) FROM unnest('{0,1,3,4,5,8,9}'::int[]) AS size \gexec
+SELECT is(numbers(format('SELECT n FROM app.t%s ORDER BY n', size)), ARRAY(SELECT generate_series(1, size)),
+	format('%s documents in pages of 4 are read once each', size))
+FROM unnest('{0,1,3,4,5,8,9}'::int[]) AS size;
+SELECT is((SELECT count(*) FROM t0), 0::bigint, 'an empty table has no row');
+SELECT emu.config('{"routes_missing": ["/api/get_table_column_names"]}') \g /dev/null
+SELECT is((SELECT count(*) FROM t0), 0::bigint, 'also on a server that cannot list its tables');
+SELECT emu.config('{"routes_missing": []}') \g /dev/null
+
+CREATE FOREIGN TABLE unknown (n int) SERVER convex;
+CREATE FOREIGN TABLE elsewhere (n int) SERVER convex OPTIONS (table_name 't4', component 'shop/stock');
+CREATE FOREIGN TABLE nowhere (n int) SERVER convex OPTIONS (table_name 't4', component 'nowhere');
+SELECT throws_ok('SELECT n FROM app.unknown', 'HV00R', NULL, 'an unknown table is an error');
+SELECT throws_ok('SELECT count(*) FROM app.unknown', 'HV00R', NULL, 'an unknown table has no count of 0');
+SELECT throws_ok('SELECT EXISTS (SELECT FROM app.unknown)', 'HV00R', NULL, 'EXISTS of an unknown table is not false');
+SELECT throws_ok('SELECT n FROM app.t4 WHERE n NOT IN (SELECT n FROM app.unknown)', 'HV00R', NULL, 'NOT IN of an unknown table is not true');
+SELECT throws_ok('SELECT n FROM app.elsewhere', 'HV00R', NULL, 'a table of another component is unknown');
+SELECT throws_ok('SELECT n FROM app.nowhere', 'HV00R', NULL, 'a table of an unknown component is unknown');
+SELECT throws_ok('ANALYZE app.unknown', 'HV00R', NULL, 'an unknown table cannot be analyzed');
+BEGIN;
+SELECT emu.state() ->> 'head' AS before_unknown \gset
+SELECT emu.insert('unknown', '{"n": 1}') \g /dev/null
+SELECT is((SELECT n FROM unknown), 1, 'a table is known as soon as it exists');
+SELECT set_config('convex_fdw.snapshot', :'before_unknown', true) \g /dev/null
+SELECT is((SELECT count(*) FROM unknown), 0::bigint, 'a table has no row at a timestamp before it existed');
+COMMIT;
+
+-- ------------------------------------------------------------------ answers that cannot be right
+
+SELECT emu.fault('{"action": "ignore_filter", "path": "/api/list_snapshot", "count": -1}') \g /dev/null
+SELECT throws_ok('SELECT n FROM app.items', 'HV00M', NULL, 'a server that answers with other tables is an error');
+SELECT throws_ok('SELECT count(*) FROM app.t0', 'HV00M', NULL, 'also when the table is empty');
+SELECT throws_ok('ANALYZE app.items', 'HV00M', NULL, 'also for ANALYZE');
+SELECT emu.clear_faults() \g /dev/null
+
+SELECT emu.fault('{"action": "wrong_table", "path": "/api/list_snapshot", "skip": 1}') \g /dev/null
+CREATE TABLE received (n int);
+SELECT throws_ok('INSERT INTO app.received SELECT n FROM app.t9', 'HV00M', NULL, 'a document of another table is an error on any page');
+SELECT is((SELECT count(*) FROM received), 0::bigint, 'and no row');
+SELECT emu.fault('{"action": "edit", "path": "/api/list_snapshot", "find": "\"_component\":\"\"", "replace": "\"_component\":\"shop\""}') \g /dev/null
+SELECT throws_ok('SELECT n FROM app.t4', 'HV00M', NULL, 'a document of another component is an error');
+
+SELECT emu.fault('{"action": "edit", "path": "/api/list_snapshot", "skip": 1, "find": "\"snapshot\":1", "replace": "\"snapshot\":2"}') \g /dev/null
+SELECT throws_ok('SELECT n FROM app.t9', 'HV00M', NULL, 'a page of another snapshot is an error');
+SELECT emu.fault('{"action": "edit", "path": "/api/list_snapshot", "where": {"table": "t9"}, "find": "\"snapshot\":1", "replace": "\"snapshot\":2"}') \g /dev/null
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT is((SELECT count(*) FROM t4), 4::bigint, 'after the first table has fixed the snapshot');
+SELECT throws_ok('SELECT n FROM app.t9', 'HV00M', NULL, 'a first page of another one is an error, too');
+COMMIT;
+SELECT emu.fault('{"action": "edit", "path": "/api/list_snapshot", "find": "\"snapshot\":1", "replace": "\"snapshot\":2"}') \g /dev/null
+BEGIN;
+SELECT set_config('convex_fdw.snapshot', emu.state() ->> 'head', true) \g /dev/null
+SELECT throws_ok('SELECT n FROM app.t9', 'HV00M', NULL, 'so is another snapshot than the pinned one');
+COMMIT;
+
+SELECT emu.fault(jsonb_build_object('action', 'body', 'path', '/api/list_snapshot', 'count', -1, 'body',
+	'{"values":[{"_component":"","_table":"t9","_ts":1787000000123456789,"_id":"j57000820c20a1g7104gm2rc1m70ynr8","n":1}],'
+	|| '"snapshot":1787000001000000000,"cursor":"the same","hasMore":true}')) \g /dev/null
+SELECT throws_ok('SELECT n FROM app.t9', 'HV00M', NULL, 'the same cursor twice is an error, not an endless loop');
+SELECT emu.clear_faults() \g /dev/null
+
+CREATE TABLE wrong_answers (what text, answer text);
+INSERT INTO wrong_answers VALUES
+	('nothing', ''), ('a text', 'Welcome'), ('HTML', '<html></html>'), ('null', 'null'), ('an array', '[]'), ('an empty object', '{}'),
+	('half an answer', '{"values":[{"_component":"","_table":"t9","_ts":17'),
+	('an answer and more', '{"values":[],"snapshot":1787000001000000000,"cursor":null,"hasMore":false} x'),
+	('no values', '{"snapshot":1787000001000000000,"cursor":null,"hasMore":false}'),
+	('no snapshot', '{"values":[],"cursor":null,"hasMore":false}'),
+	('no hasMore', '{"values":[],"snapshot":1787000001000000000,"cursor":null}'),
+	('hasMore without a cursor', '{"values":[],"snapshot":1787000001000000000,"hasMore":true}'),
+	('hasMore with a null cursor', '{"values":[],"snapshot":1787000001000000000,"cursor":null,"hasMore":true}'),
+	('a snapshot that is no integer', '{"values":[],"snapshot":1.787e18,"cursor":null,"hasMore":false}'),
+	('a snapshot that is a text', '{"values":[],"snapshot":"1787000001000000000","cursor":null,"hasMore":false}'),
+	('a document without _id', '{"values":[{"_component":"","_table":"t9","_ts":1787000000123456789,"n":1}],"snapshot":1787000001000000000,"cursor":null,"hasMore":false}'),
+	('a document without _table', '{"values":[{"_component":"","_ts":1787000000123456789,"_id":"j57","n":1}],"snapshot":1787000001000000000,"cursor":null,"hasMore":false}'),
+	('a document that is a number', '{"values":[1],"snapshot":1787000001000000000,"cursor":null,"hasMore":false}'),
+	('values that are null', '{"values":null,"snapshot":1787000001000000000,"cursor":null,"hasMore":false}');
+CREATE FUNCTION state_for_answer(answer text) RETURNS text LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM emu.fault(jsonb_build_object('action', 'body', 'path', '/api/list_snapshot', 'body', answer));
+	RETURN coalesce(app.failure('SELECT n FROM app.t9') ->> 'sqlstate', 'no error');
+END
+$$;
+SELECT is(state_for_answer(answer), 'HV00M', what || ' for an answer is an error') FROM wrong_answers;
+SELECT emu.clear_faults() \g /dev/null
+SELECT is(numbers('SELECT n FROM app.t9 ORDER BY n'), ARRAY(SELECT generate_series(1, 9)), 'the session reads again after all these');
+
+-- Servers before August 2025 do not know selections.
+SELECT emu.config('{"selection_supported": false}') \g /dev/null
+SELECT is(numbers('SELECT n FROM app.t9 ORDER BY n'), ARRAY(SELECT generate_series(1, 9)), 'an old server''s table is read right');
+SELECT is((SELECT array_agg(city ORDER BY n) FROM items WHERE n < 4), '{city 1,city 2,city 0}', 'fields that were not asked for are passed over');
+SELECT is((SELECT name FROM stock), 'in stock', 'an old server''s component is read right');
+SELECT is((SELECT count(*) FROM t0), 0::bigint, 'an old server''s empty table is empty');
+SELECT throws_ok('SELECT n FROM app.nowhere', 'HV00R', NULL, 'an unknown table is an error on an old server, too');
+SELECT emu.config('{"selection_supported": true}') \g /dev/null
+
+-- ------------------------------------------------------------------ cursors
+
+SELECT requests() \g /dev/null
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT n FROM t9;
+SELECT numbers('FETCH ALL FROM c') AS nine \gset
+SELECT is((SELECT array_agg(n ORDER BY n) FROM unnest(:'nine'::int[]) AS n), ARRAY(SELECT generate_series(1, 9)), 'FETCH ALL gives all rows');
+SELECT requests() AS forward \gset
+SELECT is(numbers('FETCH BACKWARD ALL FROM c'), ARRAY(SELECT n FROM unnest(:'nine'::int[]) WITH ORDINALITY AS u (n, i) ORDER BY i DESC),
+	'FETCH BACKWARD ALL gives them the other way round');
+SELECT is(numbers('FETCH FORWARD 3 FROM c'), (:'nine'::int[])[1:3], 'FETCH FORWARD goes on from the start');
+SELECT is(numbers('FETCH BACKWARD 2 FROM c'), ARRAY[(:'nine'::int[])[2], (:'nine'::int[])[1]], 'FETCH BACKWARD goes back');
+SELECT is(numbers('FETCH ABSOLUTE 7 FROM c'), (:'nine'::int[])[7:7], 'FETCH ABSOLUTE finds its row');
+SELECT is(numbers('FETCH RELATIVE -3 FROM c'), (:'nine'::int[])[4:4], 'FETCH RELATIVE finds its row');
+SELECT is(numbers('FETCH ABSOLUTE -1 FROM c'), (:'nine'::int[])[9:9], 'FETCH ABSOLUTE -1 is the last row');
+SELECT is(numbers('FETCH FIRST FROM c'), (:'nine'::int[])[1:1], 'FETCH FIRST is the first');
+SELECT is(numbers('FETCH PRIOR FROM c'), '{}', 'before it there is none');
+MOVE FORWARD 5 IN c;
+SELECT is(numbers('FETCH NEXT FROM c'), (:'nine'::int[])[6:6], 'MOVE skips rows');
+MOVE LAST IN c;
+SELECT is(numbers('FETCH NEXT FROM c'), '{}', 'after the last row there is none');
+SELECT is(requests(), 0, 'going back sends nothing');
+COMMIT;
+
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT n FROM t9;
+SELECT is(numbers('FETCH 2 FROM c'), (:'nine'::int[])[1:2], 'a cursor that turns back early');
+SELECT is(numbers('FETCH BACKWARD 1 FROM c'), (:'nine'::int[])[1:1], 'gives the first row again');
+SELECT is(numbers('FETCH 4 FROM c'), (:'nine'::int[])[2:5], 'and goes on to rows of the next page');
+SELECT is(numbers('FETCH ABSOLUTE 1 FROM c'), (:'nine'::int[])[1:1], 'back again');
+SELECT is(numbers('FETCH ALL FROM c'), (:'nine'::int[])[2:9], 'and on to the end');
+COMMIT;
+SELECT is(requests(), :forward::int, 'all that costs as much as going forward');
+
+BEGIN;
+DECLARE c NO SCROLL CURSOR FOR SELECT n FROM t9;
+SELECT is(numbers('FETCH 6 FROM c'), (:'nine'::int[])[1:6], 'a NO SCROLL cursor goes forward');
+SELECT throws_ok('FETCH BACKWARD 1 FROM c', '55000', NULL, 'and not backward');
+ROLLBACK;
+
+BEGIN;
+DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT n FROM t9;
+DECLARE d CURSOR WITH HOLD FOR SELECT n FROM t9;
+SELECT is(numbers('FETCH 3 FROM c') || numbers('FETCH 3 FROM d'), (:'nine'::int[])[1:3] || (:'nine'::int[])[1:3], 'WITH HOLD cursors in their transaction');
+COMMIT;
+SELECT requests() \g /dev/null
+SELECT is(numbers('FETCH ALL FROM c') || numbers('FETCH ALL FROM d'), (:'nine'::int[])[4:9] || (:'nine'::int[])[4:9], 'go on after it');
+SELECT is(numbers('FETCH BACKWARD 2 FROM c'), ARRAY[(:'nine'::int[])[9], (:'nine'::int[])[8]], 'the one that scrolls also goes back');
+SELECT is(requests(), 0, 'and nothing is sent');
+CLOSE ALL;
+
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT a.n FROM t9 a JOIN t9 b USING (n) ORDER BY 1;
+SELECT is(numbers('FETCH 4 FROM c'), '{1,2,3,4}', 'a cursor over a join');
+SELECT is(numbers('FETCH BACKWARD 3 FROM c'), '{3,2,1}', 'goes back');
+SELECT is(numbers('FETCH ALL FROM c'), '{2,3,4,5,6,7,8,9}', 'and forward');
+COMMIT;
+
+-- ------------------------------------------------------------------ rescans
+
+-- Nine documents in pages of 4 are three requests, however often they are used.
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET enable_material = off;
+SET enable_memoize = off;
+SELECT requests() \g /dev/null
+SELECT is((SELECT count(*) FROM t9 a LEFT JOIN t5 b ON a.n > b.n), (SELECT count(*) FROM generate_series(1, 9) AS a LEFT JOIN generate_series(1, 5) AS b ON a > b),
+	'a nested loop gives its rows');
+SELECT is(requests(), 5, 'a nested loop asks for each page of each table once');
+SELECT is((SELECT count(*) FROM t9 a CROSS JOIN t9 b CROSS JOIN t9 c), 729::bigint, 'so do three');
+SELECT is(requests(), 9, 'three scans of three pages');
+
+SELECT is(numbers('SELECT (SELECT count(*) FROM app.t9 b WHERE b.n <= a.n) AS n FROM app.t9 a ORDER BY a.n'), ARRAY(SELECT generate_series(1, 9)), 'a correlated sub-query gives its rows');
+SELECT is(requests(), 6, 'a correlated sub-query is downloaded once');
+SELECT is(numbers('SELECT l.n FROM app.t9 a, LATERAL (SELECT max(b.n) AS n FROM app.t9 b WHERE b.n < a.n) AS l ORDER BY a.n'), '{NULL,1,2,3,4,5,6,7,8}', 'LATERAL sees each parameter');
+SELECT is(requests(), 6, 'LATERAL is downloaded once');
+
+-- The inner scan stops early and goes on at a later rescan.
+SELECT is(numbers('SELECT l.place AS n FROM generate_series(1, 9) AS g, LATERAL (SELECT count(*) AS place FROM (SELECT FROM app.t9 WHERE g > 0 LIMIT g) AS few) AS l ORDER BY g'),
+	ARRAY(SELECT generate_series(1, 9)), 'a scan that stops a row later each time gives its rows');
+SELECT is(requests(), 3, 'each page is asked for once');
+SELECT is(numbers('SELECT l.n FROM unnest(ARRAY[1,9,2,8,3,7]) AS g, LATERAL (SELECT n FROM app.t9 WHERE n = g LIMIT 1) AS l'), '{1,9,2,8,3,7}', 'a search in changing depth gives its rows');
+SELECT is(requests(), 3, 'each page is asked for once, too');
+SELECT is(numbers('SELECT g AS n FROM generate_series(1, 12) AS g WHERE EXISTS (SELECT FROM app.t9 WHERE n = g AND g <> 5)'), '{1,2,3,4,6,7,8,9}', 'EXISTS as a sub-plan gives its rows');
+SELECT cmp_ok(requests(), '<=', 3, 'EXISTS as a sub-plan asks for each page once');
+SELECT is(numbers('SELECT g AS n FROM generate_series(1, 12) AS g WHERE g > ALL (SELECT n FROM app.t9)'), '{10,11,12}', 'ALL gives its rows');
+SELECT is(requests(), 3, 'ALL asks for each page once');
+SELECT is(numbers('SELECT g AS n FROM generate_series(1, 12) AS g WHERE g NOT IN (SELECT n FROM app.t9)'), '{10,11,12}', 'NOT IN gives its rows');
+SELECT is(requests(), 3, 'NOT IN asks for each page once');
+SELECT is(numbers('SELECT g AS n FROM generate_series(1, 12) AS g WHERE g IN (SELECT n + g - g FROM app.t9)'), ARRAY(SELECT generate_series(1, 9)), 'a correlated IN gives its rows');
+SELECT is(requests(), 3, 'a correlated IN asks for each page once');
+
+SELECT is(numbers('WITH RECURSIVE up (n) AS (SELECT min(n) FROM app.t9 UNION ALL SELECT t.n FROM up JOIN app.t9 t ON t.n = up.n + 1) SELECT n FROM up'),
+	ARRAY(SELECT generate_series(1, 9)), 'a recursive query gives its rows');
+SELECT is(requests(), 6, 'a recursive query asks for each page of each scan once');
+SELECT is(numbers('WITH RECURSIVE r (n, d) AS (SELECT n, 0 FROM app.t5 UNION SELECT (SELECT max(t.n) FROM app.t5 t WHERE t.n < r.n), d + 1 FROM r WHERE n IS NOT NULL)
+	SELECT count(*)::int AS n FROM r'), '{20}', 'a sub-query in a recursive query gives its rows');
+SELECT is(requests(), 4, 'it asks for each page once');
+
+-- An empty table is known to be empty.
+SELECT emu.clear_journal() \g /dev/null
+SELECT is((SELECT count(*) FROM t9 a LEFT JOIN t0 b ON a.n > b.n), 9::bigint, 'a nested loop over an empty table gives its rows');
+SELECT is((SELECT count(*) FROM emu.journal() AS entry WHERE entry -> 'body' ->> 'tableName' = 't0'), 1::bigint, 'an empty table is asked for once');
+SELECT is((SELECT count(*) FROM emu.journal('/api/get_table_column_names')), 1::bigint, 'and looked for once');
+SELECT requests() \g /dev/null
+SELECT is((SELECT count(*) FROM t9 a WHERE (SELECT max(b.n) FROM t0 b WHERE b.n < a.n) IS NULL), 9::bigint, 'a correlated sub-query over an empty table gives its rows');
+SELECT is(requests(), 4, 'asking for it once');
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+RESET enable_material;
+RESET enable_memoize;
+
+-- Kept rows beyond work_mem go to a temporary file.
+SELECT emu.mutate(jsonb_agg(jsonb_build_object('op', 'insert', 'table', 'large', 'doc', jsonb_build_object('n', i, 'body', repeat(md5(i::text), 60)))))
+FROM generate_series(1, 300) AS i \g /dev/null
+CREATE FOREIGN TABLE large (n int, body text) SERVER convex;
+SELECT emu.config('{"page_limit": 50}') \g /dev/null
+SET work_mem = '64kB';
+SELECT requests() \g /dev/null
+BEGIN;
+DECLARE c CURSOR FOR SELECT l.n FROM unnest(ARRAY[300, 1, 150, 299, 2]) WITH ORDINALITY AS g (n, i),
+	LATERAL (SELECT large.n FROM large WHERE large.n = g.n AND large.body = repeat(md5(g.n::text), 60) OFFSET 0) AS l;
+SELECT is(numbers('FETCH 1 FROM c'), '{300}', 'a search through large rows finds one');
+SELECT cmp_ok((SELECT sum(size) FROM pg_ls_tmpdir()), '>', 300000::numeric, 'kept rows that exceed work_mem are in a temporary file');
+SELECT is(numbers('FETCH ALL FROM c'), '{1,150,299,2}', 'and are found there again');
+CLOSE c;
+SELECT is((SELECT count(*) FROM pg_ls_tmpdir()), 0::bigint, 'the file goes with the cursor');
+SAVEPOINT s;
+DECLARE c CURSOR FOR SELECT l.n FROM unnest(ARRAY[300, 1, 150]) AS g (n), LATERAL (SELECT large.n FROM large WHERE large.n = g.n AND large.body > '' OFFSET 0) AS l;
+SELECT is(numbers('FETCH 1 FROM c'), '{300}', 'in a subtransaction as well');
+RELEASE s;
+SAVEPOINT s;
+SELECT is(numbers('FETCH 1 FROM c'), '{1}', 'and in another');
+ROLLBACK TO s;
+SELECT is(numbers('FETCH 1 FROM c'), '{150}', 'a rolled back one takes no kept row away');
+ROLLBACK;
+SELECT is((SELECT count(*) FROM pg_ls_tmpdir()), 0::bigint, 'the file goes with the transaction');
+RESET work_mem;
+SELECT emu.config('{"page_limit": 4}') \g /dev/null
+
+-- ------------------------------------------------------------------ prepared statements, views, roles
+
+SET plan_cache_mode = force_generic_plan;
+PREPARE between_two (int, int) AS SELECT n FROM t9 WHERE n BETWEEN $1 AND $2 ORDER BY n;
+SELECT is(numbers('EXECUTE between_two (2, 4)'), '{2,3,4}', 'a generic plan gives the rows of its parameters');
+SELECT is(numbers('EXECUTE between_two (7, 20)'), '{7,8,9}', 'and of other ones');
+PREPARE lateral_of (int[]) AS SELECT l.n FROM unnest($1) WITH ORDINALITY AS g (n, i), LATERAL (SELECT max(n) AS n FROM t9 WHERE n <= g.n) AS l ORDER BY i;
+SELECT is(numbers('EXECUTE lateral_of (''{3,99,1}'')') || numbers('EXECUTE lateral_of (''{0,5}'')'), '{3,9,1,NULL,5}', 'a generic plan with rescans gives its rows at each execution');
+ALTER FOREIGN TABLE t9 OPTIONS (ADD table_name 't3');
+SELECT is(numbers('EXECUTE between_two (2, 4)'), '{2,3}', 'a prepared statement follows ALTER FOREIGN TABLE');
+ALTER FOREIGN TABLE t9 OPTIONS (DROP table_name);
+RESET plan_cache_mode;
+
+SELECT 'scan_reader_' || current_database() AS reader, 'scan_owner_' || current_database() AS owner \gset
+DROP ROLE IF EXISTS :"reader", :"owner";
+CREATE ROLE :"reader";
+CREATE ROLE :"owner";
+GRANT USAGE, CREATE ON SCHEMA app TO :"owner";
+GRANT USAGE ON SCHEMA app TO :"reader";
+GRANT SELECT ON t4 TO :"reader", :"owner";
+GRANT USAGE ON FOREIGN SERVER convex TO :"reader", :"owner";
+SELECT format('CREATE USER MAPPING FOR %I SERVER convex OPTIONS (deploy_key %L)', :'owner', emu.key()) \gexec
+SET ROLE :"owner";
+CREATE VIEW app.view_of_t4 AS SELECT n FROM app.t4;
+CREATE FUNCTION app.owners_sum() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT sum(n) FROM app.t4';
+GRANT SELECT ON app.view_of_t4 TO PUBLIC;
+RESET ROLE;
+SET ROLE :"reader";
+SELECT throws_ok('SELECT n FROM app.t4', '42704', NULL, 'a role without a mapping reads nothing');
+SELECT is((SELECT sum(n) FROM app.view_of_t4), 10::bigint, 'a view is read with its owner''s mapping');
+SELECT is(app.owners_sum(), 10::bigint, 'a SECURITY DEFINER function reads with its owner''s mapping');
+SELECT throws_ok('SELECT v.n FROM app.view_of_t4 v JOIN app.t4 t USING (n)', '42704', NULL, 'which serves the view only');
+RESET ROLE;
+SELECT format('CREATE USER MAPPING FOR PUBLIC SERVER convex OPTIONS (deploy_key %L)', emu.key()) \gexec
+SET ROLE :"reader";
+SELECT is((SELECT sum(n) FROM app.t4), 10::bigint, 'a mapping of PUBLIC serves a role without one');
+RESET ROLE;
+DROP OWNED BY :"reader", :"owner";
+DROP ROLE :"reader", :"owner";
+SELECT requests() \g /dev/null
+
+-- ------------------------------------------------------------------ system columns, locks, samples
+
+SELECT is((SELECT DISTINCT tableoid::regclass::text FROM t9), 't9', 'tableoid names the foreign table');
+SELECT is((SELECT count(ctid) FROM t9), 9::bigint, 'ctid can be selected');
+SELECT throws_ok(format('SELECT %s FROM app.t9', name), '0A000', NULL, format('%s is refused', name)) FROM unnest('{xmin,xmax,cmin,cmax}'::text[]) AS name;
+SELECT throws_ok('SELECT n FROM app.t9 WHERE xmin::text = ''1''', '0A000', NULL, 'xmin is refused in a condition');
+SELECT is(numbers('SELECT n FROM app.t4 ORDER BY n FOR UPDATE'), '{1,2,3,4}', 'SELECT FOR UPDATE gives the rows');
+SELECT is(numbers('SELECT n FROM app.t4 WHERE n > 2 ORDER BY n LIMIT 1 FOR SHARE SKIP LOCKED'), '{3}', 'so does FOR SHARE');
+CREATE TABLE local AS SELECT n FROM generate_series(3, 6) AS n;
+SELECT is(numbers('SELECT n FROM app.local JOIN app.t4 USING (n) ORDER BY n FOR UPDATE'), '{3,4}', 'so does a join with a table that is locked');
+SELECT throws_ok('SELECT n FROM app.t9 TABLESAMPLE bernoulli (50)', '0A000', NULL, 'TABLESAMPLE is refused');
+
+-- ------------------------------------------------------------------ parallel plans
+
+SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \g /dev/null
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+CREATE TABLE numbers AS SELECT n % 10 AS n FROM generate_series(1, 10000) AS n;
+ANALYZE numbers;
+SELECT is((SELECT sum(n) FROM t9), 45::bigint, 'a scan is right when parallel plans are forced');
+SELECT is((SELECT count(*) FROM numbers JOIN t9 USING (n)), 9000::bigint, 'so is a join with a table that is scanned in parallel');
+SELECT is((SELECT count(*) FROM numbers WHERE n IN (SELECT n FROM t4)), 4000::bigint, 'so is a semi-join');
+SELECT is((SELECT count(*) FROM numbers WHERE n = (SELECT max(n) FROM t4)), 1000::bigint, 'so is an init plan');
+SELECT is((SELECT count(*) FROM numbers o WHERE EXISTS (SELECT FROM t4 WHERE t4.n = o.n OR t4.n = o.n - 1)), 5000::bigint, 'so is a sub-plan');
+SELECT is((SELECT count(*) FROM (SELECT n FROM numbers UNION ALL SELECT n FROM t9) AS all_of_them), 10009::bigint, 'so is UNION ALL');
+SELECT is((SELECT convex_snapshot('convex') > 0), true, 'so is convex_snapshot()');
+SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE 'convex%' AND proname NOT IN ('convex_fdw_version') AND proparallel = 's'
+		AND prorettype NOT IN ('fdw_handler'::regtype, 'void'::regtype)), 0::bigint,
+	'no function that uses a connection is declared parallel safe');
+RESET min_parallel_table_scan_size;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \g /dev/null
+SELECT requests() \g /dev/null
+
+-- ------------------------------------------------------------------ EXPLAIN
+
+SELECT emu.clear_journal() \g /dev/null
+SELECT is((SELECT count(*) FROM nodes('SELECT n FROM app.t9', 'VERBOSE')), 1::bigint, 'EXPLAIN shows a foreign scan');
+SELECT is((SELECT count(*) FROM nodes('SELECT n FROM app.t9 WHERE n > (SELECT count(*) FROM app.t4)', 'COSTS')), 2::bigint, 'and those of sub-plans');
+SELECT is((SELECT count(*) FROM emu.journal()), 0::bigint, 'EXPLAIN sends nothing');
+PREPARE planned AS SELECT n FROM t9;
+SELECT is((SELECT count(*) FROM emu.journal()), 0::bigint, 'PREPARE sends nothing');
+
+SELECT node ->> 'Convex Table' AS "table", node ->> 'Convex Component' AS component, node -> 'Convex Fields' AS fields
+FROM nodes('SELECT name FROM app.stock WHERE n > 1', 'VERBOSE') AS node \gset
+SELECT is(ARRAY[:'table', :'component', :'fields'], '{items,shop/stock,"[\"n\", \"name\"]"}', 'EXPLAIN VERBOSE shows table, component and fields');
+SELECT is((SELECT node -> 'Convex Fields' FROM nodes('SELECT document FROM app.whole', 'VERBOSE') AS node), '["*"]', 'whole documents are shown as *');
+SELECT ok((SELECT NOT node ?| '{Convex Table,Convex Snapshot,Pages}' FROM nodes('SELECT n FROM app.t9', 'COSTS') AS node), 'plain EXPLAIN shows none of this');
+
+SELECT node FROM nodes('SELECT n FROM app.t9') AS node \gset
+SELECT is((:'node'::jsonb -> 'Pages')::int, 3, 'EXPLAIN ANALYZE counts pages');
+SELECT is((:'node'::jsonb -> 'Documents')::int, 9, 'and documents');
+SELECT is((:'node'::jsonb -> 'Requests')::int, 3, 'and requests');
+SELECT is((:'node'::jsonb -> 'Retries')::int, 0, 'and retries');
+SELECT is((:'node'::jsonb -> 'Bytes Received')::bigint, (SELECT sum((entry -> 'bytes')::bigint) FROM emu.journal('/api/list_snapshot') AS entry)::bigint, 'and the bytes of the answers');
+SELECT is((:'node'::jsonb -> 'Convex Snapshot')::bigint, (SELECT DISTINCT (entry -> 'snapshot')::bigint FROM emu.journal('/api/list_snapshot') AS entry), 'and tells the snapshot');
+SELECT cmp_ok((:'node'::jsonb -> 'Wait Time')::float8, '>', 0::float8, 'and the time spent waiting');
+SELECT is((SELECT array_agg(DISTINCT jsonb_typeof(value)) FROM jsonb_each(:'node')
+		WHERE key IN ('Convex Snapshot', 'Pages', 'Documents', 'Bytes Received', 'Requests', 'Retries', 'Wait Time')), '{number}', 'all typed as numbers');
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET enable_material = off;
+SELECT is((SELECT (node -> 'Documents')::int FROM nodes('SELECT FROM app.t4 a LEFT JOIN app.t9 b ON a.n < b.n') AS node WHERE node ->> 'Convex Table' = 't9'), 9,
+	'documents that a nested loop reads again are counted once');
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+RESET enable_material;
+SELECT emu.clear_journal() \g /dev/null
+
+-- ------------------------------------------------------------------ estimates and ANALYZE
+
+SELECT cmp_ok((SELECT (node -> 'Plan Rows')::float8 FROM nodes('SELECT count FROM app.bench', 'COSTS') AS node), '>', 100::float8, 'a table that was never analyzed is not planned as empty');
+SELECT emu.config('{"page_limit": 1024}') \g /dev/null
+ANALYZE bench;
+SELECT is(requests(), 5, 'ANALYZE reads the table once');
+SELECT is((SELECT reltuples FROM pg_class WHERE oid = 'bench'::regclass), 5000::real, 'ANALYZE counts the rows');
+SELECT is((SELECT (node -> 'Plan Rows')::float8 FROM nodes('SELECT count FROM app.bench', 'COSTS') AS node), 5000::float8, 'and the planner uses that');
+SELECT is((SELECT array_agg(attname ORDER BY attname) FROM pg_stats WHERE schemaname = 'app' AND tablename = 'bench'), '{_id,amount,count,name}'::name[], 'every column has statistics');
+SELECT is((SELECT n_distinct FROM pg_stats WHERE tablename = 'bench' AND attname = 'count'), (-1)::real, 'and they are true');
+SELECT is((SELECT array_length(histogram_bounds, 1) FROM pg_stats WHERE tablename = 'bench' AND attname = 'count'), 101, 'with a histogram');
+SELECT cmp_ok((SELECT (node -> 'Plan Rows')::float8 FROM nodes('SELECT count FROM app.bench WHERE count < 2500', 'COSTS') AS node), '<', 700::float8, 'by which conditions are estimated');
+
+SELECT emu.config('{"page_limit": 20}') \g /dev/null
+SET convex_fdw.analyze_max_documents = 100;
+SELECT requests() \g /dev/null
+ANALYZE bench;
+SELECT cmp_ok(requests(), '<=', 7, 'convex_fdw.analyze_max_documents bounds what ANALYZE reads');
+SELECT is((SELECT reltuples FROM pg_class WHERE oid = 'bench'::regclass), 5000::real, 'a bounded ANALYZE does not shrink the estimate');
+CREATE FOREIGN TABLE bench_again (count bigint) SERVER convex OPTIONS (table_name 'bench');
+ANALYZE bench_again;
+SELECT cmp_ok((SELECT reltuples FROM pg_class WHERE oid = 'bench_again'::regclass), '>=', 100::real, 'a first bounded ANALYZE counts what it has read at least');
+RESET convex_fdw.analyze_max_documents;
+SELECT emu.config('{"page_limit": 1024}') \g /dev/null
+ANALYZE t0;
+SELECT cmp_ok((SELECT (node -> 'Plan Rows')::float8 FROM nodes('SELECT n FROM app.t0', 'COSTS') AS node), '<=', 1::float8, 'an analyzed empty table is planned as empty');
+SELECT requests() \g /dev/null
+ANALYZE items (n, name);
+SELECT is((SELECT array_agg(attname ORDER BY attname) FROM pg_stats WHERE schemaname = 'app' AND tablename = 'items'), '{n,name}'::name[], 'ANALYZE of some columns makes their statistics');
+SELECT throws_ok('SET convex_fdw.analyze_max_documents = 0', '22023', NULL, 'analyze_max_documents cannot be 0');
+
+-- ------------------------------------------------------------------ repetitions
+
+-- The first statement of each kind of trouble, and what the emulator got.
+SELECT emu.config('{"page_limit": 4}') \g /dev/null
+CREATE FUNCTION all_of_t9(fault jsonb, OUT n int[], OUT state text, OUT requests int, OUT bodies int, OUT retries int) LANGUAGE plpgsql AS
+$$
+DECLARE
+	plan jsonb;
+BEGIN
+	PERFORM emu.clear_faults(), emu.clear_journal();
+	PERFORM emu.fault(fault || '{"path": "/api/list_snapshot"}');
+	BEGIN
+		n := app.numbers('SELECT n FROM app.t9 ORDER BY n');
+	EXCEPTION WHEN OTHERS THEN
+		state := SQLSTATE;
+	END;
+	SELECT count(*), count(DISTINCT entry -> 'body') INTO requests, bodies FROM emu.journal('/api/list_snapshot') AS entry;
+	IF state IS NULL THEN
+		PERFORM emu.clear_faults();
+		PERFORM emu.fault(fault || '{"path": "/api/list_snapshot"}');
+		SELECT node -> 'Retries' INTO retries FROM app.nodes('SELECT n FROM app.t9') AS node;
+	END IF;
+	PERFORM emu.clear_faults();
+END
+$$;
+CREATE TABLE troubles (what text, fault jsonb);
+INSERT INTO troubles VALUES
+	('503', '{"action": "status", "status": 503, "code": "TableSummariesUnavailable"}'),
+	('503 on the second page', '{"action": "status", "status": 503, "code": "TableSummariesUnavailable", "skip": 1}'),
+	('503 InternalServerError', '{"action": "status", "status": 503, "code": "InternalServerError"}'),
+	('500', '{"action": "status", "status": 500}'),
+	('429', '{"action": "status", "status": 429, "code": "TooManyWrites"}'),
+	('425', '{"action": "status", "status": 425, "code": "TooEarly"}'),
+	('502 of a proxy', '{"action": "status", "status": 502, "body": "<html>Bad Gateway</html>"}'),
+	('408', '{"action": "status", "status": 408}'),
+	('408 on the last page', '{"action": "status", "status": 408, "skip": 2}'),
+	('a reset connection', '{"action": "reset"}'),
+	('a line that is cut in the middle', '{"action": "cut", "after_bytes": 100, "skip": 1}'),
+	('a reset in the middle of the last page', '{"action": "reset", "after_bytes": 60, "skip": 2}');
+CREATE TABLE outcomes AS SELECT what, outcome.* FROM troubles, all_of_t9(fault) AS outcome;
+SELECT is(state || '', NULL, what || ' is not the end') FROM outcomes;
+SELECT is(n, ARRAY(SELECT generate_series(1, 9)), 'all rows come once in spite of ' || what) FROM outcomes;
+SELECT is(ARRAY[requests, bodies], '{4,3}', 'after ' || what || ' exactly the same request is sent again') FROM outcomes;
+SELECT is(retries, 1, 'EXPLAIN counts the retry after ' || what) FROM outcomes;
+
+SELECT * FROM all_of_t9('{"action": "status", "status": 500, "count": -1}') \gset
+SELECT is(:'state', 'HV000', 'a lasting 500 is an error');
+SELECT cmp_ok(:requests, '<=', 4, 'after a few attempts');
+SELECT * FROM all_of_t9('{"action": "status", "status": 403, "code": "OperationNotPermitted", "count": -1}') \gset
+SELECT is(ARRAY[:'state', :'requests'], '{42501,1}', '403 is not asked again');
+SELECT * FROM all_of_t9('{"action": "status", "status": 401, "code": "BadAdminKey", "count": -1}') \gset
+SELECT is(ARRAY[:'state', :'requests'], '{28000,1}', '401 is not asked again');
+SELECT * FROM all_of_t9('{"action": "status", "status": 400, "code": "BadJsonBody", "count": -1}') \gset
+SELECT is(ARRAY[:'state', :'requests'], '{HV00L,1}', '400 is not asked again');
+SELECT * FROM all_of_t9('{"action": "status", "status": 403, "code": "StreamingExportNotEnabled", "count": -1}') \gset
+SELECT is(ARRAY[:'state', :'requests'], '{42501,1}', 'a plan without streaming export is not asked again');
+
+ALTER SERVER convex OPTIONS (ADD max_retries '1');
+SELECT * FROM all_of_t9('{"action": "status", "status": 503, "code": "TableSummariesUnavailable", "count": 2}') \gset
+SELECT is(ARRAY[:'state', :'requests'], '{53000,2}', 'max_retries bounds the attempts');
+SELECT * FROM all_of_t9('{"action": "status", "status": 408, "count": 3}') \gset
+SELECT is(:'n'::int[], ARRAY(SELECT generate_series(1, 9)), '408 of a walk does not count');
+ALTER SERVER convex OPTIONS (SET max_retries '0');
+SELECT * FROM all_of_t9('{"action": "status", "status": 503, "code": "TableSummariesUnavailable"}') \gset
+SELECT is(ARRAY[:'state', :'requests'], '{53000,1}', 'max_retries 0 allows one attempt');
+SELECT emu.fault('{"action": "status", "status": 503, "code": "TableSummariesUnavailable", "message": "still loading", "path": "/api/list_snapshot"}') \g /dev/null
+SELECT failure('SELECT n FROM app.t9') AS failed \gset
+SELECT ok(:'failed'::jsonb ->> 'message' ~ '"convex"' AND :'failed' ~ 'list_snapshot' AND :'failed' ~ '503' AND :'failed' ~ 'TableSummariesUnavailable'
+	AND :'failed' ~ 'still loading' AND :'failed'::jsonb ->> 'hint' <> '', 'an error tells server, endpoint, status, code, message and a hint');
+
+SELECT * FROM finish();
