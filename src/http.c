@@ -886,7 +886,11 @@ detach_easy(CvxCall *call, bool keep)
 
 	curl_multi_remove_handle(http->multi, call->easy);
 	if (keep && http->spare == NULL)
+	{
+		/* The call may be gone before the handle is used again. */
+		curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, NULL);
 		http->spare = call->easy;
+	}
 	else
 		curl_easy_cleanup(call->easy);
 	call->easy = NULL;

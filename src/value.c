@@ -24,6 +24,7 @@
 #include "common/shortest_dec.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "port/pg_bswap.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -41,6 +42,10 @@
 #define MS_AT_2000		INT64CONST(946684800000)
 #define DAYS_AT_2000	10957
 #define MS_A_DAY		86400000.0
+
+/* How an int64 is spelled, and where its digits begin. */
+#define INT64_MARKER	"{\"$integer\":\"xxxxxxxxxxx=\"}"
+#define INT64_DIGITS_AT	13
 
 typedef bool (*Decoder) (CvxCodec *codec, const CvxValue *value, Datum *datum);
 
@@ -125,6 +130,7 @@ static const struct
 };
 
 static bool read_marker(const CvxText *raw, CvxValue *value);
+static bool read_int64_digits(const char *digits, int64 *result);
 static bool decode_checked(CvxCodec *codec, const CvxValue *value,
 						   Datum *datum, bool *isnull);
 static bool decode_guarded(CvxCodec *codec, const CvxValue *value,
@@ -341,6 +347,16 @@ read_marker(const CvxText *raw, CvxValue *value)
 	uint8		bytes[16];
 	uint64		bits = 0;
 
+	/* The usual spelling of an int64 needs no reader. */
+	if (raw->len == sizeof(INT64_MARKER) - 1 &&
+		memcmp(raw->data, INT64_MARKER, INT64_DIGITS_AT) == 0 &&
+		raw->data[raw->len - 2] == '"' &&
+		read_int64_digits(raw->data + INT64_DIGITS_AT, &value->int64))
+	{
+		value->kind = CVX_KIND_INT64;
+		return true;
+	}
+
 	cvx_json_within(&json, raw->data, raw->len);
 	cvx_json_open(&json, '{');
 	if (!cvx_json_member(&json, &name, true) || name.len < 6 ||
@@ -377,6 +393,40 @@ read_marker(const CvxText *raw, CvxValue *value)
 		value->is_marked = true;
 		memcpy(&value->float64, &bits, 8);
 	}
+	return true;
+}
+
+/* Eleven base64 digits and "=" as eight bytes, little-endian. */
+static bool
+read_int64_digits(const char *digits, int64 *result)
+{
+	static const int8 values[128] = {
+		-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+		-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+		-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 62, -1, -1, -1, 63,
+		52, 53, 54, 55, 56, 57, 58, 59, 60, 61, -1, -1, -1, -1, -1, -1,
+		-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+		15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, -1, -1, -1, -1, -1,
+		-1, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
+		41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, -1, -1, -1, -1, -1
+	};
+	uint64		bits = 0;
+	int			wrong = 0;
+	int			last;
+
+	for (int i = 0; i < 10; i++)
+	{
+		int			value = values[digits[i] & 0x7f];
+
+		wrong |= value | (digits[i] & 0x80);
+		bits = (bits << 6) | (uint64) (value & 0x3f);
+	}
+	last = values[digits[10] & 0x7f];
+	if (wrong < 0 || (wrong & 0x80) || last < 0 || (digits[10] & 0x80) ||
+		(last & 3) != 0 || digits[11] != '=')
+		return false;
+	bits = (bits << 4) | (uint64) (last >> 2);
+	*result = (int64) pg_bswap64(bits);
 	return true;
 }
 
