@@ -128,6 +128,8 @@ convexImportForeignSchema(ImportForeignSchemaStmt *stmt, Oid serverid)
 	ListCell   *lc;
 	ListCell   *lc2;
 
+	/* What an earlier import announced and did not create is void. */
+	announced = NIL;
 	read_options(&import);
 	import.http = cvx_http_open(cvx_options_remote(serverid, GetUserId()));
 	tables = list_tables(&import);

@@ -262,7 +262,7 @@ convexReScanForeignScan(ForeignScanState *node)
 		return;
 	if (scan->kept)
 		tuplestore_rescan(scan->kept);
-	else if (scan->nrows > 0 || scan->npages > 0)
+	else if (scan->nrows > 0)
 		restart(scan);
 }
 
@@ -379,6 +379,11 @@ convexForeignAsyncConfigureWait(AsyncRequest *areq)
 		if (areq->request_complete)
 		{
 			ExecAsyncResponse(areq);
+
+			/* The executor counts the rows of the other two callbacks. */
+			if (areq->requestee->instrument)
+				InstrUpdateTupleCount(areq->requestee->instrument,
+									  TupIsNull(areq->result) ? 0.0 : 1.0);
 			return;
 		}
 	}
@@ -482,9 +487,17 @@ next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
 	*is_pending = false;
-	if (scan->kept &&
-		tuplestore_gettupleslot(scan->kept, true, false, scan->kept_slot))
-		return scan->kept_slot;
+	if (scan->kept)
+	{
+		/* A row from the temporary file outlives the executor's context. */
+		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+		bool		has_row = tuplestore_gettupleslot(scan->kept, true, false,
+													  scan->kept_slot);
+
+		MemoryContextSwitchTo(old);
+		if (has_row)
+			return scan->kept_slot;
+	}
 
 	ExecClearTuple(slot);
 	if (!advance(scan, may_wait, is_pending))

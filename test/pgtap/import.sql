@@ -26,7 +26,7 @@ END
 $$;
 
 -- name: type [COLLATE] [NOT NULL] [<- field]
-CREATE FUNCTION shown(relation text) RETURNS text[] LANGUAGE sql STABLE AS
+CREATE FUNCTION shown(relation text) RETURNS text[] LANGUAGE sql AS
 $$
 	SELECT array_agg(attname || ': ' || format_type(atttypid, atttypmod)
 		|| CASE WHEN attcollation NOT IN (0, 100)
@@ -38,14 +38,14 @@ $$
 $$;
 
 -- Comments by column
-CREATE FUNCTION comments(relation text) RETURNS jsonb LANGUAGE sql STABLE AS
+CREATE FUNCTION comments(relation text) RETURNS jsonb LANGUAGE sql AS
 $$
 	SELECT coalesce(jsonb_object_agg(attname, comment) FILTER (WHERE comment IS NOT NULL), '{}')
 	FROM pg_attribute, col_description(attrelid, attnum) AS comment
 	WHERE attrelid = ('app.' || quote_ident(relation))::regclass AND attnum > 0
 $$;
 
-CREATE FUNCTION table_options(relation text) RETURNS text[] LANGUAGE sql STABLE AS
+CREATE FUNCTION table_options(relation text) RETURNS text[] LANGUAGE sql AS
 $$ SELECT ftoptions FROM pg_foreign_table WHERE ftrelid = ('app.' || quote_ident(relation))::regclass $$;
 
 -- What each column of a table with one document shows, by its field. (The
@@ -59,7 +59,8 @@ DECLARE
 BEGIN
 	FOR item IN SELECT attname, coalesce(substr(attfdwoptions[1], length('column_name=') + 1), attname) AS field
 		FROM pg_attribute WHERE attrelid = ('app.' || quote_ident(relation))::regclass AND attnum > 0
-		AND attfdwoptions IS DISTINCT FROM '{column_name=*}' AND attname NOT LIKE '\_%'
+		AND attfdwoptions IS DISTINCT FROM '{column_name=*}'
+		AND coalesce(substr(attfdwoptions[1], length('column_name=') + 1), attname) NOT IN ('_id', '_creationTime')
 	LOOP
 		EXECUTE format('SELECT to_jsonb(%I) FROM app.%I', item.attname, relation) INTO value;
 		result := result || jsonb_build_object(item.field, value);
@@ -182,8 +183,8 @@ SELECT is(imported(component => 'billing'), '{invoices,teams}', 'a component is 
 SELECT is(table_options('invoices'), '{table_name=invoices,component=billing}', 'which is kept as an option');
 SELECT is(imported(component => 'billing/ledger'), '{lines}', 'so is a component within a component');
 SELECT is("odd name", 'x', 'first pages are read from the right component') FROM app.lines;
-SELECT emu.mutate('[{"op": "drop_table", "component": "billing/ledger", "table": "lines"},
-	{"op": "insert", "component": "billing/ledger", "table": "lines", "doc": {"n": 1}}]') \g /dev/null
+SELECT emu.mutate('[{"op": "drop_table", "component": "billing/ledger", "table": "lines"}]') \g /dev/null
+SELECT emu.mutate('[{"op": "insert", "component": "billing/ledger", "table": "lines", "doc": {"n": 1}}]') \g /dev/null
 SELECT is(imported(component => 'billing'), '{invoices,teams}', 'where json_schemas answers');
 SELECT is(shown('invoices'), ARRAY[:'id', :'created', 'total: bigint'], 'a component''s tables have their own types');
 SELECT is(shown('teams'), ARRAY[:'id', :'created', 'name: double precision'], 'also where the root has a table of the same name');
@@ -292,8 +293,8 @@ SELECT ok(bool_and(value LIKE '%declared%'), 'their comments say declared'),
 FROM jsonb_each_text(comments('people')) WHERE key NOT LIKE '\_%';
 SELECT is(shown('small'), ARRAY[:'id', :'created', 'n: jsonb'], 'a declared union is jsonb, whatever is stored');
 SELECT matches(comments('teams') ->> 'name', 'inferred', 'a table without validators stays inferred');
-SELECT results_eq('SELECT name, age, team, kind, later, level FROM app.people',
-	format('VALUES (''ada'', 36::bigint, %L, ''a'', NULL::bytea, NULL::float8)', :'team'), 'and can be read');
+SELECT is(to_jsonb(p) - '_id' - '_creationTime', jsonb_build_object('team', :'team') || '{"name": "ada", "age": 36, "kind": "a", "either": 1, "tags": [],
+	"attrs": {"x": 1}, "anything": 1, "later": null, "rank": null, "level": null, "stamp": null, "flag": null}', 'and can be read') FROM app.people AS p;
 SELECT ok(shown('planned') @> ARRAY[:'id', :'created', 'note: text', 'total: bigint'], 'an empty table has its declared columns');
 SELECT imported(options => $$import_not_null 'true'$$) \g /dev/null
 SELECT is(ARRAY(SELECT split_part(line, ':', 1) FROM unnest(shown('people')) AS line WHERE line LIKE '%NOT NULL%'),
@@ -410,11 +411,11 @@ FROM app.odd AS r, odd WHERE name = '*';
 SELECT split_part(line, ': ', 1) AS made FROM named, unnest(columns) AS line WHERE style = 'keep' AND line LIKE '%<- ' \gset
 SELECT * FROM emu.insert('twins', jsonb_build_object('', 1, :'made', 2)) \g /dev/null
 SELECT is(thrown($$SELECT imported('LIMIT TO (twins)')$$), NULL, 'a field may have the name that was made for an empty one');
-SELECT is(by_field('twins'), jsonb_build_object('', 1, :'made', 2), 'both are read');
+SELECT is(CASE WHEN to_regclass('app.twins') IS NOT NULL THEN by_field('twins') END, jsonb_build_object('', 1, :'made', 2), 'both are read');
 SELECT split_part(line, ': ', 1) AS made FROM named, unnest(columns) AS line WHERE style = 'keep' AND line LIKE '%<- ctid' \gset
 SELECT * FROM emu.insert('more_twins', jsonb_build_object('ctid', 1, :'made', 2)) \g /dev/null
 SELECT is(thrown($$SELECT imported('LIMIT TO (more_twins)')$$), NULL, 'or for a system column''s');
-SELECT is(by_field('more_twins'), jsonb_build_object('ctid', 1, :'made', 2), 'both are read');
+SELECT is(CASE WHEN to_regclass('app.more_twins') IS NOT NULL THEN by_field('more_twins') END, jsonb_build_object('ctid', 1, :'made', 2), 'both are read');
 
 -- Many fields
 SELECT * FROM emu.insert('wide', (SELECT jsonb_object_agg('f' || i, i) FROM generate_series(1, 1000) AS i)) \g /dev/null

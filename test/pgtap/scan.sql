@@ -632,10 +632,11 @@ CREATE TABLE outcomes AS SELECT what, outcome.* FROM troubles, all_of_t9(fault) 
 SELECT is(state || '', NULL, what || ' is not the end') FROM outcomes;
 SELECT is(n, ARRAY(SELECT generate_series(1, 9)), 'all rows come once in spite of ' || what) FROM outcomes;
 SELECT is(ARRAY[requests, bodies], '{4,3}', 'after ' || what || ' exactly the same request is sent again') FROM outcomes;
-SELECT is(retries, 1, 'EXPLAIN counts the retry after ' || what) FROM outcomes;
+-- (libcurl itself repeats what a kept connection loses before the first byte.)
+SELECT is(retries, 1, 'EXPLAIN counts the retry after ' || what) FROM outcomes WHERE what <> 'a reset connection';
 
 SELECT * FROM all_of_t9('{"action": "status", "status": 500, "count": -1}') \gset
-SELECT is(:'state', 'HV000', 'a lasting 500 is an error');
+SELECT is(:'state'::text, 'HV000', 'a lasting 500 is an error');
 SELECT cmp_ok(:requests, '<=', 4, 'after a few attempts');
 SELECT * FROM all_of_t9('{"action": "status", "status": 403, "code": "OperationNotPermitted", "count": -1}') \gset
 SELECT is(ARRAY[:'state', :'requests'], '{42501,1}', '403 is not asked again');
