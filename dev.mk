@@ -11,7 +11,7 @@ export PG_CONFIG
 REGRESS = readme
 ISOLATION =
 CHAPTERS = snapshot errors
-TAPS =
+TAPS = cancel
 export REGRESS ISOLATION CHAPTERS TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.

@@ -95,7 +95,8 @@ static ImportColumn *make_column(Import *import, const char *field,
 								 CvxFieldSchema *schema);
 static void make_names_unique(List *columns);
 static char *local_name(Import *import, const char *name);
-static char *with_hash(const char *name, const char *source);
+static bool is_unique(List *columns, const ImportColumn *column);
+static char *with_hash(const char *name, const char *source, uint32 seed);
 static char *make_statement(Import *import, const char *name,
 							CvxTableSchema *table, List *columns);
 static const char *column_type(const ImportColumn *column);
@@ -278,12 +279,18 @@ is_wanted(Import *import, const char *name)
 	}
 }
 
-/* Nothing but _id and _creationTime is known, or a field without a type. */
+/* Nothing but _id and _creationTime is known, or json_schemas was refused. */
 static bool
 needs_first_page(const CvxTableSchema *table)
 {
-	return table->fields == NIL || list_length(table->names) <= 2 ||
-		list_length(table->fields) <= 2;
+	ListCell   *lc;
+
+	if (list_length(table->names) <= 2 || list_length(table->fields) <= 2)
+		return true;
+	foreach(lc, table->fields)
+		if (strcmp(((CvxFieldSchema *) lfirst(lc))->name, "_id") == 0)
+			return false;
+	return true;
 }
 
 /* Fields and types as the first page of the table shows them. */
@@ -296,28 +303,24 @@ infer_from_page(Import *import, CvxTableSchema *table)
 	CvxCall    *call = cvx_api_list_snapshot(import->http, NULL, &selection,
 											 import->snapshot, NULL);
 	CvxPage    *page = cvx_api_page(call, import->http, &want);
+	CvxFieldSchema *field;
 	ListCell   *lc;
 
 	import->snapshot = page->ts;
 	foreach(lc, table->names)
 	{
-		CvxFieldSchema *field = find_field(table, lfirst(lc));
-
+		field = find_field(table, lfirst(lc));
 		if (!field->is_declared)
 			field->type = CVX_TYPE_UNSEEN;
 	}
-	find_field(table, "_id")->type = CVX_TYPE_ID;
-	find_field(table, "_creationTime")->type = CVX_TYPE_FLOAT64;
+	field = find_field(table, "_id");
+	field->type = CVX_TYPE_ID;
+	field->is_optional = false;
+	field = find_field(table, "_creationTime");
+	field->type = CVX_TYPE_FLOAT64;
+	field->is_optional = false;
 	for (int i = 0; i < page->ndocs; i++)
 		infer_document(table, page, i);
-	foreach(lc, table->fields)
-	{
-		CvxFieldSchema *field = lfirst(lc);
-
-		if (strcmp(field->name, "_id") == 0 ||
-			strcmp(field->name, "_creationTime") == 0)
-			field->is_optional = false;
-	}
 	cvx_http_free(call);
 }
 
@@ -484,9 +487,27 @@ make_names_unique(List *columns)
 	foreach(lc, changed)
 	{
 		ImportColumn *column = lfirst(lc);
+		char	   *wanted = column->name;
 
-		column->name = with_hash(column->name, column->field);
+		/* A hash could be another field's name, or hash. */
+		for (uint32 seed = 0; seed == 0 || !is_unique(columns, column); seed++)
+			column->name = with_hash(wanted, column->field, seed);
 	}
+}
+
+static bool
+is_unique(List *columns, const ImportColumn *column)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		const ImportColumn *other = lfirst(lc);
+
+		if (other != column && strcmp(other->name, column->name) == 0)
+			return false;
+	}
+	return true;
 }
 
 static char *
@@ -515,10 +536,11 @@ local_name(Import *import, const char *name)
 }
 
 static char *
-with_hash(const char *name, const char *source)
+with_hash(const char *name, const char *source, uint32 seed)
 {
 	return psprintf("%.*s_%08x", NAMEDATALEN - 1 - 9, name[0] ? name : "field",
-					hash_bytes((const unsigned char *) source, strlen(source)));
+					hash_bytes((const unsigned char *) source,
+							   strlen(source)) + seed);
 }
 
 static char *
