@@ -10,7 +10,8 @@
  *	3. In REPEATABLE READ and SERIALIZABLE there is one entry per server and
  *	   transaction, and one for each convex_fdw.snapshot that is set in it.
  *	4. An entry whose registration is the last use of its snapshot is dropped
- *	   as soon as a resource owner is released, so that no xmin is held back.
+ *	   when a resource owner is released, so that no xmin is held back, and
+ *	   when another is made, so that a loop does not collect them.
  *
  * Room: fdw 4.1
  */
@@ -30,8 +31,9 @@ static char *pinned_snapshot = NULL;
 static List *entries = NIL;
 
 static void forget_all(XactEvent event, void *arg);
-static void drop_unused(ResourceReleasePhase phase, bool isCommit,
-						bool isTopLevel, void *arg);
+static void drop_at_release(ResourceReleasePhase phase, bool isCommit,
+							bool isTopLevel, void *arg);
+static void drop_unused(void);
 
 /* Called once when the library is loaded. */
 void
@@ -45,7 +47,7 @@ cvx_snapshot_init(void)
 							   PGC_USERSET, 0,
 							   NULL, NULL, NULL);
 	RegisterXactCallback(forget_all, NULL);
-	RegisterResourceReleaseCallback(drop_unused, NULL);
+	RegisterResourceReleaseCallback(drop_at_release, NULL);
 }
 
 /*
@@ -69,6 +71,7 @@ cvx_snapshot_get(Oid serverid, Snapshot pg, int64 pinned)
 			(pg != NULL || entry->pinned == pinned))
 			return entry;
 	}
+	drop_unused();
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	entry = palloc0(sizeof(CvxSnapshot));
 	entry->serverid = serverid;
@@ -133,14 +136,20 @@ forget_all(XactEvent event, void *arg)
 	}
 }
 
+/* Resource owner callback: the end of a portal or subtransaction. */
 static void
-drop_unused(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
-			void *arg)
+drop_at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
+				void *arg)
+{
+	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && !isTopLevel)
+		drop_unused();
+}
+
+static void
+drop_unused(void)
 {
 	ListCell   *lc;
 
-	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || isTopLevel)
-		return;
 	foreach(lc, entries)
 	{
 		CvxSnapshot *entry = lfirst(lc);
