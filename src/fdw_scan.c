@@ -51,7 +51,7 @@ struct CvxScan
 
 	/* from the first request on */
 	CvxHttp    *http;
-	CvxSnapshot *snapshot;		/* NULL until the first request */
+	CvxSnapshot *asked;			/* set while our answer will tell it */
 	int64		ts;				/* 0 until known */
 	CvxSelection selection;
 	CvxPageWant want;
@@ -598,10 +598,13 @@ fix_snapshot(CvxScan *scan)
 	while (entry->ts == 0 && entry->asker != NULL && entry->asker != scan &&
 		   entry->asker->call != NULL)
 		receive_page(entry->asker);
-	scan->snapshot = entry;
 	scan->ts = entry->ts;
 	if (scan->ts == 0)
+	{
+		/* An entry is not dropped while it has an asker. */
 		entry->asker = scan;
+		scan->asked = entry;
+	}
 }
 
 /* Send for the page after the present one.  Does not wait for it. */
@@ -654,11 +657,9 @@ receive_page(CvxScan *scan)
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
 				 errmsg("Convex server answered with the same page cursor again")));
 	scan->ts = page->ts;
-	if (scan->snapshot && scan->snapshot->asker == scan)
-	{
-		scan->snapshot->ts = page->ts;
-		scan->snapshot->asker = NULL;
-	}
+	if (scan->asked)
+		scan->asked->ts = page->ts;
+	forget_question(scan);
 	MemoryContextReset(scan->page_cxt[scan->current_cxt]);
 	scan->current_cxt = 1 - scan->current_cxt;
 	scan->call = NULL;
@@ -768,10 +769,11 @@ forget_scan(void *arg)
 	forget_question(scan);
 }
 
-/* Somebody else may ask for the snapshot. */
+/* The snapshot is known now, or somebody else may ask for it. */
 static void
 forget_question(CvxScan *scan)
 {
-	if (scan->snapshot && scan->snapshot->asker == scan)
-		scan->snapshot->asker = NULL;
+	if (scan->asked)
+		scan->asked->asker = NULL;
+	scan->asked = NULL;
 }

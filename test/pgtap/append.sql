@@ -202,7 +202,7 @@ BEGIN;
 DECLARE c CURSOR FOR SELECT n FROM logs;
 DECLARE d CURSOR FOR SELECT n FROM logs;
 SELECT numbers('FETCH 30 FROM c') AS c_rows, numbers('FETCH 3 FROM d') AS d_rows \gset
-SELECT is((SELECT count(*) FROM logs), 100::bigint, 'a statement between two FETCHes of an asynchronous cursor is right');
+SELECT is(sorted(numbers('SELECT n FROM app.logs')), series(1, 100), 'a statement between two FETCHes of an asynchronous cursor is right');
 SELECT :'c_rows'::int[] || numbers('FETCH 50 FROM c') AS c_rows, :'d_rows'::int[] || numbers('FETCH ALL FROM d') AS d_rows \gset
 SELECT is(sorted(:'d_rows'), series(1, 100), 'a cursor beside another has its rows once each');
 CLOSE d;
