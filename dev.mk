@@ -8,10 +8,10 @@ export PG_CONFIG
 # Every test file by name. `make lint` fails on a file that is not listed and
 # on a name without its file. One kind or file can be chosen, for example
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
-REGRESS = readme
+REGRESS = readme options explain
 ISOLATION =
-CHAPTERS = snapshot errors
-TAPS = cancel
+CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys
+TAPS = cancel leaks
 export REGRESS ISOLATION CHAPTERS TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.

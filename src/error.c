@@ -416,7 +416,7 @@ place_callback(void *arg)
 		errdetail("Field \"%s\" of document \"%.*s\" does not fit column \"%s\" of %s.",
 				  place->field, place->document_len, place->document,
 				  place->column, place->relation);
-		errhint("Declare the column with a type that fits (jsonb takes every value), or set the table's option on_conversion_error to 'null'.");
+		errhint("Declare the column with a type that fits, such as jsonb, or set the table's option on_conversion_error to 'null'.");
 	}
 	else if (place->relation)
 		errcontext("reading %s from Convex server \"%s\"", place->relation,

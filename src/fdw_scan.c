@@ -71,7 +71,8 @@ struct CvxScan
 	TupleTableSlot *kept_slot;
 
 	/* asynchronous execution */
-	AsyncRequest *owner_areq;	/* set while our descriptor is in its set */
+	AsyncRequest *areq;			/* NULL until the first one */
+	bool		is_watched;		/* the descriptor is in the set for us */
 	dlist_node	node;			/* in open_scans */
 	bool		is_open;
 
@@ -109,8 +110,9 @@ static void forget_question(CvxScan *scan);
 static TupleTableSlot *next_slot(ForeignScanState *node, bool may_wait,
 								 bool *is_pending);
 static void answer_request(AsyncRequest *areq);
-static bool is_deployment_busy(CvxScan *scan);
-static AsyncRequest *descriptor_owner(CvxScan *scan);
+static bool is_walking(const CvxScan *scan);
+static bool is_watched(const CvxScan *scan);
+static bool any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *));
 
 /* Called once when the library is loaded. */
 void
@@ -331,10 +333,9 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 /* ------------------------------------------------------------------------
  * Asynchronous execution under Append
  *
- * The scans of one connection share a descriptor, which a set can hold once:
- * the first waiting scan owns it, the others of the same Append wait their
- * turn.  So pages of one deployment are read table by table, while different
- * deployments overlap.
+ * Different deployments overlap.  The scans of one connection take turns
+ * within an Append: a walk that has begun is finished before the next begins.
+ * They share one descriptor, which the Append's set can hold only once.
  * ------------------------------------------------------------------------
  */
 
@@ -343,11 +344,12 @@ convexForeignAsyncRequest(AsyncRequest *areq)
 {
 	CvxScan    *scan = (CvxScan *) ((ForeignScanState *) areq->requestee)->fdw_state;
 
-	/* Begin at once, unless the deployment is busy with another table. */
+	/* Begin at once when the turn is free. */
+	scan->areq = areq;
 	if (scan->npages == 0 && scan->call == NULL)
 	{
 		connect_scan(scan);
-		if (!is_deployment_busy(scan))
+		if (!any_neighbour(scan, is_walking))
 			start_page(scan);
 	}
 	answer_request(areq);
@@ -359,17 +361,16 @@ convexForeignAsyncConfigureWait(AsyncRequest *areq)
 	ForeignScanState *node = (ForeignScanState *) areq->requestee;
 	CvxScan    *scan = (CvxScan *) node->fdw_state;
 	AppendState *requestor = (AppendState *) areq->requestor;
-	AsyncRequest *owner;
 
 	connect_scan(scan);
 	for (;;)
 	{
-		owner = descriptor_owner(scan);
-		if (scan->call == NULL && owner != NULL && owner != areq &&
-			owner->callback_pending && owner->requestor == areq->requestor)
-			return;
 		if (scan->call == NULL)
+		{
+			if (scan->npages == 0 && any_neighbour(scan, is_walking))
+				return;
 			start_page(scan);
+		}
 		if (!cvx_http_poll(scan->call))
 			break;
 
@@ -387,10 +388,9 @@ convexForeignAsyncConfigureWait(AsyncRequest *areq)
 			return;
 		}
 	}
-	if (owner != NULL && owner != areq && owner->callback_pending &&
-		owner->requestor == areq->requestor)
+	if (any_neighbour(scan, is_watched))
 		return;
-	scan->owner_areq = areq;
+	scan->is_watched = true;
 	AddWaitEventToSet(requestor->as_eventset, WL_SOCKET_READABLE,
 					  cvx_http_wait_fd(scan->http), NULL, areq);
 }
@@ -430,19 +430,43 @@ answer_request(AsyncRequest *areq)
 		{
 			if (node->ss.ps.ps_ProjInfo)
 				slot = ExecProject(node->ss.ps.ps_ProjInfo);
-			scan->owner_areq = NULL;
+			scan->is_watched = false;
 			ExecAsyncRequestDone(areq, slot);
 			return;
 		}
 		InstrCountFiltered1(node, 1);
 	}
-	scan->owner_areq = NULL;
+	scan->is_watched = false;
 	ExecAsyncRequestDone(areq, NULL);
 }
 
-/* Is another scan's page under way on the same connection? */
+/*
+ * Is a walk under way that the Append will finish?  After a rescan it may have
+ * left this one out: then nothing is requested of it.
+ */
 static bool
-is_deployment_busy(CvxScan *scan)
+is_walking(const CvxScan *scan)
+{
+	if (!scan->areq->callback_pending && !scan->areq->request_complete)
+		return false;
+	return scan->call != NULL ||
+		(scan->page != NULL &&
+		 !(scan->is_last && scan->next_row >= scan->page->ndocs));
+}
+
+/* Is the descriptor in the set on behalf of this scan? */
+static bool
+is_watched(const CvxScan *scan)
+{
+	return scan->is_watched && scan->areq->callback_pending;
+}
+
+/*
+ * Does this hold for another scan of the same connection below the same
+ * Append?
+ */
+static bool
+any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *))
 {
 	dlist_iter	iter;
 
@@ -450,26 +474,12 @@ is_deployment_busy(CvxScan *scan)
 	{
 		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
 
-		if (other != scan && other->http == scan->http && other->call != NULL)
+		if (other != scan && other->http == scan->http &&
+			other->areq != NULL &&
+			other->areq->requestor == scan->areq->requestor && holds(other))
 			return true;
 	}
 	return false;
-}
-
-/* The request whose set holds the descriptor of a scan's connection. */
-static AsyncRequest *
-descriptor_owner(CvxScan *scan)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &open_scans)
-	{
-		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
-
-		if (other->http == scan->http && other->owner_areq != NULL)
-			return other->owner_areq;
-	}
-	return NULL;
 }
 
 /* ------------------------------------------------------------------------

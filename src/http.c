@@ -708,7 +708,11 @@ configure(CvxCall *call)
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	if (remote->ca_file)
+	{
+		/* instead of the system's certificates, not beside them */
 		curl_easy_setopt(easy, CURLOPT_CAINFO, remote->ca_file);
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	}
 
 	/* how it is waited for */
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);

@@ -62,7 +62,7 @@ static void put_changes(Rows *rows, CvxPage *page, CvxCodec *codec,
 static Datum text_of_span(const CvxPage *page, CvxSpan span);
 static void put_check(Rows *rows, const char *name, int ok, const char *detail,
 					  const char *hint);
-static CvxRemote *try_remote(ForeignServer *server, Rows *rows);
+static CvxHttp *try_open(ForeignServer *server, Rows *rows);
 static bool check_export(Rows *rows, CvxHttp *http);
 static void check_probe(Rows *rows, CvxHttp *http, const Probe *probe);
 static void check_clock(Rows *rows, int64 date);
@@ -243,13 +243,9 @@ convex_test_connection(PG_FUNCTION_ARGS)
 	};
 	ForeignServer *server = find_server(PG_GETARG_NAME(0));
 	Rows		rows = begin_rows(fcinfo);
-	CvxRemote  *remote = try_remote(server, &rows);
-	CvxHttp    *http;
+	CvxHttp    *http = try_open(server, &rows);
 
-	if (remote == NULL)
-		return (Datum) 0;
-	http = cvx_http_open(remote);
-	if (!check_export(&rows, http))
+	if (http == NULL || !check_export(&rows, http))
 		return (Datum) 0;
 	for (int i = 0; i < lengthof(probes); i++)
 		check_probe(&rows, http, &probes[i]);
@@ -460,19 +456,20 @@ put_check(Rows *rows, const char *name, int ok, const char *detail,
 	tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
 }
 
-/* The options as a whole; NULL, with a row that says why, when they fail. */
-static CvxRemote *
-try_remote(ForeignServer *server, Rows *rows)
+/* The connection; NULL, with a row that says why, when the options fail. */
+static CvxHttp *
+try_open(ForeignServer *server, Rows *rows)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	CvxRemote  *volatile remote = NULL;
+	CvxHttp    *volatile http = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		remote = cvx_options_remote(server->serverid, GetUserId());
+		http = cvx_http_open(cvx_options_remote(server->serverid,
+												GetUserId()));
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
@@ -491,10 +488,10 @@ try_remote(ForeignServer *server, Rows *rows)
 				  error->detail ? psprintf("%s: %s", error->message,
 										   error->detail) : error->message,
 				  error->hint);
-		remote = NULL;
+		http = NULL;
 	}
 	PG_END_TRY();
-	return remote;
+	return http;
 }
 
 /* Reach the server and see what the key and the plan allow; false: stop. */

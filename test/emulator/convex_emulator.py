@@ -53,7 +53,7 @@ def write_port_file(path, port):
 
 
 def follow_stdin(stop):
-    while sys.stdin.buffer.read(65536):
+    while os.read(0, 65536):
         pass
     stop.set()
 

@@ -198,6 +198,8 @@ SELECT requests() \g /dev/null
 
 -- ------------------------------------------------------------------ cursors and other statements between
 
+-- Answers take so long that pages are under way at the end of each FETCH.
+SELECT emu.config('{"extra_latency_ms": 5}'), on_second('emu.config(''{"extra_latency_ms": 5}'')') \g /dev/null
 BEGIN;
 DECLARE c CURSOR FOR SELECT n FROM logs;
 DECLARE d CURSOR FOR SELECT n FROM logs;
@@ -233,6 +235,8 @@ ROLLBACK TO s;
 SELECT is(sorted(:'first'::int[] || numbers('FETCH ALL FROM c')), series(1, 100), 'an asynchronous cursor outlives one that is rolled back');
 COMMIT;
 
+SELECT emu.config('{"extra_latency_ms": 0}'), on_second('emu.config(''{"extra_latency_ms": 0}'')') \g /dev/null
+
 -- ------------------------------------------------------------------ troubles
 
 SELECT emu.fault('{"action": "status", "status": 503, "code": "TableSummariesUnavailable", "path": "/api/list_snapshot", "where": {"table": "west"}}'),
@@ -250,6 +254,10 @@ SELECT throws_ok('SELECT n FROM app.logs', 'HV00R', NULL, 'a partition that Conv
 SELECT on_second('emu.mutate(''[{"op": "create_table", "table": "south"}]'')') \g /dev/null
 SELECT is(sorted(numbers('SELECT n FROM app.logs')), series(1, 100), 'an empty partition is none, and the session goes on after the errors');
 
+-- (throws_ok() does not catch a cancel.)
+CREATE FUNCTION cancelled(statement text) RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN EXECUTE statement; RETURN NULL; EXCEPTION WHEN query_canceled THEN RETURN SQLSTATE; END $$;
+
 SET statement_timeout = '30s';
 ALTER SERVER second OPTIONS (ADD request_timeout '200ms', ADD max_retries '0');
 SELECT on_second($$ emu.fault('{"action": "stall", "path": "/api/list_snapshot", "skip": 1}') $$) \g /dev/null
@@ -261,7 +269,7 @@ RESET statement_timeout;
 
 SET statement_timeout = '300ms';
 SELECT emu.fault('{"action": "stall", "path": "/api/list_snapshot"}') \g /dev/null
-SELECT throws_ok('SELECT n FROM app.logs', '57014', NULL, 'an asynchronous scan can be cancelled');
+SELECT is(cancelled('SELECT n FROM app.logs'), '57014', 'an asynchronous scan can be cancelled');
 RESET statement_timeout;
 SELECT emu.clear_faults() \g /dev/null
 SELECT is(sorted(numbers('SELECT n FROM app.logs')), series(1, 100), 'and read again');

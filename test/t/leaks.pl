@@ -46,10 +46,10 @@ start_faults();
 $cluster->value(<<~END);
 	CREATE FOREIGN TABLE users (_id text, name text) SERVER convex;
 	SELECT emu.server('small', \$\$max_retries '0', max_response_size '64kB'\$\$);
-	SELECT emu.server('hasty', \$\$max_retries '1', max_retry_wait '1ms', request_timeout '10ms', idle_timeout '10ms'\$\$);
+	SELECT emu.server('hasty', \$\$max_retries '0', request_timeout '10ms', idle_timeout '10ms'\$\$);
 	CREATE SERVER closed FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url 'http://127.0.0.1:1', max_retries '1', max_retry_wait '1ms');
 	CREATE SERVER private FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url 'https://10.0.0.1', max_retries '0');
-	CREATE SERVER tls FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url '$tls_url', max_retries '0');
+	CREATE SERVER tls FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url '$tls_url', max_retries '0', connect_timeout '20ms');
 	CREATE SERVER mute FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url '$mute_url', max_retries '0', request_timeout '10ms');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER closed;
 	CREATE USER MAPPING FOR CURRENT_USER SERVER private;
@@ -79,7 +79,8 @@ sub holdings
 	my ($session) = @_;
 	my $proc = '/proc/' . $session->pid;
 	my ($rss_kb) = ConvexTest::slurp("$proc/status") =~ /^VmRSS:\s+(\d+)/m;
-	my @fds = glob "$proc/fd/*";
+	# PostgreSQL keeps files of relations open as it likes.
+	my @fds = grep { (readlink($_) // '') !~ m{^/} } glob "$proc/fd/*";
 	my @threads = glob "$proc/task/*";
 	return {
 		fds => scalar @fds,
@@ -98,7 +99,7 @@ sub check
 	my $before = holdings($session);
 	$many->();
 	my $connected = holdings($session);
-	cmp_ok($connected->{fds}, '<=', $before->{fds} + 12, "$what: descriptors stay few while connections are kept");
+	cmp_ok($connected->{fds}, '<=', $before->{fds} + 6 * $connected->{convex}, "$what: descriptors stay few while connections are kept");
 	$session->query('SELECT convex_fdw_disconnect_all()');
 	my $after = holdings($session);
 	is($after->{fds}, $before->{fds}, "$what: descriptors are where they were");

@@ -2,7 +2,8 @@
 -- Options: what CREATE and ALTER take and refuse, and in which words
 --
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS convex_fdw;
+DROP EXTENSION IF EXISTS convex_fdw CASCADE;
+CREATE EXTENSION convex_fdw;
 RESET client_min_messages;
 \set SHOW_CONTEXT never
 CREATE ROLE regress_convex_user;
@@ -61,8 +62,12 @@ ALTER SERVER url OPTIONS (SET deployment_url e'https://happy-otter-123.convex.cl
 ALTER SERVER url OPTIONS (SET deployment_url ' https://happy-otter-123.convex.cloud');
 ALTER SERVER url OPTIONS (SET deployment_url 'https://happy-otter-123.convex.cloud ');
 ALTER SERVER url OPTIONS (SET deployment_url 'https://happy%2dotter.convex.cloud');
-ALTER SERVER url OPTIONS (SET deployment_url 'https://h' || repeat('o', 260));
 ALTER SERVER url OPTIONS (SET deployment_url 'https://hoooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooo');
+-- a host of empty labels; a dot at the end would get round what is checked of Convex's hosts
+ALTER SERVER url OPTIONS (SET deployment_url 'https://.');
+ALTER SERVER url OPTIONS (SET deployment_url 'https://a..b');
+ALTER SERVER url OPTIONS (SET deployment_url 'https://happy-otter-123.convex.site.');
+ALTER SERVER url OPTIONS (SET deployment_url 'https://happy-otter-123.convex.cloud.');
 -- ports
 ALTER SERVER url OPTIONS (SET deployment_url 'https://localhost:0');
 ALTER SERVER url OPTIONS (SET deployment_url 'https://localhost:65536');
@@ -92,7 +97,7 @@ CREATE SERVER good FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url 'http
 	batch_size '16000', batch_bytes '8MB', flush 'statement', updatable 'false', truncatable 'off', conflict_check 'no', async_capable '0',
 	fdw_startup_cost '0', fdw_tuple_cost '1e-3', json_values 'encoded', on_conversion_error 'null', nul_handling 'strip',
 	ca_file '/etc/ssl/certs/ca-certificates.crt', allow_insecure_http 'false', http_proxy 'http://127.0.0.1:8080', allow_key_mismatch 'true');
-\des+ good
+SELECT unnest(srvoptions) FROM pg_foreign_server WHERE srvname = 'good';
 ALTER SERVER good OPTIONS (SET connect_timeout '0', SET request_timeout '1d', SET batch_size '1', SET batch_bytes '1kB', SET max_response_size '1MB');
 ALTER SERVER good OPTIONS (SET connect_timeout '10');	-- a unit is missing
 \echo :LAST_ERROR_SQLSTATE
@@ -178,7 +183,7 @@ DROP USER MAPPING FOR CURRENT_USER SERVER good;
 --
 -- Tables
 --
-CREATE FOREIGN TABLE good (_id text COLLATE "C", "_creationTime" timestamptz, body text NOT NULL OPTIONS (nulls 'null'),
+CREATE FOREIGN TABLE good (_id text COLLATE "C", "_creationTime" timestamptz, body text OPTIONS (nulls 'null') NOT NULL,
 	city text OPTIONS (column_name 'address.city', path 'true'), "user" text OPTIONS (column_name 'user name', convex_type 'id'),
 	document jsonb OPTIONS (column_name '*')) SERVER good OPTIONS (table_name 'Messages', component 'billing/ledger',
 	primary_key 'id, tenant.id', import_route 'airbyte', batch_size '500', batch_bytes '1MB', flush 'commit', updatable 'true', truncatable 'true',
@@ -256,6 +261,7 @@ ALTER FOREIGN TABLE good ALTER city OPTIONS (ADD table_name 'city');
 CREATE FOREIGN TABLE document_as_text (document text OPTIONS (column_name '*')) SERVER good;
 CREATE FOREIGN TABLE "no such name" (_id text) SERVER good;
 CREATE FOREIGN TABLE no_such_field ("größe" text) SERVER good;
+SET client_min_messages = warning;
 DROP SERVER good CASCADE;
 
 --
@@ -302,8 +308,8 @@ CREATE SERVER first_use FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url 
 CREATE FOREIGN TABLE messages (_id text, body text) SERVER first_use;
 SELECT * FROM messages;	-- no mapping
 CREATE USER MAPPING FOR CURRENT_USER SERVER first_use;
-SELECT * FROM messages;	-- no key
 \set VERBOSITY sqlstate
+SELECT * FROM messages;	-- no key: the server decides
 ALTER USER MAPPING FOR CURRENT_USER SERVER first_use OPTIONS (ADD deploy_key 'prod:other-name-456|mapped');
 \set VERBOSITY default
 SELECT * FROM messages;
@@ -355,9 +361,8 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER key_file OPTIONS (SET deploy_key_file
 SELECT * FROM messages;
 ALTER USER MAPPING FOR CURRENT_USER SERVER key_file OPTIONS (SET deploy_key_file '/dev/null');
 SELECT * FROM messages;
-ALTER USER MAPPING FOR CURRENT_USER SERVER key_file OPTIONS (SET deploy_key_file '/etc/hostname');
-SELECT * FROM messages;
 DROP SERVER key_file CASCADE;
 
 REVOKE ALL ON FOREIGN DATA WRAPPER convex_fdw FROM regress_convex_user, regress_convex_reader;
 DROP ROLE regress_convex_user, regress_convex_reader;
+DROP EXTENSION convex_fdw;
