@@ -139,11 +139,13 @@ static void refuse_unknown(const char *name, int place);
 static void refuse_value(const Option *option, const char *value,
 						 const char *hint);
 static void check_right(const Option *option);
+static bool is_bare_number(const char *value);
 static int	parse_number(const Option *option, const char *value);
 static void validate_server(List *options);
 static void validate_mapping(List *options);
 static void validate_column(List *options);
 static void parse_url(const char *url, bool allow_http, CvxRemote *remote);
+static bool has_empty_label(const char *host, size_t len);
 static void refuse_url(const char *why, const char *hint);
 static bool is_loopback_host(const char *host);
 static const char *get_text(List *options, const char *name);
@@ -519,6 +521,16 @@ check_right(const Option *option)
 			 hide_statement(option->places)));
 }
 
+/* A number other than 0 without a unit? */
+static bool
+is_bare_number(const char *value)
+{
+	char	   *end;
+	double		number = strtod(value, &end);
+
+	return end != value && number != 0 && end[strspn(end, " \t\n\r")] == '\0';
+}
+
 /* A duration in ms, a size in kB, or a plain integer, within its limits. */
 static int
 parse_number(const Option *option, const char *value)
@@ -528,8 +540,7 @@ parse_number(const Option *option, const char *value)
 	const char *hint = NULL;
 	int			result;
 
-	if (flags != 0 && value[strspn(value, " 0123456789.+-")] == '\0' &&
-		value[strspn(value, " 0.+-")] != '\0')
+	if (flags != 0 && is_bare_number(value))
 		refuse_value(option, value,
 					 psprintf("Write the unit, for example \"%s\".",
 							  option->kind == OPTION_DURATION ? "10s" : "64MB"));
@@ -659,8 +670,11 @@ static void
 check_primary_key(const char *value)
 {
 	const char *p = value;
-	int			nfields = 0;
+	List	   *fields = NIL;
+	StringInfoData field;
+	ListCell   *lc;
 
+	initStringInfo(&field);
 	for (;; p++)
 	{
 		char	   *segment;
@@ -672,13 +686,22 @@ check_primary_key(const char *value)
 		if (!cvx_options_is_table_name(segment))
 			refuse_value(find_option("primary_key"), value,
 						 "Write one field or several separated by commas; a.b is a nested field.");
-		nfields += *p != '.';
+		appendStringInfo(&field, "%s%s", field.len > 0 ? "." : "", segment);
+		if (*p == '.')
+			continue;
+		foreach(lc, fields)
+			if (strcmp(lfirst(lc), field.data) == 0)
+				refuse_value(find_option("primary_key"), value,
+							 "A field can stand in the key only once.");
+		fields = lappend(fields, pstrdup(field.data));
+		resetStringInfo(&field);
 		if (*p == '\0')
 			break;
-		if (*p != ',' && *p != '.')
-			refuse_value(find_option("primary_key"), value, NULL);
+		if (*p != ',')
+			refuse_value(find_option("primary_key"), value,
+						 "Write one field or several separated by commas; a.b is a nested field.");
 	}
-	if (nfields > 15)
+	if (list_length(fields) > 15)
 		refuse_value(find_option("primary_key"), value,
 					 "An index of Convex has at most 15 fields.");
 }
@@ -721,7 +744,8 @@ parse_url(const char *url, bool allow_http, CvxRemote *remote)
 		hostlen = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
 		p += hostlen;
 	}
-	if (hostlen == 0 || hostlen > 253)
+	if (hostlen == 0 || hostlen > 253 ||
+		(!is_bracketed && has_empty_label(host, hostlen)))
 		refuse_url("it has no valid host name", NULL);
 	if (*p == ':')
 	{
@@ -748,6 +772,16 @@ parse_url(const char *url, bool allow_http, CvxRemote *remote)
 	if (remote->is_plain && !allow_http && !is_loopback_host(remote->host))
 		refuse_url("plain http is only for loopback addresses",
 				   "Use https; a superuser can set allow_insecure_http.");
+}
+
+/* Also a trailing dot: it would get round the rules about host names. */
+static bool
+has_empty_label(const char *host, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (host[i] == '.' && (i == 0 || i == len - 1 || host[i + 1] == '.'))
+			return true;
+	return false;
 }
 
 static void

@@ -584,7 +584,8 @@ check_features(Rows *rows, CvxHttp *http)
 		put_check(rows, "selection", -1, describe_answer(call, http), NULL);
 	else
 	{
-		bool		is_obeyed = cvx_api_page(call, http, &any)->ndocs == 0;
+		CvxPage    *page = cvx_api_page(call, http, &any);
+		bool		is_obeyed = page->ndocs == 0 && !page->has_more;
 
 		put_check(rows, "selection", is_obeyed,
 				  is_obeyed ? "the server obeys selections" :

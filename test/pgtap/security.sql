@@ -285,9 +285,8 @@ SELECT is(state_of('SELECT * FROM target.users'), 'no error', 'so that its table
 CREATE FUNCTION shell(command text, input text DEFAULT '') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
-	-- A delimiter and a quote that the input does not hold change nothing; the last newline is COPY's.
-	EXECUTE format($copy$ COPY (SELECT %L::text) TO PROGRAM %L (FORMAT csv, DELIMITER e'\x02', QUOTE e'\x01') $copy$,
-		input, 'head -c -1 | ( ' || command || ' )');
+	EXECUTE format('COPY (SELECT %L::text) TO PROGRAM %L', encode(convert_to(input, 'UTF8'), 'hex'),
+		'xxd=$(cat); printf "$(printf %s "$xxd" | sed ''s/../\\x&/g'')" | ( ' || command || ' )');
 END
 $$;
 SELECT current_setting('data_directory') || '/security.keys' AS keys \gset
