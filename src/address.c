@@ -83,6 +83,7 @@ address_kind(const struct sockaddr *address)
 	static const uint8 zeros[16] = {0};
 	static const uint8 mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 	static const uint8 nat64[12] = {0, 0x64, 0xff, 0x9b};
+	static const uint8 local_nat64[6] = {0, 0x64, 0xff, 0x9b, 0, 1};
 	const uint8 *b;
 	uint32		v4;
 
@@ -103,8 +104,9 @@ address_kind(const struct sockaddr *address)
 	if (b[0] == 0x20 && b[1] == 0x02)
 		return address4_kind(ntohl(v4));
 
-	/* unique local, link-local, site-local, multicast */
-	if ((b[0] & 0xfe) == 0xfc || b[0] == 0xff ||
+	/* local-use NAT64, unique local, link-local, site-local, multicast */
+	if (memcmp(b, local_nat64, sizeof(local_nat64)) == 0 ||
+		(b[0] & 0xfe) == 0xfc || b[0] == 0xff ||
 		(b[0] == 0xfe && (b[1] & 0x80) == 0x80))
 		return ADDRESS_PRIVATE;
 	return ADDRESS_PUBLIC;
@@ -122,6 +124,7 @@ address4_kind(uint32 address)
 		{0x00000000, 8},		/* this network; Linux takes it for loopback */
 		{0x0a000000, 8},		/* private */
 		{0x64400000, 10},		/* carrier-grade NAT; some metadata services */
+		{0xa83f8110, 32},		/* Azure's metadata service */
 		{0xa9fe0000, 16},		/* link-local; metadata services */
 		{0xac100000, 12},		/* private */
 		{0xc0000000, 24},		/* IETF; some metadata services */

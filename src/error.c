@@ -273,7 +273,10 @@ add_unescaped(StringInfo buf, const char *text, size_t len)
 		unsigned	code = 0;
 		int			used = 0;
 
-		strlcpy(piece, text + i, Min(len - i + 1, sizeof(piece)));
+		int			width = Min(len - i, sizeof(piece) - 1);
+
+		memcpy(piece, text + i, width);
+		piece[width] = '\0';
 		if (piece[0] == '\\' && piece[1] == '/')
 		{
 			code = '/';

@@ -110,6 +110,7 @@ static void forget_question(CvxScan *scan);
 static TupleTableSlot *next_slot(ForeignScanState *node, bool may_wait,
 								 bool *is_pending);
 static void answer_request(AsyncRequest *areq);
+static bool has_news(CvxScan *scan);
 static bool is_walking(const CvxScan *scan);
 static bool is_watched(const CvxScan *scan);
 static bool any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *));
@@ -365,14 +366,15 @@ convexForeignAsyncConfigureWait(AsyncRequest *areq)
 	connect_scan(scan);
 	for (;;)
 	{
-		if (scan->call == NULL)
+		if (!has_news(scan))
 		{
+			if (scan->call != NULL)
+				break;
 			if (scan->npages == 0 && any_neighbour(scan, is_walking))
 				return;
 			start_page(scan);
+			continue;
 		}
-		if (!cvx_http_poll(scan->call))
-			break;
 
 		/* It is here already: there is nothing to wait for. */
 		areq->callback_pending = false;
@@ -438,6 +440,17 @@ answer_request(AsyncRequest *areq)
 	}
 	scan->is_watched = false;
 	ExecAsyncRequestDone(areq, NULL);
+}
+
+/*
+ * Is there a row, an end, or a page to take in?  Another scan that needed the
+ * snapshot may have received the page for us.
+ */
+static bool
+has_news(CvxScan *scan)
+{
+	return (scan->page != NULL && scan->next_row < scan->page->ndocs) ||
+		scan->is_last || (scan->call != NULL && cvx_http_poll(scan->call));
 }
 
 /*

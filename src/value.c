@@ -148,6 +148,7 @@ static void *get_bytes(const CvxValue *value, size_t offset, int *len);
 static bool push_value(CvxCodec *codec, JsonbParseState **state,
 					   JsonbIteratorToken token, const CvxValue *value,
 					   JsonbValue **result);
+static size_t shown_digits(const CvxCodec *codec, const CvxValue *value);
 static bool push_scalar(CvxCodec *codec, const CvxValue *value,
 						JsonbValue *scalar);
 static bool push_string(CvxCodec *codec, const CvxText *text,
@@ -963,6 +964,21 @@ push_value(CvxCodec *codec, JsonbParseState **state, JsonbIteratorToken token,
 	return true;
 }
 
+/*
+ * How much of a number's text is shown: a clean whole number is 4, as
+ * JavaScript has it, and not 4.0.  codec NULL: clean.
+ */
+static size_t
+shown_digits(const CvxCodec *codec, const CvxValue *value)
+{
+	size_t		len = value->raw.len;
+
+	if ((codec == NULL || codec->json_values == CVX_JSON_CLEAN) &&
+		len > 2 && memcmp(value->raw.data + len - 2, ".0", 2) == 0)
+		len -= 2;
+	return len;
+}
+
 static bool
 push_scalar(CvxCodec *codec, const CvxValue *value, JsonbValue *scalar)
 {
@@ -991,7 +1007,7 @@ push_scalar(CvxCodec *codec, const CvxValue *value, JsonbValue *scalar)
 			scalar->val.numeric =
 				DatumGetNumeric(DirectFunctionCall3(numeric_in,
 													CStringGetDatum(value->is_marked ? number_text(value) :
-																	pnstrdup(value->raw.data, value->raw.len)),
+																	pnstrdup(value->raw.data, shown_digits(codec, value))),
 													ObjectIdGetDatum(InvalidOid),
 													Int32GetDatum(-1)));
 			return true;
@@ -1036,7 +1052,8 @@ write_clean(StringInfo buf, const CvxValue *value)
 			else if (value->is_marked)
 				appendStringInfoString(buf, number_text(value));
 			else
-				appendBinaryStringInfo(buf, value->raw.data, value->raw.len);
+				appendBinaryStringInfo(buf, value->raw.data,
+									   shown_digits(NULL, value));
 			break;
 		case CVX_KIND_BYTES:
 			appendStringInfoChar(buf, '"');
@@ -1138,7 +1155,8 @@ static bool
 read_elements(Elements *elements, const CvxText *raw, int depth)
 {
 	CvxCodec   *codec = elements->codec;
-	bool		takes_arrays = cvx_value_takes_document(codec->element);
+	bool		takes_arrays = cvx_value_takes_document(codec->element) ||
+		codec->element->element != NULL;
 	CvxJson		json;
 	CvxText		text;
 	CvxValue	inner;

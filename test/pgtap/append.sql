@@ -113,6 +113,12 @@ BEGIN
 		app.sorted(app.series(1, 25) || app.series(1, 25) || app.series(-25, -1) || app.series(76, 100)), 'a table that stands in a union three times gives its rows three times ' || way);
 	RETURN NEXT is(app.requests(), '{21,0}', 'and is downloaded three times ' || way);
 
+	-- an Append below another that is not its child
+	PERFORM app.requests();
+	RETURN NEXT is(app.sorted(app.numbers('(SELECT n FROM app.logs WHERE n > 0 OFFSET 0) UNION ALL SELECT -n FROM app.east UNION ALL (SELECT n + 200 FROM app.logs LIMIT 1000)')),
+		app.sorted(app.series(1, 100) || app.series(-25, -1) || app.series(201, 300)), 'an Append in a branch of another gives its rows ' || way);
+	RETURN NEXT is(app.requests(), '{35,14}', 'for one download of each scan ' || way);
+
 	-- a condition that itself reads the same deployments
 	RETURN NEXT is(app.sorted(app.numbers('SELECT n FROM app.logs WHERE n > (SELECT max(n) - 10 FROM app.west) AND n < (SELECT min(n) + 10 FROM app.north)')), app.series(41, 60), 'init plans over the same deployments are right ' || way);
 	RETURN NEXT is(app.sorted(app.numbers('SELECT n FROM app.logs o WHERE EXISTS (SELECT FROM app.logs i WHERE i.n = o.n * 2 AND i.kind <= o.kind || ''z'' OFFSET 0)')),
@@ -145,6 +151,10 @@ SET enable_partitionwise_aggregate = on;
 SELECT right_rows('partition by partition');
 RESET enable_partitionwise_join;
 RESET enable_partitionwise_aggregate;
+
+SELECT emu.config('{"extra_latency_ms": 1}'), on_second('emu.config(''{"extra_latency_ms": 2}'')') \g /dev/null
+SELECT right_rows('slowly');
+SELECT emu.config('{"extra_latency_ms": 0}'), on_second('emu.config(''{"extra_latency_ms": 0}'')') \g /dev/null
 
 SET plan_cache_mode = force_generic_plan;
 PREPARE above (int) AS SELECT n FROM logs WHERE n > $1;
@@ -194,6 +204,29 @@ SELECT is((SELECT count(DISTINCT moved) FROM (SELECT * FROM east_moved UNION ALL
 	'asynchronous scans of one deployment read one snapshot while it changes');
 SELECT is((SELECT count(DISTINCT entry -> 'snapshot') FROM emu.journal('/api/list_snapshot') AS entry), 1::bigint, 'and name it in all requests');
 SELECT emu.clear_faults() \g /dev/null
+SELECT requests() \g /dev/null
+
+-- What else the statement reads waits for the answer that tells the snapshot,
+-- and may take in the first page of an asynchronous scan, or its only one.
+CREATE FUNCTION smallest() RETURNS int LANGUAGE sql STABLE AS 'SELECT min(n) FROM app.east';
+CREATE FUNCTION who_waits(pages text) RETURNS SETOF text LANGUAGE plpgsql AS
+$$
+BEGIN
+	RETURN NEXT is(app.sorted(app.numbers('SELECT n FROM app.west UNION ALL SELECT n FROM app.east WHERE n >= app.smallest()')), app.series(1, 50),
+		'a function that takes the snapshot from an asynchronous scan takes no row from it, with ' || pages);
+	RETURN NEXT is(app.sorted(app.numbers('SELECT n FROM (SELECT n FROM app.west UNION ALL SELECT n FROM app.east) AS u WHERE n > (SELECT min(n) FROM app.east)')), app.series(2, 50),
+		'nor does an init plan, with ' || pages);
+	RETURN NEXT is((SELECT count(convex_snapshot('convex')) FROM (SELECT n FROM app.west WHERE convex_snapshot('convex') > 0 UNION ALL SELECT n FROM app.east WHERE convex_snapshot('convex') > 0) AS u), 50::bigint,
+		'nor does convex_snapshot(), with ' || pages);
+	RETURN NEXT is((SELECT count(*) FROM (SELECT n FROM app.west UNION ALL SELECT n FROM app.east) AS u LEFT JOIN app.east USING (n)), 50::bigint, 'nor does a join, with ' || pages);
+	RETURN NEXT is((SELECT count(*) FROM (SELECT n FROM app.west UNION ALL SELECT n FROM app.east) AS u RIGHT JOIN app.east USING (n)), 25::bigint, 'nor the other way round, with ' || pages);
+END
+$$;
+SELECT emu.config('{"extra_latency_ms": 5}') \g /dev/null
+SELECT who_waits('many pages');
+SELECT emu.config('{"page_limit": 1024}') \g /dev/null
+SELECT who_waits('one page');
+SELECT emu.config('{"page_limit": 4, "extra_latency_ms": 0}') \g /dev/null
 SELECT requests() \g /dev/null
 
 -- ------------------------------------------------------------------ cursors and other statements between

@@ -359,6 +359,10 @@ FROM (VALUES
 	('an array', '["_component","","_table","users","_ts",1,"_id","j2"]')
 ) AS odd (name, document), LATERAL ask_under(two('{"_component":"","_table":"users","_ts":1,"_id":"j1","name":"Eve"}', document));
 
+SELECT is(state || ' ' || nrows, 'HV00M 0', 'nor does a first one that says both tables let others of the wrong table in')
+	FROM ask_under(two('{"_component":"","_table":"secrets","_ts":1,"_id":"j1","name":"Eve","_table":"users"}',
+		'{"_component":"","_table":"secrets","_ts":1,"_id":"j2","name":"Eve"}'));
+
 -- A cursor is echoed byte for byte or refused.
 SELECT emu.clear_faults(), emu.clear_journal() \g /dev/null
 SELECT emu.fault('{"path": "/api/list_snapshot", "count": 1}'
@@ -473,16 +477,20 @@ FROM (VALUES
 ) AS echo (name, fault);
 
 -- Encoded as proxies encode it: a key whose secret has "/", "+" and "=".
+CREATE FUNCTION odd_key() RETURNS text LANGUAGE sql AS
+$$ SELECT 'prod:happy-otter-123|' || 'qrstuvwx' || '/yzabcdef' || '+ghijklm==' $$;
+CREATE FUNCTION escaped(text, slash text, plus text, equals text) RETURNS text LANGUAGE sql AS
+$$ SELECT replace(replace(replace($1, '/', $2), '+', $3), '=', $4) $$;
 SELECT emu.server('encoded', $$max_retries '0'$$) \g /dev/null
-ALTER USER MAPPING FOR CURRENT_USER SERVER encoded OPTIONS (SET deploy_key 'prod:happy-otter-123|qrstuvwx/yzabcdef+ghijklm==');
+SELECT format('ALTER USER MAPPING FOR CURRENT_USER SERVER encoded OPTIONS (SET deploy_key %L)', odd_key()) \gexec
 CREATE FOREIGN TABLE encoded_users (_id text) SERVER encoded OPTIONS (table_name 'users');
 SELECT ok(told !~ 'qrstuvwx|yzabcdef|ghijklm', 'a key is scrubbed ' || name)
 FROM (VALUES
-	('as it is', 'prod:happy-otter-123|qrstuvwx/yzabcdef+ghijklm=='),
-	('with JSON''s escapes of a slash', '{"error":"prod:happy-otter-123|qrstuvwx\/yzabcdef+ghijklm=="}'),
-	('with JSON''s \u escapes', '{"error":"prod:happy-otter-123|qrstuvwx/yzabcdef\u002bghijklm\u003d\u003d"}'),
-	('encoded as in a URL', 'key=prod%3Ahappy-otter-123%7Cqrstuvwx%2Fyzabcdef%2Bghijklm%3D%3D'),
-	('encoded as in HTML', '<p>prod:happy-otter-123|qrstuvwx&#x2F;yzabcdef&#43;ghijklm&#61;&#61;</p>')
+	('as it is', odd_key()),
+	('with JSON''s escape of a slash', '{"error":"' || escaped(odd_key(), '\/', '+', '=') || '"}'),
+	('with JSON''s \u escapes', '{"error":"' || escaped(odd_key(), '/', '\u002b', '\u003d') || '"}'),
+	('encoded as in a URL', 'key=' || replace(replace(escaped(odd_key(), '%2F', '%2B', '%3D'), ':', '%3A'), '|', '%7C')),
+	('encoded as in HTML', '<p>' || escaped(odd_key(), '&#x2F;', '&#43;', '&#61;') || '</p>')
 ) AS form (name, text), LATERAL ask_under(body(text) || '{"status": 500}', 'SELECT * FROM encoded_users');
 
 -- Short and printable.
@@ -494,6 +502,13 @@ FROM (VALUES
 	('a long table name', body(replace(page(), '"_table":"users"', '"_table":"' || repeat('t', 10000) || '"'))),
 	('a long component', body(replace(page(), '"_component":""', '"_component":"' || repeat('t', 10000) || '"')))
 ) AS long (name, fault);
+SELECT cmp_ok(elapsed_ms('SELECT * FROM resolute_users'), '<', 2000::numeric, 'a large ' || name || ' is told at once')
+FROM (VALUES
+	('error page', body(repeat('<p>%41&#x42;', 300000)) || '{"status": 502}'),
+	('page of a wrong table', body(replace(page(), '"_table":"users"', '"_table":"' || repeat('t%5', 90000) || '"'))),
+	('broken page', body(page(',' || repeat(' ', 260000))))
+) AS large (name, fault), LATERAL emu.clear_faults(), LATERAL emu.fault('{"path": "/api/list_snapshot", "count": 1}' || fault);
+SELECT emu.clear_faults() \g /dev/null
 CREATE FUNCTION printable(text) RETURNS boolean LANGUAGE sql AS
 $$ SELECT $1 !~ e'[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]' $$;
 SELECT ok(printable(told_of(fault)) AND array_length(string_to_array(told_of(fault), e'\n'), 1) < 12, 'what is told of ' || name || ' is printable')

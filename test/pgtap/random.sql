@@ -3,7 +3,8 @@
 -- A generator with a seed writes queries over four tables, whose schema stands
 -- open as "@"; each runs over the foreign tables and over the copy, under the
 -- same random planner settings. CONVEX_RANDOM_SEED and CONVEX_RANDOM_QUERIES
--- look further than `make check` does.
+-- look further than `make check` does. (Ids are the emulator's and differ from
+-- run to run, and with them what a condition on them selects.)
 
 \set seed `echo "${CONVEX_RANDOM_SEED:-1}"`
 \set queries `echo "${CONVEX_RANDOM_QUERIES:-220}"`
@@ -59,7 +60,7 @@ ALTER TABLE local.nothing DROP COLUMN place;
 ANALYZE local.users, local.posts, local.pairs, local.nothing;
 
 SELECT emu.server() \g /dev/null
-SELECT format('CREATE FOREIGN TABLE app.%I (%s) SERVER convex', relname,
+SELECT format('CREATE FOREIGN TABLE app.%I (gone int, %s) SERVER convex; ALTER FOREIGN TABLE app.%1$I DROP gone', relname,
 	string_agg(format('%I %s%s', attname, format_type(atttypid, atttypmod), CASE WHEN attcollation = 'pg_catalog."C"'::regcollation THEN ' COLLATE "C"' ELSE '' END), ', ' ORDER BY attnum))
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
 WHERE relnamespace = 'local'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped GROUP BY relname \gexec
@@ -263,7 +264,7 @@ DECLARE
 BEGIN
 	EXECUTE format('PREPARE prepared (int) AS %s', query);
 	FOREACH argument IN ARRAY arguments LOOP
-		result := result || '--' || ARRAY(SELECT line FROM unnest(rows_of(format('EXECUTE prepared (%s)', argument))) AS line ORDER BY line COLLATE "C");
+		result := result || '--'::text || ARRAY(SELECT line FROM unnest(rows_of(format('EXECUTE prepared (%s)', argument))) AS line ORDER BY line COLLATE "C");
 	END LOOP;
 	DEALLOCATE prepared;
 	RETURN result;
@@ -319,13 +320,15 @@ DECLARE
 	sub record;
 	settings text;
 	moves text[];
-	results text[] := '{}';
+	latency int;
 	convex text[];
 	copy text[];
 BEGIN
 	FOR number IN first..last LOOP
 		IF number % 5 = 0 THEN
-			PERFORM emu.config(jsonb_build_object('page_limit', (ARRAY[1, 2, 3, 7, 16, 43, 64, 1024])[1 + dice(8)]));
+			latency := dice(5) / 4;
+			PERFORM emu.config(jsonb_build_object('extra_latency_ms', latency,
+				'page_limit', CASE latency WHEN 0 THEN (ARRAY[1, 2, 3, 7, 16, 43, 1024])[1 + dice(7)] ELSE 50 + dice(2) * 1000 END));
 		END IF;
 		settings := shuffle_settings();
 		kind := (ARRAY['join', 'limit', 'exists', 'lateral', 'distinct', 'union', 'recursive', 'with', 'prepared', 'cursor', 'held'])[1 + number % 11];
@@ -333,31 +336,31 @@ BEGIN
 			SELECT * INTO sub FROM compose(pick('join', 'exists', 'lateral', 'union', 'with'));
 			sub.query := format('SELECT s FROM (%s) AS s WHERE length(s::text) %% 5 <> $1', sub.query);
 			moves := ARRAY(SELECT dice(6)::text FROM generate_series(1, 3));
-			convex := result_of_prepared(replace(sub.query, '@', 'app'), moves);
-			copy := result_of_prepared(replace(sub.query, '@', 'local'), moves);
+			convex := result_of_prepared(replace(sub.query, '@.', 'app.'), moves);
+			copy := result_of_prepared(replace(sub.query, '@.', 'local.'), moves);
 		ELSIF kind = 'cursor' THEN
 			SELECT * INTO sub FROM compose(pick('join', 'exists', 'lateral', 'union', 'recursive'));
 			sub.query := format('SELECT s::text COLLATE "C" AS line FROM (%s) AS s ORDER BY line', sub.query);
 			moves := some_moves();
-			convex := result_of_cursor(replace(sub.query, '@', 'app'), moves);
-			copy := result_of_cursor(replace(sub.query, '@', 'local'), moves);
+			convex := result_of_cursor(replace(sub.query, '@.', 'app.'), moves);
+			copy := result_of_cursor(replace(sub.query, '@.', 'local.'), moves);
 		ELSIF kind = 'held' THEN
 			SELECT * INTO sub FROM compose('limit');
 			moves := some_moves();
-			EXECUTE format('DECLARE walked %s CURSOR WITH HOLD FOR %s', 'SCROLL', replace(sub.query, '@', 'app'));
+			EXECUTE format('DECLARE walked %s CURSOR WITH HOLD FOR %s', 'SCROLL', replace(sub.query, '@.', 'app.'));
 			convex := walk_cursor(moves[1:3]);
 			COMMIT;
 			convex := convex || walk_cursor(moves[4:]);
 			EXECUTE 'CLOSE walked';
-			EXECUTE format('DECLARE walked %s CURSOR WITH HOLD FOR %s', 'SCROLL', replace(sub.query, '@', 'local'));
+			EXECUTE format('DECLARE walked %s CURSOR WITH HOLD FOR %s', 'SCROLL', replace(sub.query, '@.', 'local.'));
 			copy := walk_cursor(moves[1:3]);
 			COMMIT;
 			copy := copy || walk_cursor(moves[4:]);
 			EXECUTE 'CLOSE walked';
 		ELSE
 			SELECT * INTO sub FROM compose(kind);
-			convex := result_of(replace(sub.query, '@', 'app'), sub.is_ordered);
-			copy := result_of(replace(sub.query, '@', 'local'), sub.is_ordered);
+			convex := result_of(replace(sub.query, '@.', 'app.'), sub.is_ordered);
+			copy := result_of(replace(sub.query, '@.', 'local.'), sub.is_ordered);
 			moves := '{}';
 		END IF;
 		INSERT INTO runs VALUES (number, kind, sub.query || ' ' || array_to_string(moves, '; '), settings, convex, copy);

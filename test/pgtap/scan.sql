@@ -364,6 +364,43 @@ SELECT is(numbers('FETCH BACKWARD 3 FROM c'), '{3,2,1}', 'goes back');
 SELECT is(numbers('FETCH ALL FROM c'), '{2,3,4,5,6,7,8,9}', 'and forward');
 COMMIT;
 
+-- A session that rests is not a server that is silent.
+SELECT emu.config('{"page_limit": 1024}') \g /dev/null
+ALTER SERVER convex OPTIONS (ADD request_timeout '100ms', ADD idle_timeout '100ms', ADD max_retries '0');
+BEGIN;
+DECLARE c CURSOR FOR SELECT count AS n FROM bench;
+SELECT is(cardinality(numbers('FETCH 600 FROM c')), 600, 'a cursor that has a page under way');
+SELECT ok(emu.wait_until(format('clock_timestamp() > timestamptz %L', clock_timestamp() + interval '400 ms')), 'rests for longer than the timeouts');
+SELECT is(cardinality(numbers('FETCH ALL FROM c')), 4400, 'and goes on');
+COMMIT;
+ALTER SERVER convex OPTIONS (DROP request_timeout, DROP idle_timeout, DROP max_retries);
+
+CREATE FUNCTION many_cursors() RETURNS int LANGUAGE plpgsql AS
+$$
+DECLARE
+	names refcursor[] := ARRAY(SELECT 'many ' || i FROM generate_series(1, 20) AS i);
+	c refcursor;
+	moved int;
+	total int := 0;
+BEGIN
+	FOREACH c IN ARRAY names LOOP
+		OPEN c FOR SELECT count FROM app.bench;
+		MOVE FORWARD 400 IN c;
+		GET DIAGNOSTICS moved = ROW_COUNT;
+		total := total + moved;
+	END LOOP;
+	FOREACH c IN ARRAY names LOOP
+		MOVE FORWARD ALL IN c;
+		GET DIAGNOSTICS moved = ROW_COUNT;
+		total := total + moved;
+		CLOSE c;
+	END LOOP;
+	RETURN total;
+END
+$$;
+SELECT is(many_cursors(), 100000, 'twenty cursors with a page under way each have all their rows');
+SELECT emu.config('{"page_limit": 4}') \g /dev/null
+
 -- ------------------------------------------------------------------ rescans
 
 -- Nine documents in pages of 4 are three requests, however often they are used.

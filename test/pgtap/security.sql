@@ -34,7 +34,8 @@ CREATE FUNCTION key_in(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
 $$ SELECT coalesce($1, '') ~ ('0123456' || '789abcdef') $$;
 
 -- A server at a URL with a table, in place of the last one.
-CREATE FUNCTION point_to(url text, options text DEFAULT '', key text DEFAULT emu.key()) RETURNS void LANGUAGE plpgsql AS
+CREATE FUNCTION point_to(url text, options text DEFAULT '', key text DEFAULT emu.key()) RETURNS void LANGUAGE plpgsql
+SET log_min_messages = log AS
 $$
 BEGIN
 	DROP SERVER IF EXISTS pointed CASCADE;
@@ -80,11 +81,8 @@ FROM (VALUES
 	('127.0.0.2', '42501'),
 	('127.0.0.1x', '42501'),
 	('127.0.0.', '42501'),
-	('*.0.0.1', 'no error'),
-	('*', '42501'),
-	('*.*', '42501')
-) AS list (list, allowed), LATERAL set_config('convex_fdw.allowed_hosts', list, false)
-WHERE list NOT IN ('*', '*.*');
+	('127.0.0.1:1', '42501')
+) AS list (list, allowed), LATERAL set_config('convex_fdw.allowed_hosts', list, false);
 
 -- Names below a name, with hosts that loopback answers and a port where nobody listens.
 SELECT is(state, expected, format('the list "%s" %s %s', list, CASE expected WHEN '42501' THEN 'does not hold' ELSE 'holds' END, host))
@@ -137,7 +135,7 @@ SELECT is(state, 'no error', 'once it is listed it is reached')
 RESET convex_fdw.allowed_hosts;
 SELECT is(state_of('SELECT * FROM pointed_users'), '42501', 'and no more when it is listed no more');
 SELECT is(state, 'no error', 'every way to write loopback is loopback: ' || host)
-	FROM unnest('{127.0.0.1,localhost,127.1.2.3,a.localhost}'::text[]) AS host, LATERAL scan_at(CASE WHEN host = '127.1.2.3' THEN current_setting('emu.url') ELSE 'http://' || host || ':' || port() END);
+	FROM unnest('{127.0.0.1,localhost,LocalHost,a.localhost}'::text[]) AS host, LATERAL scan_at('http://' || host || ':' || port());
 
 -- What a URL may be.
 SELECT is(state_of(format('SELECT point_to(%L)', url)), '22023', url || ' is no deployment_url')
@@ -156,37 +154,37 @@ SELECT is(state_of(format('SELECT point_to(%L)', e'https://example.com\r\nX-Head
 SET convex_fdw.allowed_hosts = 'nowhere.invalid';
 SELECT is(state, '28000', format('%s is not for %s', kind, host))
 FROM (VALUES
-	('prod:happy-otter-123|secret-000000', 'brave-cat-7.convex.cloud'),
-	('dev:happy-otter-123|secret-000000', 'brave-cat-7.convex.cloud'),
-	('prod:happy-otter-123|secret-000000', 'brave-cat-7.eu-west-1.convex.cloud'),
-	('prod:happy-otter-12|secret-000000', 'happy-otter-123.convex.cloud'),
-	('prod:happy-otter-1234|secret-000000', 'happy-otter-123.convex.cloud'),
-	('prod:eu-west-1|secret-000000', 'happy-otter-123.eu-west-1.convex.cloud'),
-	('prod:|secret-000000', 'happy-otter-123.convex.cloud')
+	('prod:happy-otter-123|sec-0000', 'brave-cat-7.convex.cloud'),
+	('dev:happy-otter-123|sec-0000', 'brave-cat-7.convex.cloud'),
+	('prod:happy-otter-123|sec-0000', 'brave-cat-7.eu-west-1.convex.cloud'),
+	('prod:happy-otter-12|sec-0000', 'happy-otter-123.convex.cloud'),
+	('prod:happy-otter-1234|sec-0000', 'happy-otter-123.convex.cloud'),
+	('prod:eu-west-1|sec-0000', 'happy-otter-123.eu-west-1.convex.cloud'),
+	('prod:|sec-0000', 'happy-otter-123.convex.cloud')
 ) AS pair (kind, host), LATERAL scan_at('https://' || host, '', kind);
 SELECT is(state, '42501', format('%s is not compared with %s', kind, host))
 FROM (VALUES
-	('prod:happy-otter-123|secret-000000', 'happy-otter-123.convex.cloud'),
-	('prod:happy-otter-123|secret-000000', 'happy-otter-123.eu-west-1.convex.cloud'),
-	('prod:Happy-Otter-123|secret-000000', 'happy-otter-123.CONVEX.cloud'),
-	('preview:team:project|secret-000000', 'brave-cat-7.convex.cloud'),
-	('project:team:project|secret-000000', 'brave-cat-7.convex.cloud'),
-	('happy-otter-123|secret-000000', 'brave-cat-7.convex.cloud'),
-	('token-without-bar-000000', 'brave-cat-7.convex.cloud'),
-	('token:without-bar-000000', 'brave-cat-7.convex.cloud'),
-	('prod:happy-otter-123|secret-000000', 'convex.example.com'),
-	('prod:happy-otter-123|secret-000000', 'happy-otter-123.convex.cloud.example.com'),
-	('prod:happy-otter-123|secret-000000', 'evilconvex.cloud')
+	('prod:happy-otter-123|sec-0000', 'happy-otter-123.convex.cloud'),
+	('prod:happy-otter-123|sec-0000', 'happy-otter-123.eu-west-1.convex.cloud'),
+	('prod:Happy-Otter-123|sec-0000', 'happy-otter-123.CONVEX.cloud'),
+	('preview:team:project|sec-0000', 'brave-cat-7.convex.cloud'),
+	('project:team:project|sec-0000', 'brave-cat-7.convex.cloud'),
+	('happy-otter-123|sec-0000', 'brave-cat-7.convex.cloud'),
+	('token-no-bar', 'brave-cat-7.convex.cloud'),
+	('token:no-bar', 'brave-cat-7.convex.cloud'),
+	('prod:happy-otter-123|sec-0000', 'convex.example.com'),
+	('prod:happy-otter-123|sec-0000', 'happy-otter-123.convex.cloud.example.com'),
+	('prod:happy-otter-123|sec-0000', 'evilconvex.cloud')
 ) AS pair (kind, host), LATERAL scan_at('https://' || host, '', kind);
-SELECT ok(told ~ 'happy-otter-123' AND told ~ 'brave-cat-7' AND told ~ 'allow_key_mismatch' AND told !~ 'secret-000000',
+SELECT ok(told ~ 'happy-otter-123' AND told ~ 'brave-cat-7' AND told ~ 'allow_key_mismatch' AND told !~ 'sec-0000',
 	'a mismatch names both deployments and the option, but not the secret')
-	FROM scan_at('https://brave-cat-7.convex.cloud', '', 'prod:happy-otter-123|secret-000000');
+	FROM scan_at('https://brave-cat-7.convex.cloud', '', 'prod:happy-otter-123|sec-0000');
 SELECT is(state, '42501', 'allow_key_mismatch lifts the comparison')
-	FROM scan_at('https://brave-cat-7.convex.cloud', $$, allow_key_mismatch 'true'$$, 'prod:happy-otter-123|secret-000000');
-SELECT point_to('https://brave-cat-7.convex.cloud', '', 'prod:happy-otter-123|secret-000000') \g /dev/null
-SELECT results_eq($$SELECT ok FROM convex_test_connection('pointed') WHERE check_name = 'key'$$, 'VALUES (false)',
-	'convex_test_connection compares key and host');
-SELECT is_empty($$SELECT * FROM convex_test_connection('pointed') AS t WHERE t::text ~ 'secret-000000'$$, 'and shows no key');
+	FROM scan_at('https://brave-cat-7.convex.cloud', $$, allow_key_mismatch 'true'$$, 'prod:happy-otter-123|sec-0000');
+SELECT point_to('https://brave-cat-7.convex.cloud', '', 'prod:happy-otter-123|sec-0000') \g /dev/null
+SELECT ok(bool_or(NOT ok AND detail ~ 'brave-cat-7'), 'convex_test_connection compares key and host')
+	FROM convex_test_connection('pointed');
+SELECT is_empty($$SELECT * FROM convex_test_connection('pointed') AS t WHERE t::text ~ 'sec-0000'$$, 'and shows no key');
 SELECT is(state_of($$SELECT convex_tables('pointed')$$), '28000', 'functions compare key and host');
 SELECT is(state_of('EXPLAIN SELECT * FROM pointed_users'), 'no error', 'plain EXPLAIN does not');
 RESET convex_fdw.allowed_hosts;
@@ -210,7 +208,7 @@ FROM unnest(ARRAY[$$allow_insecure_http 'true'$$, $$allow_insecure_http 'false'$
 CREATE SERVER plain FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url 'https://example.com');
 SELECT is(state_of($$CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (deploy_key_file '/tmp/key')$$), '42501',
 	'an ordinary role may not name a key file');
-CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (deploy_key 'prod:happy-otter-123|secret-000000');
+CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (deploy_key 'prod:happy-otter-123|sec-0000');
 SELECT is(state_of($$ALTER USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (ADD deploy_key_file '/tmp/key')$$), '42501',
 	'nor add one');
 RESET ROLE;
@@ -285,8 +283,8 @@ SELECT is(state_of('SELECT * FROM target.users'), 'no error', 'so that its table
 CREATE FUNCTION shell(command text, input text DEFAULT '') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
-	EXECUTE format('COPY (SELECT %L::text) TO PROGRAM %L', encode(convert_to(input, 'UTF8'), 'hex'),
-		'xxd=$(cat); printf "$(printf %s "$xxd" | sed ''s/../\\x&/g'')" | ( ' || command || ' )');
+	EXECUTE format('COPY (SELECT %L::text) TO PROGRAM %L',
+		translate(encode(convert_to(input, 'UTF8'), 'base64'), e'\n', ''), 'base64 -d | ( ' || command || ' )');
 END
 $$;
 SELECT current_setting('data_directory') || '/security.keys' AS keys \gset
@@ -365,10 +363,10 @@ SET ROLE security_plain;
 SELECT is(state_of('SELECT * FROM keyed_users'), 'no error', 'a role reads with the key file that a superuser gave it');
 SELECT is(state_of($$ALTER USER MAPPING FOR CURRENT_USER SERVER keyed OPTIONS (SET deploy_key_file '/etc/passwd')$$), '42501', 'but cannot choose another');
 RESET ROLE;
-SELECT write_key('other', 'prod:brave-cat-7|secret-000000') \g /dev/null
+SELECT write_key('other', 'prod:brave-cat-7|sec-0000') \g /dev/null
 SELECT set_config('convex_fdw.allowed_hosts', 'nowhere.invalid', false) \g /dev/null
 ALTER SERVER keyed OPTIONS (SET deployment_url 'https://happy-otter-123.convex.cloud');
-SELECT ok(state = '28000' AND told !~ 'secret-000000', 'a key from a file is compared with the host, too') FROM scan_with('other');
+SELECT ok(state = '28000' AND told !~ 'sec-0000', 'a key from a file is compared with the host, too') FROM scan_with('other');
 RESET convex_fdw.allowed_hosts;
 SELECT shell('rm -rf ' || :'keys') \g /dev/null
 

@@ -343,6 +343,22 @@ $$;
 CALL walk_and_commit(NULL, NULL) \gset
 SELECT is(snapshots_taken(), 1, 'a FOR loop whose body commits takes one snapshot');
 SELECT is(:total::bigint, sum_at(:used), 'and keeps it to its end');
+CREATE PROCEDURE walk_and_roll_back(INOUT total bigint, INOUT used bigint) LANGUAGE plpgsql AS
+$$
+DECLARE
+	r record;
+BEGIN
+	total := 0;
+	FOR r IN SELECT balance, convex_snapshot('convex') AS ts FROM app.accounts LOOP
+		total := total + r.balance;
+		used := r.ts;
+		ROLLBACK;
+	END LOOP;
+END
+$$;
+CALL walk_and_roll_back(NULL, NULL) \gset
+SELECT is(snapshots_taken(), 1, 'a FOR loop whose body rolls back takes one snapshot');
+SELECT is(:total::bigint, sum_at(:used), 'and keeps it to its end, too');
 
 CREATE FUNCTION volatile_set(above int) RETURNS SETOF int LANGUAGE sql VOLATILE AS
 $$ SELECT balance FROM app.accounts WHERE balance > above $$;
@@ -769,7 +785,7 @@ SELECT ok(NOT other_holds(:other), 'no xmin is held back after COMMIT');
 
 -- The other session waits for our row and then looks at its condition again.
 CREATE TABLE locked (name text, v int);
-INSERT INTO locked VALUES ('n1', 0);
+INSERT INTO locked SELECT min(name), 0 FROM accounts;
 SELECT dblink_connect('holder', format('host=%s port=%s dbname=%s user=postgres',
 	split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database())) \g /dev/null
 SELECT dblink_exec('holder', 'BEGIN') \g /dev/null
@@ -785,6 +801,20 @@ SELECT status FROM dblink_get_result('other') AS t (status text) \gset
 SELECT count(*) AS rest FROM dblink_get_result('other') AS t (status text) \gset
 SELECT is((SELECT v FROM locked), 11, 'it goes on when the row is free');
 SELECT is(snapshots_taken(), 1, 'looking at a changed row again reads the statement''s snapshot');
+
+-- The same with a join, whose foreign row is not read again.
+SELECT dblink_exec('holder', 'BEGIN') \g /dev/null
+SELECT dblink_exec('holder', 'UPDATE app.locked SET v = 2') \g /dev/null
+SELECT emu.clear_journal() \g /dev/null
+SELECT dblink_send_query('other', $$
+	UPDATE locked SET v = v + 10 FROM accounts a JOIN ledger l ON a.name = l.name AND a.balance = l.balance
+	WHERE a.name = locked.name AND a.balance > locked.v $$) \g /dev/null
+SELECT ok(emu.wait_until(format('(SELECT wait_event_type = ''Lock'' FROM pg_stat_activity WHERE pid = %s)', :other)), 'an UPDATE with a join waits for a row');
+SELECT dblink_exec('holder', 'COMMIT') \g /dev/null
+SELECT status FROM dblink_get_result('other') AS t (status text) \gset
+SELECT count(*) AS rest FROM dblink_get_result('other') AS t (status text) \gset
+SELECT is((SELECT v FROM locked), 12, 'it changes the row as the other transaction left it');
+SELECT is(snapshots_taken(), 1, 'with the rows of one snapshot');
 SELECT dblink_disconnect('holder') \g /dev/null
 SELECT dblink_disconnect('other') \g /dev/null
 

@@ -128,6 +128,9 @@ CREATE DOMAIN present AS text NOT NULL;
 CREATE DOMAIN shortish AS varchar(2);
 CREATE DOMAIN list_of_two AS float8[] CHECK (cardinality(VALUE) = 2);
 CREATE DOMAIN tiny AS small_number CHECK (VALUE < 5);
+CREATE DOMAIN short_words AS varchar(2)[];
+CREATE DOMAIN with_o AS jsonb CHECK (VALUE ? 'o');
+CREATE DOMAIN with_name AS jsonb CHECK (VALUE ? 'name');
 
 -- ---------------------------------------------------------------------------
 -- Which kinds a type takes
@@ -208,8 +211,10 @@ SELECT is(taken('jsonb', $$, json_values 'encoded'$$) - 'huge',
 		'minus_zero', float64('-0')::text, 'nan', float64('NaN')::text, 'infinity', float64('Infinity')::text,
 		'minus_infinity', float64('-Infinity')::text, 'bytes', bytes('\x00ff')::text),
 	'with json_values ''encoded'' a jsonb column keeps Convex''s markers');
-SELECT is((SELECT jsonb_object_agg(field, value::jsonb) FROM jsonb_each_text(taken('json', $$, json_values 'encoded'$$)) AS j (field, value)),
-	(SELECT jsonb_object_agg(field, value::jsonb) FROM jsonb_each_text(taken('jsonb', $$, json_values 'encoded'$$)) AS j (field, value)),
+SELECT is((SELECT jsonb_object_agg(field, value::jsonb) FROM jsonb_each_text(taken('json',
+	$$, json_values 'encoded'$$)) AS j (field, value)),
+	(SELECT jsonb_object_agg(field, value::jsonb) FROM jsonb_each_text(taken('jsonb',
+	$$, json_values 'encoded'$$)) AS j (field, value)),
 	'so does a json column');
 
 -- on_conversion_error 'null'
@@ -238,7 +243,8 @@ SELECT throws_ok('SELECT absent FROM nothing', 'HV004', NULL, 'a missing field v
 SELECT throws_ok('SELECT nothing FROM nothing', 'HV004', NULL, 'a null field violates a domain''s NOT NULL');
 SELECT is(absent_list, NULL, 'a domain''s CHECK that NULL passes lets it pass') FROM nothing;
 ALTER FOREIGN TABLE nothing OPTIONS (on_conversion_error 'null');
-SELECT ok(absent IS NULL AND nothing IS NULL, 'with on_conversion_error ''null'' they are NULL all the same') FROM nothing;
+SELECT ok(absent IS NULL AND nothing IS NULL, 'with on_conversion_error ''null'' they are NULL all the same')
+	FROM nothing;
 
 -- ---------------------------------------------------------------------------
 -- Integers and floats
@@ -250,7 +256,8 @@ INSERT INTO integers (v) VALUES (0), (1), (-1), (127), (128), (255), (256), (-12
 	(9007199254740993), (-9007199254740993), (9223372036854774784), (9223372036854775807),
 	(-9223372036854775807), (-9223372036854775808), (1234567890123456789), (72057594037927936), (-72057594037927937);
 SELECT count(*) FROM emu.mutate((SELECT jsonb_agg(jsonb_build_object('op', 'insert', 'table', 'integers',
-	'doc', jsonb_build_object('n', n, 'v', int64(v), 'o', jsonb_build_object('v', int64(v))))) FROM integers)) \g /dev/null
+	'doc', jsonb_build_object('n', n, 'v', int64(v), 'o', jsonb_build_object('v', int64(v)))))
+	FROM integers)) \g /dev/null
 CREATE FOREIGN TABLE remote_integers (n int, v int8, as_numeric numeric OPTIONS (column_name 'v'),
 	as_jsonb jsonb OPTIONS (column_name 'v'), as_json json OPTIONS (column_name 'v'), o jsonb,
 	a_domain any_int OPTIONS (column_name 'v'))
@@ -271,15 +278,18 @@ SELECT row_number() OVER ()::int AS n, v FROM (
 		1.0000000000000002,0.9999999999999999,1e-5,1e-6,1e-7,0.00001234567890123456,4.35,0.000001,8.41e21,
 		9.5e-7,2.0919495182368195e19,7.2057594037927933e16,5e-5,3.5844466002796428e298,
 		1.3e-319,179769313486231570000,4503599627370496.5,4503599627370497.5,9007199254740993}'::float8[])
-	UNION ALL SELECT power(2::float8, e) * s FROM generate_series(-1070, 1020, 37) AS e, unnest('{1,-1.0000000000000002,0.9999999999999999}'::float8[]) AS s
+	UNION ALL SELECT power(2::float8, e) * s FROM generate_series(-1070, 1020, 37) AS e,
+	unnest('{1,-1.0000000000000002,0.9999999999999999}'::float8[]) AS s
 	UNION ALL SELECT (random() - 0.5) * power(10::float8, i % 600 - 300) FROM generate_series(1, 600) AS i
 ) AS given (v);
 SELECT count(*) FROM emu.mutate((SELECT jsonb_agg(jsonb_build_object('op', 'insert', 'table', 'doubles',
-	'doc', jsonb_build_object('n', n, 'v', to_jsonb(v), 'o', jsonb_build_array(to_jsonb(v))))) FROM doubles)) \g /dev/null
+	'doc', jsonb_build_object('n', n, 'v', to_jsonb(v), 'o', jsonb_build_array(to_jsonb(v)))))
+	FROM doubles)) \g /dev/null
 CREATE FOREIGN TABLE remote_doubles (n int, v float8, as_numeric numeric OPTIONS (column_name 'v'),
 	as_jsonb jsonb OPTIONS (column_name 'v'), as_json json OPTIONS (column_name 'v'), o float8[])
 SERVER convex OPTIONS (table_name 'doubles');
-CREATE FOREIGN TABLE rounded_doubles (n int, v float4) SERVER convex OPTIONS (table_name 'doubles', on_conversion_error 'null');
+CREATE FOREIGN TABLE rounded_doubles (n int, v float4) SERVER convex OPTIONS (table_name 'doubles',
+	on_conversion_error 'null');
 SELECT results_eq('SELECT n, float8send(v) FROM remote_doubles ORDER BY n',
 	'SELECT n, float8send(v) FROM doubles ORDER BY n', 'every float64 is exact, bit by bit, as double precision');
 SELECT results_eq('SELECT n, float8send(as_numeric::float8), float8send(as_jsonb::float8), float8send(as_json::text::float8), float8send(o[1]) FROM remote_doubles ORDER BY n',
@@ -315,20 +325,26 @@ SELECT is(on_wire('float8', '1e309', $$, on_conversion_error 'null'$$), 'HV004',
 SELECT matches(on_wire('int8', '{"$integer":"AAAA"}', $$, on_conversion_error 'null'$$), '^HV',
 	'a marker that does not hold eight bytes is an error, never NULL');
 SELECT is(on_wire(type, raw), value, 'blanks are allowed where JSON allows them: ' || type || to_json(raw))
-FROM (VALUES ('int8', '{ "$integer" : "BQAAAAAAAAA=" }', '5'), ('bytea', e'{\n"$bytes"\t:"AP8=" }', '\x00ff'), ('float8[]', e' [ 1.0 , { "$float":"AAAAAAAA+H8=" }\r\n] ', '{1,NaN}'),
-	('jsonb', e'{ "a" : [ ] , "b" : { } , "c" : { "$integer" : "BQAAAAAAAAA=" } } ', '{"a": [], "b": {}, "c": 5}'), ('text', ' "a" ', 'a'), ('bool', ' true ', 'true')) AS cases (type, raw, value);
+FROM (VALUES ('int8', '{ "$integer" : "BQAAAAAAAAA=" }', '5'), ('bytea', e'{\n"$bytes"\t:"AP8=" }', '\x00ff'),
+	('float8[]', e' [ 1.0 , { "$float":"AAAAAAAA+H8=" }\r\n] ', '{1,NaN}'),
+	('jsonb', e'{ "a" : [ ] , "b" : { } , "c" : { "$integer" : "BQAAAAAAAAA=" } } ', '{"a": [], "b": {}, "c": 5}'),
+	('text', ' "a" ', 'a'), ('bool', ' true ', 'true')) AS cases (type, raw, value);
 SELECT is(on_wire('int4', raw), coalesce(value, 'HV004'), raw || ' as an integer is ' || coalesce(value, 'refused'))
-FROM (VALUES ('2147483647.0', '2147483647'), ('2147483648.0', NULL), ('-2147483648.0', '-2147483648'), ('-2147483649.0', NULL),
+FROM (VALUES ('2147483647.0', '2147483647'), ('2147483648.0', NULL), ('-2147483648.0', '-2147483648'),
+	('-2147483649.0', NULL),
 	('0.1', NULL), ('1e-300', NULL), ('1e9', '1000000000')) AS numbers (raw, value);
 SELECT is(on_wire('int2', raw), coalesce(value, 'HV004'), raw || ' as a smallint is ' || coalesce(value, 'refused'))
-FROM (VALUES ('32767.0', '32767'), ('32768.0', NULL), ('-32768.0', '-32768'), ('-32769.0', NULL)) AS numbers (raw, value);
+FROM (VALUES ('32767.0', '32767'), ('32768.0', NULL), ('-32768.0', '-32768'), ('-32769.0', NULL))
+	AS numbers (raw, value);
 SELECT is(on_wire('int8', raw), coalesce(value, 'HV004'), raw || ' as a bigint is ' || coalesce(value, 'refused'))
 FROM (VALUES ('9223372036854775807.0', NULL), ('9223372036854774784.0', '9223372036854774784'),
-	('-9223372036854775808.0', '-9223372036854775808'), ('-9223372036854777856.0', NULL), ('9.5', NULL)) AS numbers (raw, value);
+	('-9223372036854775808.0', '-9223372036854775808'), ('-9223372036854777856.0', NULL),
+	('9.5', NULL)) AS numbers (raw, value);
 SELECT is(on_wire('float4', raw), coalesce(value, 'HV004'), raw || ' as real is ' || coalesce(value, 'refused'))
 FROM (VALUES ('3.4028235e38', '3.4028235e+38'), ('3.5e38', NULL), ('1e-45', '1e-45'), ('1e-46', NULL), ('0.1', '0.1'),
 	('16777217.0', '1.6777216e+07')) AS numbers (raw, value);
-SELECT is(on_wire('numeric(4,2)', raw), coalesce(value, 'HV004'), raw || ' as numeric(4,2) is ' || coalesce(value, 'refused'))
+SELECT is(on_wire('numeric(4,2)', raw), coalesce(value, 'HV004'), raw || ' as numeric(4,2) is '
+	|| coalesce(value, 'refused'))
 FROM (VALUES ('12.345', '12.35'), ('99.99', '99.99'), ('99.999', NULL), ('100.0', NULL), ('-0.001', '0.00'),
 	('{"$integer":"BQAAAAAAAAA="}', '5.00')) AS numbers (raw, value);
 
@@ -338,14 +354,17 @@ FROM (VALUES ('12.345', '12.35'), ('99.99', '99.99'), ('99.999', NULL), ('100.0'
 
 SELECT is(on_wire('text', raw), value, 'the string ' || raw || ' is read')
 FROM (VALUES ('"\"\\\/\b\f\n\r\t"', e'"\\/\b\f\n\r\t'), ('"\u0041\u00e9\u20AC"', 'Aé€'), ('"\ud83d\ude00"', '😀'),
-	('"\uD83D\uDE00\uDBFF\uDFFF"', '😀' || u&'\+10ffff'), ('"é€😀"', 'é€😀'), ('"\u001f\u007f\u0080"', e'\x1f\x7f' || u&'\0080'),
+	('"\uD83D\uDE00\uDBFF\uDFFF"', '😀' || u&'\+10ffff'), ('"é€😀"', 'é€😀'),
+	('"\u001f\u007f\u0080"', e'\x1f\x7f' || u&'\0080'),
 	('"\ufeff\ufffe\uffff"', u&'\feff\fffe\ffff'), ('"\\u0000"', '\u0000'), ('"a\\"', 'a\'), ('""', ''),
 	('"' || u&'\2028\2029' || '"', u&'\2028\2029'), ('"\\\\u0000\n"', e'\\\\u0000\n')) AS strings (raw, value);
 SELECT matches(on_wire('text', raw), '^HV00[M4]$', to_json(raw) || ' is no JSON: the answer is refused')
-FROM unnest(ARRAY['"\ud83d"', '"\ude00"', '"\ud83d\u0041"', '"\x"', '"\u12"', e'"\n"', e'"\x01"', 'nul', '01', '+1', '.5', '1.', '1e', '--1', 'NaN', 'Infinity', '[1,]', '{"a"}', '']) AS raw;
+FROM unnest(ARRAY['"\ud83d"', '"\ude00"', '"\ud83d\u0041"', '"\x"', '"\u12"', e'"\n"', e'"\x01"', 'nul', '01', '+1',
+	'.5', '1.', '1e', '--1', 'NaN', 'Infinity', '[1,]', '{"a"}', '']) AS raw;
 SELECT is(on_wire(type, '"\ud83d\ude00\u00e9"'), '😀é', 'escapes are read as ' || type)
 FROM unnest('{varchar(2),name}'::text[]) AS type;
-SELECT is(on_wire('jsonb', '{"k\"\u0041":"\ud83d\ude00\u00e9"}')::jsonb, '{"k\"A": "😀é"}', 'escapes are read in jsonb, names included');
+SELECT is(on_wire('jsonb', '{"k\"\u0041":"\ud83d\ude00\u00e9"}')::jsonb, '{"k\"A": "😀é"}',
+	'escapes are read in jsonb, names included');
 SELECT is(on_wire('json', '{"k":"\ud83d\ude00\u00e9"}')::jsonb, '{"k": "😀é"}', 'escapes are read in json');
 SELECT is(on_wire('text[]', '["\ud83d\ude00","\"",""]'), '{😀,"\"",""}', 'escapes are read in arrays');
 
@@ -356,16 +375,19 @@ SELECT is(on_wire('varchar(3)', '"abc  "'), 'abc', 'varchar(3) lets go of traili
 SELECT is(on_wire('varchar(3)', '"ééé"'), 'ééé', 'varchar counts characters');
 CREATE FOREIGN TABLE padded (word char(5)) SERVER convex OPTIONS (table_name 'samples');
 SELECT is(octet_length(word), 5, 'char(n) is padded') FROM padded;
-SELECT is(on_wire('text', '"' || repeat('0123456789', 100000) || '"'), repeat('0123456789', 100000), 'a string of 1 MB is read');
+SELECT is(on_wire('text', '"' || repeat('0123456789', 100000) || '"'), repeat('0123456789', 100000),
+	'a string of 1 MB is read');
 SELECT is(on_wire('text', '"' || repeat('\n', 300000) || '"'), repeat(e'\n', 300000), 'so is one of escapes only');
 
 -- U+0000, which PostgreSQL's text cannot hold
 SELECT is(on_wire('text', '"a\u0000b"'), 'HV004', 'U+0000 in a string is refused');
 SELECT is(on_wire('text', '"a\u0000b"', $$, nul_handling 'error'$$), 'HV004', 'nul_handling ''error'' says the same');
-SELECT is(on_wire('text', '"a\u0000b"', $$, on_conversion_error 'null'$$), NULL, 'on_conversion_error ''null'' makes it NULL');
+SELECT is(on_wire('text', '"a\u0000b"', $$, on_conversion_error 'null'$$), NULL,
+	'on_conversion_error ''null'' makes it NULL');
 SELECT is(on_wire('text', '"\u0000a\u0000\u0000b\u0000"', $$, nul_handling 'replace'$$),
 	u&'\fffda\fffd\fffdb\fffd', 'nul_handling ''replace'' puts U+FFFD in its place');
-SELECT is(on_wire('text', '"\u0000a\u0000\u0000b\u0000"', $$, nul_handling 'strip'$$), 'ab', 'nul_handling ''strip'' leaves it out');
+SELECT is(on_wire('text', '"\u0000a\u0000\u0000b\u0000"', $$, nul_handling 'strip'$$), 'ab',
+	'nul_handling ''strip'' leaves it out');
 SELECT is(on_wire(type, '"\u0000a\u0000"', $$, nul_handling 'strip'$$), 'a', 'strip works for ' || type)
 FROM unnest('{varchar(1),char(1),name,shortish}'::text[]) AS type;
 SELECT is(on_wire(type, raw), 'HV004', 'U+0000 is refused in ' || type || ' ' || raw)
@@ -388,7 +410,8 @@ SELECT is(on_wire('bytea', '{"$bytes":"AP8"}'), 'HV004', 'base64 without its pad
 SELECT is(on_wire('bytea', '{"$bytes":"!!!!"}'), 'HV004', 'what is no base64 is refused');
 SELECT is(on_wire('bytea', bytes(decode(repeat('00ff10', 100000), 'hex'))::text), '\x' || repeat('00ff10', 100000),
 	'300 kB of bytes are read');
-SELECT is(on_wire('bytea[]', '[{"$bytes":"AP8="},null,{"$bytes":""}]'), '{"\\x00ff",NULL,"\\x"}', 'bytes are read in arrays');
+SELECT is(on_wire('bytea[]', '[{"$bytes":"AP8="},null,{"$bytes":""}]'), '{"\\x00ff",NULL,"\\x"}',
+	'bytes are read in arrays');
 
 -- ---------------------------------------------------------------------------
 -- Times
@@ -397,8 +420,10 @@ SELECT is(on_wire('bytea[]', '[{"$bytes":"AP8="},null,{"$bytes":""}]'), '{"\\x00
 SELECT is(on_wire('timestamptz', raw), coalesce(value, 'HV004'), raw || ' ms is ' || coalesce(value, 'no timestamp'))
 FROM (VALUES ('1700000000000.0', '2023-11-14 22:13:20+00'), ('1700000000000.123', '2023-11-14 22:13:20.000123+00'),
 	('1700000000123.4567', '2023-11-14 22:13:20.123457+00'), ('1700000000999.9996', '2023-11-14 22:13:21+00'),
-	('-1.0', '1969-12-31 23:59:59.999+00'), ('-0.5', '1969-12-31 23:59:59.9995+00'), ('-1.00001', '1969-12-31 23:59:59.999+00'),
-	('-0.0001', '1970-01-01 00:00:00+00'), ('-0.00001', '1970-01-01 00:00:00+00'), ('-1e-300', '1970-01-01 00:00:00+00'),
+	('-1.0', '1969-12-31 23:59:59.999+00'), ('-0.5', '1969-12-31 23:59:59.9995+00'),
+	('-1.00001', '1969-12-31 23:59:59.999+00'),
+	('-0.0001', '1970-01-01 00:00:00+00'), ('-0.00001', '1970-01-01 00:00:00+00'),
+	('-1e-300', '1970-01-01 00:00:00+00'),
 	('-999.99999', '1969-12-31 23:59:59+00'), ('-1000.00001', '1969-12-31 23:59:59+00'),
 	('-62135596800000.0', '0001-01-01 00:00:00+00'), ('-62135596800001.0', '0001-12-31 23:59:59.999+00 BC'),
 	('253402300799999.0', '9999-12-31 23:59:59.999+00'), ('9224318015999998.0', '294276-12-31 23:59:59.998+00'),
@@ -407,19 +432,25 @@ FROM (VALUES ('1700000000000.0', '2023-11-14 22:13:20+00'), ('1700000000000.123'
 	('"2024-02-29 12:00:00+02"', '2024-02-29 10:00:00+00'), ('"2023-02-29"', NULL), ('"infinity"', 'infinity'),
 	('"soon"', NULL), ('true', NULL)) AS times (raw, value)
 WHERE raw NOT LIKE '%integer%';
-SELECT is(on_wire('timestamptz', int64(1700000000123)::text), '2023-11-14 22:13:20.123+00', 'an int64 is milliseconds, too');
+SELECT is(on_wire('timestamptz', int64(1700000000123)::text), '2023-11-14 22:13:20.123+00',
+	'an int64 is milliseconds, too');
 SELECT is(on_wire('timestamptz(0)', '1700000000600.0'), '2023-11-14 22:13:21+00', 'timestamptz(0) rounds to seconds');
 SELECT is(on_wire('timestamptz(0)', '"2024-01-01 00:00:00.6Z"'), '2024-01-01 00:00:01+00', 'strings too');
 SELECT is(on_wire('date', raw), coalesce(value, 'HV004'), raw || ' ms is ' || coalesce(value, 'no date'))
-FROM (VALUES ('1700000000000.0', '2023-11-14'), ('0.0', '1970-01-01'), ('86399999.0', '1970-01-01'), ('86400000.0', '1970-01-02'),
-	('-1.0', '1969-12-31'), ('-86400000.0', '1969-12-31'), ('-86400001.0', '1969-12-30'), ('1e300', NULL), ('-1e300', NULL),
+FROM (VALUES ('1700000000000.0', '2023-11-14'), ('0.0', '1970-01-01'), ('86399999.0', '1970-01-01'),
+	('86400000.0', '1970-01-02'),
+	('-1.0', '1969-12-31'), ('-86400000.0', '1969-12-31'), ('-86400001.0', '1969-12-30'), ('1e300', NULL),
+	('-1e300', NULL),
 	('"2024-02-29"', '2024-02-29'), ('"29 Feb 2023"', NULL), ('[]', NULL)) AS dates (raw, value);
 SET timezone = 'Asia/Tokyo';
-SELECT is(on_wire('timestamptz', '1700000000000.0'), '2023-11-15 07:13:20+09', 'the instant does not depend on the session''s time zone');
-SELECT is(on_wire('timestamp', '1700000000000.0'), '2023-11-14 22:13:20', 'timestamp without time zone is UTC in every session');
+SELECT is(on_wire('timestamptz', '1700000000000.0'), '2023-11-15 07:13:20+09',
+	'the instant does not depend on the session''s time zone');
+SELECT is(on_wire('timestamp', '1700000000000.0'), '2023-11-14 22:13:20',
+	'timestamp without time zone is UTC in every session');
 SELECT is(on_wire('date', '1700000000000.0'), '2023-11-14', 'so is date');
 SET timezone = 'UTC';
-CREATE FOREIGN TABLE creation (_id text, exact float8 OPTIONS (column_name '_creationTime'), "_creationTime" timestamptz)
+CREATE FOREIGN TABLE creation (_id text, exact float8 OPTIONS (column_name '_creationTime'),
+	"_creationTime" timestamptz)
 SERVER convex OPTIONS (table_name 'creation');
 SELECT * FROM emu.insert('creation', '{"_creationTime": 1700000000123.4567}') \g /dev/null
 SELECT is(exact, 1700000000123.4567::float8, '_creationTime as double precision is the exact number'),
@@ -433,14 +464,20 @@ FROM creation;
 CREATE TYPE pair AS (a int, b text);
 SELECT is(on_wire(type, raw), coalesce(value, 'HV004'), raw || ' as ' || type || ' is ' || coalesce(value, 'refused'))
 FROM (VALUES ('uuid', '"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'),
-	('uuid', '"a0eebc99"', NULL), ('interval', '"1 day 02:00"', '1 day 02:00:00'), ('interval', '"90 minutes"', '01:30:00'),
-	('interval', '"soon"', NULL), ('interval(0)', '"1.6 s"', '00:00:02'), ('inet', '"192.0.2.1/24"', '192.0.2.1/24'), ('inet', '"::1"', '::1/128'), ('inet', '"300.0.0.1"', NULL),
-	('mood', '"calm"', 'calm'), ('mood', '"angry"', NULL), ('mood', '["calm"]', NULL), ('time', '"12:34:56"', '12:34:56'),
-	('int4range', '"[1,5)"', '[1,5)'), ('point', '"(1,2)"', '(1,2)'), ('bit(3)', '"101"', '101'), ('bit(3)', '"1010"', NULL),
+	('uuid', '"a0eebc99"', NULL), ('interval', '"1 day 02:00"', '1 day 02:00:00'),
+	('interval', '"90 minutes"', '01:30:00'),
+	('interval', '"soon"', NULL), ('interval(0)', '"1.6 s"', '00:00:02'), ('inet', '"192.0.2.1/24"', '192.0.2.1/24'),
+	('inet', '"::1"', '::1/128'), ('inet', '"300.0.0.1"', NULL),
+	('mood', '"calm"', 'calm'), ('mood', '"angry"', NULL), ('mood', '["calm"]', NULL),
+	('time', '"12:34:56"', '12:34:56'),
+	('int4range', '"[1,5)"', '[1,5)'), ('point', '"(1,2)"', '(1,2)'), ('bit(3)', '"101"', '101'),
+	('bit(3)', '"1010"', NULL),
 	('money', '"soon"', NULL), ('xml', '"<a>"', NULL), ('pair', '"(1,x)"', '(1,x)'), ('pair', '{"a":1}', NULL),
-	('tsvector', '"b a"', '''a'' ''b'''), ('oid', '"42"', '42'), ('regtype', '"int4"', 'integer'), ('jsonpath', '"$.a"', '$."a"'),
+	('tsvector', '"b a"', '''a'' ''b'''), ('oid', '"42"', '42'), ('regtype', '"int4"', 'integer'),
+	('jsonpath', '"$.a"', '$."a"'),
 	('"char"', '"x"', 'x'), ('pg_lsn', '"0/10"', '0/10'), ('macaddr', '"08:00:2b:01:02:03"', '08:00:2b:01:02:03'),
-	('small_number', '100.0', NULL), ('small_number', '99.0', '99'), ('small_number', '99.5', NULL), ('small_number', '"9"', NULL))
+	('small_number', '100.0', NULL), ('small_number', '99.0', '99'), ('small_number', '99.5', NULL),
+	('small_number', '"9"', NULL))
 	AS cases (type, raw, value)
 WHERE type <> 'xml';
 
@@ -457,16 +494,36 @@ FROM (VALUES ('int4[]', '[]', '{}'), ('int4[]', '[1.0,null,3.0]', '{1,NULL,3}'),
 	('int4[]', '[[],[1.0]]', NULL), ('int4[]', '[[1.0],[]]', NULL), ('int4[]', '[[1.0],[[2.0]]]', NULL),
 	('int4[]', '[[[1.0,2.0]],[[3.0,4.0]],[[5.0,6.0]]]', '{{{1,2}},{{3,4}},{{5,6}}}'),
 	('int4[]', '[[[[[[7.0]]]]]]', '{{{{{{7}}}}}}'), ('int4[]', '[[[[[[[7.0]]]]]]]', NULL),
-	('int4[][]', '[[1.0],[2.0]]', '{{1},{2}}'), ('int8[]', '[' || int64(9007199254740993)::text || ']', '{9007199254740993}'),
-	('float8[]', '[1.5,{"$float":"AAAAAAAA+H8="}]', '{1.5,NaN}'), ('text[]', '["a b","","NULL",null,"{}","x,y"]', '{"a b","","NULL",NULL,"{}","x,y"}'),
-	('varchar(2)[]', '["ab",""]', '{ab,""}'), ('varchar(2)[]', '["abc"]', NULL), ('numeric(4,1)[]', '[1.25,2.0]', '{1.3,2.0}'),
-	('bool[]', '[true,false]', '{t,f}'), ('timestamptz[]', '[0.0,"2024-01-01Z"]', '{"1970-01-01 00:00:00+00","2024-01-01 00:00:00+00"}'),
-	('uuid[]', '["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]', '{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}'), ('uuid[]', '["x"]', NULL),
+	('int4[][]', '[[1.0],[2.0]]', '{{1},{2}}'), ('int8[]', '[' || int64(9007199254740993)::text || ']',
+	'{9007199254740993}'),
+	('float8[]', '[1.5,{"$float":"AAAAAAAA+H8="}]', '{1.5,NaN}'), ('text[]', '["a b","","NULL",null,"{}","x,y"]',
+	'{"a b","","NULL",NULL,"{}","x,y"}'),
+	('varchar(2)[]', '["ab",""]', '{ab,""}'), ('varchar(2)[]', '["abc"]', NULL),
+	('numeric(4,1)[]', '[1.25,2.0]', '{1.3,2.0}'),
+	('bool[]', '[true,false]', '{t,f}'), ('timestamptz[]', '[0.0,"2024-01-01Z"]',
+	'{"1970-01-01 00:00:00+00","2024-01-01 00:00:00+00"}'),
+	('uuid[]', '["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]', '{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}'),
+	('uuid[]', '["x"]', NULL),
 	('mood[]', '["calm","ada"]', '{calm,ada}'), ('mood[]', '["angry"]', NULL),
-	('small_number[]', '[1.0,99.0]', '{1,99}'), ('small_number[]', '[1.0,100.0]', NULL), ('present[]', '["a"]', '{a}'), ('present[]', '["a",null]', NULL),
-	('jsonb[]', '[[1.0],{"a":null},"x",null]', '{[1.0],"{\"a\": null}","\"x\"",NULL}'), ('json[]', '[[1.0,2.0]]', '{"[1.0,2.0]"}'),
-	('list_of_two', '[1.0,2.0]', '{1,2}'), ('list_of_two', '[1.0]', NULL)) AS cases (type, raw, value);
-SELECT is(cardinality(on_wire('float8[]', '[' || rtrim(repeat('1.5,', 8192), ',') || ']')::float8[]), 8192, 'an array of 8192 elements is read');
+	('small_number[]', '[1.0,99.0]', '{1,99}'), ('small_number[]', '[1.0,100.0]', NULL), ('present[]', '["a"]', '{a}'),
+	('present[]', '["a",null]', NULL),
+	('jsonb[]', '[[1.0],{"a":null},"x",null]', '{[1.0],"{\"a\": null}","\"x\"",NULL}'),
+	('json[]', '[[1.0,2.0]]', '{"[1.0,2.0]"}'),
+	('name[]', '["ada","' || repeat('x', 63) || '"]', '{ada,' || repeat('x', 63) || '}'),
+	('name[]', '["' || repeat('x', 64) || '"]', NULL),
+	('short_words', '["ab"]', '{ab}'), ('short_words', '["abc"]', NULL),
+	('timestamp(0)[]', '[1700000000600.0]', '{"2023-11-14 22:13:21"}'),
+	('list_of_two[]', '[[1.0,2.0],[3.0,4.0]]', '{"{1,2}","{3,4}"}'), ('list_of_two[]', '[[1.0,2.0],[3.0]]', NULL),
+	('list_of_two[]', '[1.0,2.0]', NULL),
+	('with_name', '{"name":1.0}', '{"name": 1.0}'), ('with_name', '{"n":1.0}', NULL),
+	('with_name[]', '[{"name":1.0},{}]', NULL),
+	('oid[]', '[42.0,"43"]', '{42,43}'), ('bit(2)[]', '["10"]', '{10}'), ('list_of_two', '[1.0,2.0]', '{1,2}'),
+	('list_of_two', '[1.0]', NULL)) AS cases (type, raw, value);
+SELECT is(on_wire('jsonb[]', '[{"$integer":"BQAAAAAAAAA="},{"a":{"$bytes":""}}]', $$, json_values 'encoded'$$)::jsonb[],
+	ARRAY[int64(5), jsonb_build_object('a', bytes(''))],
+	'json_values holds for arrays of jsonb');
+SELECT is(cardinality(on_wire('float8[]', '[' || rtrim(repeat('1.5,', 8192), ',') || ']')::float8[]), 8192,
+	'an array of 8192 elements is read');
 
 -- ---------------------------------------------------------------------------
 -- Fields
@@ -474,27 +531,34 @@ SELECT is(cardinality(on_wire('float8[]', '[' || rtrim(repeat('1.5,', 8192), ','
 
 -- Odd names; the value tells the field.
 CREATE TABLE odd (name text, attribute text);
-INSERT INTO odd SELECT name, 'c' || row_number() OVER () FROM unnest(ARRAY['', ' ', '  two', 'a b', 'a.b', 'a"b', 'a\b', 'a\\"b', 'a''b', 'a/b',
-	'a,b', 'a:b', '{}', '[0]', 'name', 'Name', 'NAME', '1st', 'select', '~', '!', '%s', '*', '-', 'ctid', 'tableoid', 'a$integer',
+INSERT INTO odd SELECT name, 'c' || row_number() OVER () FROM unnest(ARRAY['', ' ', '  two', 'a b', 'a.b', 'a"b', 'a\b',
+	'a\\"b', 'a''b', 'a/b',
+	'a,b', 'a:b', '{}', '[0]', 'name', 'Name', 'NAME', '1st', 'select', '~', '!', '%s', '*', '-', 'ctid', 'tableoid',
+	'a$integer',
 	repeat('x', 63), repeat('x', 64), repeat('x', 65), repeat('y', 1024)]) AS name;
 SELECT * FROM emu.insert('odd', (SELECT jsonb_object_agg(name, jsonb_build_object('of', name)) FROM odd)) \g /dev/null
 SELECT format('CREATE FOREIGN TABLE odd_fields (%s, document jsonb OPTIONS (column_name ''*'')) SERVER convex OPTIONS (table_name ''odd'')',
-	string_agg(format('%I jsonb OPTIONS (column_name %L%s)', attribute, name, CASE name WHEN '*' THEN ', path ''true''' ELSE '' END), ', ')) FROM odd \gexec
+	string_agg(format('%I jsonb OPTIONS (column_name %L%s)', attribute, name, CASE name WHEN '*' THEN ', path ''true'''
+	ELSE '' END), ', ')) FROM odd \gexec
 CREATE FUNCTION odd_value(attribute text) RETURNS text LANGUAGE plpgsql AS
 $$ DECLARE result jsonb; BEGIN EXECUTE format('SELECT %I FROM odd_fields', attribute) INTO result; RETURN result ->> 'of'; END $$;
 SELECT is(odd_value(attribute), name, format('a field named "%s" is read alone', left(name, 70))) FROM odd;
-SELECT is((SELECT jsonb_object_agg(name, to_jsonb(r) -> attribute -> 'of') FROM odd), (SELECT jsonb_object_agg(name, name) FROM odd),
+SELECT is((SELECT jsonb_object_agg(name, to_jsonb(r) -> attribute -> 'of') FROM odd),
+	(SELECT jsonb_object_agg(name, name) FROM odd),
 	'all of them are read at once') FROM odd_fields AS r;
 SELECT is(document - '_id' - '_creationTime', (SELECT jsonb_object_agg(name, jsonb_build_object('of', name)) FROM odd),
 	'and the whole document has all of them') FROM odd_fields;
 
-CREATE FOREIGN TABLE cases ("Name" jsonb, name jsonb, "NAME" jsonb, nAmE_ jsonb) SERVER convex OPTIONS (table_name 'odd');
+CREATE FOREIGN TABLE cases ("Name" jsonb, name jsonb, "NAME" jsonb, nAmE_ jsonb) SERVER convex
+	OPTIONS (table_name 'odd');
 SELECT is(jsonb_build_array("Name" -> 'of', name -> 'of', "NAME" -> 'of', name_), '["Name", "name", "NAME", null]',
 	'without column_name a column shows the field of exactly its own name') FROM cases;
 
 -- Paths
-SELECT * FROM emu.insert('paths', jsonb_build_object('a', '{"b": {"c": "deep", "_ts": "inner", "n": null}, "b.c": "dotted inside", "list": [{"c": 1}], "word": "w"}'::jsonb
-	|| jsonb_build_object('n', int64(7), 'f', float64('NaN'), 'y', bytes('\x01')), 'a.b', jsonb_build_object('c', 'dotted'), 'a.b.c', 'top', 'e', '{"x": 1}'::jsonb)) \g /dev/null
+SELECT * FROM emu.insert('paths', jsonb_build_object('a',
+	'{"b": {"c": "deep", "_ts": "inner", "n": null}, "b.c": "dotted inside", "list": [{"c": 1}], "word": "w"}'::jsonb
+	|| jsonb_build_object('n', int64(7), 'f', float64('NaN'), 'y', bytes('\x01')), 'a.b',
+	jsonb_build_object('c', 'dotted'), 'a.b.c', 'top', 'e', '{"x": 1}'::jsonb)) \g /dev/null
 CREATE FOREIGN TABLE paths (
 	deep text OPTIONS (column_name 'a.b.c', path 'true'),
 	ts text OPTIONS (column_name 'a.b._ts', path 'true'),
@@ -518,69 +582,99 @@ CREATE FOREIGN TABLE paths (
 SELECT is(deep, 'deep', 'a path reaches into objects'), is(ts, 'inner', 'also to a nested name that begins with "_"'),
 	is(inner_null, NULL, 'a null at its end is NULL'), is(absent, NULL, 'a missing member is NULL'),
 	is(absent_above, NULL, 'a missing object on the way is NULL'), is(absent_field, NULL, 'so is a missing field'),
-	is(through_list, NULL, 'a path does not enter arrays'), is(through_word, NULL, 'nor strings'), is(through_int64, NULL, 'nor numbers'),
-	is(n, 7::bigint, 'int64 at its end is exact'), is(f, 'NaN', 'special floats are read'), is(y, '\x01', 'bytes are read'),
-	is(object, '{"c": "deep", "_ts": "inner", "n": null}', 'an object at its end is jsonb'), is(one_segment, '{"x": 1}', 'a path of one segment is the field'),
-	is(field_ab, '{"c": "dotted"}', 'without path the name is a field, dots included'), is(field_abc, 'top', 'also with path ''false'''),
+	is(through_list, NULL, 'a path does not enter arrays'), is(through_word, NULL, 'nor strings'),
+	is(through_int64, NULL, 'nor numbers'),
+	is(n, 7::bigint, 'int64 at its end is exact'), is(f, 'NaN', 'special floats are read'),
+	is(y, '\x01', 'bytes are read'),
+	is(object, '{"c": "deep", "_ts": "inner", "n": null}', 'an object at its end is jsonb'),
+	is(one_segment, '{"x": 1}', 'a path of one segment is the field'),
+	is(field_ab, '{"c": "dotted"}', 'without path the name is a field, dots included'),
+	is(field_abc, 'top', 'also with path ''false'''),
 	is(field_a -> 'word', '"w"', 'the field itself may be shown beside its parts')
 FROM paths;
 SELECT emu.clear_journal() \g /dev/null
 SELECT deep, n FROM paths \g /dev/null
 SELECT is(entry #> '{body,selection,"",paths}', '{"_other": "excluded", "_id": "included", "a": "included"}',
 	'a path asks for its top-level field once') FROM emu.journal('/api/list_snapshot') AS entry;
-SELECT is(thrown('SELECT misfit FROM paths') ->> 'state', 'HV004', 'a value at the end of a path that does not fit is refused');
+SELECT is(thrown('SELECT misfit FROM paths') ->> 'state', 'HV004',
+	'a value at the end of a path that does not fit is refused');
 SELECT matches(thrown('SELECT misfit FROM paths')::text, 'a\.b\.c', 'and the error tells the path');
 
 -- The whole document
-SELECT * FROM emu.insert('whole', jsonb_build_object('n', int64(9007199254740993), 'f', float64('-Infinity'), 'b', bytes('\xff'), 'z', NULL,
+SELECT * FROM emu.insert('whole', jsonb_build_object('n', int64(9007199254740993), 'f', float64('-Infinity'), 'b',
+	bytes('\xff'), 'z', NULL,
 	'o', '{"_ts": 1, "_table": "t", "_component": "c", "_deleted": true, "_id": "i", "_creationTime": "never"}'::jsonb,
 	'l', '[{"_table": "t", "_ts": [{"_component": 1}]}]'::jsonb)) \g /dev/null
-CREATE FOREIGN TABLE whole (document jsonb OPTIONS (column_name '*'), _id text, "_creationTime" float8, o jsonb, l json, ts numeric OPTIONS (column_name 'o._ts', path 'true'))
+CREATE FOREIGN TABLE whole (document jsonb OPTIONS (column_name '*'), _id text, "_creationTime" float8, o jsonb, l json,
+	ts numeric OPTIONS (column_name 'o._ts', path 'true'))
 SERVER convex OPTIONS (table_name 'whole');
-CREATE FOREIGN TABLE whole_encoded (document jsonb OPTIONS (column_name '*')) SERVER convex OPTIONS (table_name 'whole', json_values 'encoded');
+CREATE FOREIGN TABLE whole_encoded (document jsonb OPTIONS (column_name '*')) SERVER convex
+	OPTIONS (table_name 'whole', json_values 'encoded');
 CREATE FOREIGN TABLE whole_json (document json OPTIONS (column_name '*')) SERVER convex OPTIONS (table_name 'whole');
-CREATE FOREIGN TABLE whole_json_encoded (document json OPTIONS (column_name '*')) SERVER convex OPTIONS (table_name 'whole', json_values 'encoded');
+CREATE FOREIGN TABLE whole_json_encoded (document json OPTIONS (column_name '*')) SERVER convex
+	OPTIONS (table_name 'whole', json_values 'encoded');
 CREATE FOREIGN TABLE whole_text (document text OPTIONS (column_name '*')) SERVER convex OPTIONS (table_name 'whole');
-SELECT is(document - 'o' - 'l', jsonb_build_object('_id', _id, '_creationTime', "_creationTime", 'n', 9007199254740993, 'f', '-Infinity', 'b', '/w==', 'z', NULL),
+SELECT is(document - 'o' - 'l', jsonb_build_object('_id', _id, '_creationTime', "_creationTime", 'n', 9007199254740993,
+	'f', '-Infinity', 'b', '/w==', 'z', NULL),
 	'''*'' is the document as stored: without what the export adds, clean by default'),
 	is(document -> 'o', o, 'nested user fields named _ts, _table, _component, _deleted survive in it'),
-	is(o, '{"_ts": 1, "_table": "t", "_component": "c", "_deleted": true, "_id": "i", "_creationTime": "never"}', 'and in a jsonb column of their field'),
-	is(document -> 'l', l::jsonb, 'and in arrays'), is(l::jsonb, '[{"_table": "t", "_ts": [{"_component": 1}]}]', 'and in a json column'),
+	is(o, '{"_ts": 1, "_table": "t", "_component": "c", "_deleted": true, "_id": "i", "_creationTime": "never"}',
+	'and in a jsonb column of their field'),
+	is(document -> 'l', l::jsonb, 'and in arrays'), is(l::jsonb, '[{"_table": "t", "_ts": [{"_component": 1}]}]',
+	'and in a json column'),
 	is(ts, 1::numeric, 'and at the end of a path')
 FROM whole;
-SELECT is(document, (SELECT emu.dump('whole')), 'with json_values ''encoded'' ''*'' equals the document in Convex''s own encoding') FROM whole_encoded;
+SELECT is(document, (SELECT emu.dump('whole')),
+	'with json_values ''encoded'' ''*'' equals the document in Convex''s own encoding') FROM whole_encoded;
 SELECT is(document::jsonb, (SELECT emu.dump('whole')), 'as json too') FROM whole_json_encoded;
-SELECT is(j.document::jsonb, w.document, 'clean json and clean jsonb are the same document') FROM whole_json AS j, whole AS w;
-SELECT throws_ok('SELECT document FROM whole_text', 'HV004', NULL, '''*'' on a column that is not jsonb is refused at first use');
+SELECT is(j.document::jsonb, w.document, 'clean json and clean jsonb are the same document') FROM whole_json AS j,
+	whole AS w;
+CREATE FOREIGN TABLE whole_domain (good with_o OPTIONS (column_name '*'), bad with_name OPTIONS (column_name '*'))
+	SERVER convex OPTIONS (table_name 'whole');
+SELECT is(good ->> 'z', NULL, 'a domain over jsonb can show the whole document') FROM whole_domain;
+SELECT throws_ok('SELECT bad FROM whole_domain', 'HV004', NULL, 'and checks it');
+SELECT throws_ok('SELECT document FROM whole_text', 'HV004', NULL,
+	'''*'' on a column that is not jsonb is refused at first use');
 SELECT emu.clear_journal() \g /dev/null
 SELECT document, o FROM whole \g /dev/null
-SELECT is(entry #> '{body,selection,"",whole,_other}', '"included"', '''*'' asks for all fields') FROM emu.journal('/api/list_snapshot') AS entry;
+SELECT is(entry #> '{body,selection,"",whole,_other}', '"included"', '''*'' asks for all fields')
+	FROM emu.journal('/api/list_snapshot') AS entry;
 
 -- Columns come and go
-ALTER FOREIGN TABLE whole DROP COLUMN o, ADD COLUMN later jsonb OPTIONS (column_name 'o'), ALTER COLUMN l OPTIONS (ADD column_name 'b'), ALTER COLUMN l TYPE bytea;
-SELECT is(l, '\xff', 'ALTER FOREIGN TABLE changes what a column shows'), is(later ->> '_table', 't', 'an added column is read, a dropped one is not')
+ALTER FOREIGN TABLE whole DROP COLUMN o, ADD COLUMN later jsonb OPTIONS (column_name 'o'), ALTER COLUMN l
+	OPTIONS (ADD column_name 'b'), ALTER COLUMN l TYPE bytea;
+SELECT is(l, '\xff', 'ALTER FOREIGN TABLE changes what a column shows'),
+	is(later ->> '_table', 't', 'an added column is read, a dropped one is not')
 FROM whole;
 
 -- ---------------------------------------------------------------------------
 -- A value that does not fit says where it is
 -- ---------------------------------------------------------------------------
 
-SELECT id AS ada FROM emu.insert('people', '{"age": "old", "code": "x", "shoe size": {"left": "wide"}, "n": 7}') AS id \gset
+SELECT id AS ada FROM emu.insert('people',
+	'{"age": "old", "code": "x", "shoe size": {"left": "wide"}, "n": 7}') AS id \gset
 CREATE SCHEMA app;
-CREATE FOREIGN TABLE app.humans (years int OPTIONS (column_name 'age'), code uuid, shoe smallint OPTIONS (column_name 'shoe size.left', path 'true'),
+CREATE FOREIGN TABLE app.humans (years int OPTIONS (column_name 'age'), code uuid, shoe smallint
+	OPTIONS (column_name 'shoe size.left', path 'true'),
 	n bool, low tiny OPTIONS (column_name 'n'), list int[] OPTIONS (column_name 'age'))
 SERVER convex OPTIONS (table_name 'people');
 CREATE TABLE complaints AS
-SELECT attribute, thrown('SELECT ' || attribute || ' FROM app.humans') AS error FROM unnest('{years,code,shoe,n,low,list}'::text[]) AS attribute;
+SELECT attribute, thrown('SELECT ' || attribute || ' FROM app.humans') AS error
+	FROM unnest('{years,code,shoe,n,low,list}'::text[]) AS attribute;
 SELECT is(error ->> 'state', 'HV004', format('column %s: SQLSTATE HV004', attribute)) FROM complaints;
-SELECT ok(place IS NOT NULL AND position(place IN error::text) > 0, format('column %s: the error names the %s', attribute, what))
+SELECT ok(place IS NOT NULL AND position(place IN error::text) > 0, format('column %s: the error names the %s',
+	attribute, what))
 FROM complaints, LATERAL (VALUES ('table', 'app.humans'), ('column', attribute), ('document', :'ada'),
-	('field', '{"years": "age", "code": "code", "shoe": "shoe size.left", "n": "n", "low": "n", "list": "age"}'::jsonb ->> attribute)) AS places (what, place);
-SELECT matches(error ->> 'hint', 'on_conversion_error', format('column %s: the hint tells what to do', attribute)) FROM complaints;
-SELECT matches(error ->> 'message', 'string.*integer', 'the message tells the value''s kind and the column''s type') FROM complaints WHERE attribute = 'years';
+	('field', '{"years": "age", "code": "code", "shoe": "shoe size.left", "n": "n", "low": "n", "list": "age"}'::jsonb ->> attribute))
+	AS places (what, place);
+SELECT matches(error ->> 'hint', 'on_conversion_error', format('column %s: the hint tells what to do', attribute))
+	FROM complaints;
+SELECT matches(error ->> 'message', 'string.*integer', 'the message tells the value''s kind and the column''s type')
+	FROM complaints WHERE attribute = 'years';
 SELECT is((SELECT count(*) FROM app.humans), 1::bigint, 'a column that nobody asks for disturbs nobody');
 ALTER FOREIGN TABLE app.humans OPTIONS (on_conversion_error 'null');
-SELECT results_eq('SELECT * FROM app.humans', 'VALUES (NULL::int, NULL::uuid, NULL::smallint, NULL::bool, NULL::tiny, NULL::int[])',
+SELECT results_eq('SELECT * FROM app.humans',
+	'VALUES (NULL::int, NULL::uuid, NULL::smallint, NULL::bool, NULL::tiny, NULL::int[])',
 	'with on_conversion_error ''null'' all of them are NULL and the row stays');
 ALTER SERVER convex OPTIONS (ADD on_conversion_error 'null');
 ALTER FOREIGN TABLE app.humans OPTIONS (SET on_conversion_error 'error');
@@ -591,9 +685,11 @@ ALTER SERVER convex OPTIONS (DROP on_conversion_error);
 
 -- Conversion errors that are NULL leave nothing behind, however many there are.
 SELECT emu.mutate(jsonb_agg(jsonb_build_object('op', 'insert', 'table', 'many', 'doc', jsonb_build_object('n', i,
-	'v', CASE WHEN i % 3 = 0 THEN '"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"'::jsonb ELSE '"x"' END)))) FROM generate_series(1, 3000) AS i \g /dev/null
+	'v', CASE WHEN i % 3 = 0 THEN '"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"'::jsonb ELSE '"x"' END))))
+	FROM generate_series(1, 3000) AS i \g /dev/null
 CREATE FOREIGN TABLE many (n int, v uuid) SERVER convex OPTIONS (table_name 'many', on_conversion_error 'null');
-SELECT results_eq('SELECT count(*), count(v), sum(n) FILTER (WHERE v IS NOT NULL) FROM many', 'VALUES (3000::bigint, 1000::bigint, 1501500::bigint)',
+SELECT results_eq('SELECT count(*), count(v), sum(n) FILTER (WHERE v IS NOT NULL) FROM many',
+	'VALUES (3000::bigint, 1000::bigint, 1501500::bigint)',
 	'thousands of misfits among good values read as NULL, the good values stay');
 
 SELECT * FROM finish();

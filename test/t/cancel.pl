@@ -16,7 +16,7 @@ my $ALLOWED_MS = 200;
 # A name server that does not answer.
 my $scratch = tempdir('convex_names.XXXXXX', DIR => '/tmp', CLEANUP => 1);
 chmod 0755, $scratch;
-system($ENV{CC} || 'cc', '-shared', '-fPIC', '-o', "$scratch/names.so", "$ConvexTest::TOP/test/unit/names.c", '-ldl') == 0
+system(split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', "$scratch/names.so", "$ConvexTest::TOP/test/unit/names.c", '-ldl') == 0
   or BAIL_OUT('names.c does not compile');
 
 my $cluster = ConvexTest::Cluster->new(env => { LD_PRELOAD => "$scratch/names.so" });
@@ -240,4 +240,5 @@ $begun = time;
 $cluster->stop('fast');
 cmp_ok(time - $begun, '<', 5, 'a fast shutdown does not wait for a name');
 
+$_->quit for $session, $control, $stuck;
 done_testing();
