@@ -964,8 +964,8 @@ classify(CvxCall *call, CURLcode rc)
 							  &connected_us);
 			return connected_us > 0 ? CVX_TRANSPORT_TIMED_OUT :
 				CVX_TRANSPORT_NO_CONNECTION;
-		case CURLE_OUT_OF_MEMORY:
-			return CVX_TRANSPORT_NO_MEMORY;
+		case CURLE_OUT_OF_MEMORY:	/* before 8.6: headers beyond its limit */
+		case CVX_CURLE_TOO_LARGE:
 		case CURLE_BAD_CONTENT_ENCODING:
 		case CURLE_WEIRD_SERVER_REPLY:
 		case CURLE_UNSUPPORTED_PROTOCOL:

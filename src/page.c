@@ -306,7 +306,11 @@ parse_document(Parser *parser)
 	}
 	doc->document = span_of(parser, begin, json->p - begin);
 	check_document(parser, doc);
-	if (head_end != NULL && parser->head_len == 0)
+
+	/* Both names must be those in the head, not later ones. */
+	if (head_end != NULL && parser->head_len == 0 &&
+		json->start + doc->component.offset < head_end &&
+		json->start + doc->table.offset < head_end)
 	{
 		parser->head = begin;
 		parser->head_len = head_end - begin;
