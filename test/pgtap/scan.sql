@@ -463,7 +463,7 @@ SELECT emu.config('{"page_limit": 50}') \g /dev/null
 SET work_mem = '64kB';
 SELECT requests() \g /dev/null
 BEGIN;
-DECLARE c CURSOR FOR SELECT l.n FROM unnest(ARRAY[300, 1, 150, 299, 2]) WITH ORDINALITY AS g (n, i),
+DECLARE c CURSOR FOR SELECT l.n FROM unnest(ARRAY[0, 300, 1, 150, 299, 2]) WITH ORDINALITY AS g (n, i),
 	LATERAL (SELECT large.n FROM large WHERE large.n = g.n AND large.body = repeat(md5(g.n::text), 60) OFFSET 0) AS l;
 SELECT is(numbers('FETCH 1 FROM c'), '{300}', 'a search through large rows finds one');
 SELECT cmp_ok((SELECT sum(size) FROM pg_ls_tmpdir()), '>', 0::numeric, 'kept rows that exceed work_mem are in a temporary file');
