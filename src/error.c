@@ -261,7 +261,7 @@ find_meaning(int status, const char *code)
 }
 
 /*
- * Append text with \\/, \\u00XX, %XX and &#NN; undone: a key that a server
+ * Append text with \/, \u00XX, %XX and &#NN; undone: a key that a server
  * echoes in one of these forms must be recognised.
  */
 static void
