@@ -5,7 +5,7 @@
 SELECT no_plan();
 
 -- A second deployment, which lasts as long as this psql.
-\set second `dir=$(mktemp -d); (tail --pid=$PPID -s 0.2 -f /dev/null | python3 ../emulator/convex_emulator.py --seed none --port-file "$dir/port" --exit-with-stdin; rm -r "$dir") >/dev/null 2>&1 & for i in $(seq 1000); do test -s "$dir/port" && break; sleep 0.02; done; echo "http://127.0.0.1:$(cat "$dir/port")"`
+\set second `dir=$(mktemp -d); mkfifo "$dir/said"; (tail --pid=$PPID -s 0.2 -f /dev/null | python3 ../emulator/convex_emulator.py --seed none --exit-with-stdin >"$dir/said"; rm -r "$dir") >/dev/null 2>&1 & read -r _ _ url <"$dir/said"; echo "$url"`
 SELECT set_config('emu.second', :'second', false), set_config('emu.first', :'emulator', false) \g /dev/null
 
 CREATE SCHEMA app;

@@ -6,22 +6,8 @@ SELECT no_plan();
 SELECT emu.server() \g /dev/null
 SELECT emu.seed('demo') \g /dev/null
 
--- What a statement fails with: {sqlstate, message, detail, hint}.
-CREATE FUNCTION failure(statement text) RETURNS jsonb LANGUAGE plpgsql AS
-$$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN jsonb_build_object('sqlstate', state, 'message', message, 'detail', detail, 'hint', hint);
-END
-$$;
 CREATE FUNCTION state(statement text) RETURNS text LANGUAGE sql AS
-$$ SELECT coalesce(failure(statement) ->> 'sqlstate', 'no error') $$;
+$$ SELECT coalesce(emu.failure(statement) ->> 'sqlstate', 'no error') $$;
 
 -- ------------------------------------------------------------------ what the deployment is
 
@@ -160,11 +146,11 @@ SELECT is(state('SELECT * FROM convex_changes(''convex'', NULL)'), '22004', 'nul
 
 -- timestamps that cannot be served
 SELECT emu.state() ->> 'head' AS head \gset
-SELECT failure(format('SELECT * FROM convex_changes(''convex'', %s)', :head + 1)) AS failed \gset
+SELECT emu.failure(format('SELECT * FROM convex_changes(''convex'', %s)', :head + 1)) AS failed \gset
 SELECT is(:'failed'::jsonb ->> 'sqlstate', '22023', 'a timestamp ahead of the server is an error');
 SELECT ok(strpos(:'failed', :'head') > 0, 'that tells the head');
 SELECT emu.config(jsonb_build_object('retention_floor', :head)) \g /dev/null
-SELECT failure(format('SELECT * FROM convex_changes(''convex'', %s)', :'start')) AS failed \gset
+SELECT emu.failure(format('SELECT * FROM convex_changes(''convex'', %s)', :'start')) AS failed \gset
 SELECT is(:'failed'::jsonb ->> 'sqlstate', 'HV00L', 'a timestamp that is out of retention is an error');
 SELECT ok(:'failed'::jsonb ->> 'hint' <> '', 'that tells what to do');
 SELECT is(state(format('SELECT * FROM convex_changes(''convex'', %s)', :'head')), 'no error', 'the oldest kept timestamp is served');
@@ -222,7 +208,7 @@ SELECT checks() AS checks \gset
 SELECT is((SELECT jsonb_object_agg(key, value) FROM jsonb_each(:'checks') WHERE key IN ('url', 'key', 'plan', 'backups:import')), '{"url": true, "key": true, "plan": false, "backups:import": true}',
 	'a plan without streaming export may write and not read');
 SELECT matches((SELECT hint FROM convex_test_connection('convex') WHERE check_name = 'plan'), 'writing', 'and the hint says so');
-SELECT failure('SELECT * FROM convex_tables(''convex'')') AS failed \gset
+SELECT emu.failure('SELECT * FROM convex_tables(''convex'')') AS failed \gset
 SELECT is(:'failed'::jsonb ->> 'sqlstate', '42501', 'reading fails on such a plan');
 SELECT matches(:'failed'::jsonb ->> 'hint', '[Ww]riting', 'and that hint says so, too');
 SELECT emu.config('{"streaming_export": true}') \g /dev/null
@@ -251,7 +237,7 @@ SELECT is(state('SELECT * FROM convex_tables(''dead'')'), 'HV00N', 'for the othe
 -- A server that repeats the key.
 SELECT emu.fault(jsonb_build_object('action', 'status', 'status', 401, 'code', 'BadAdminKey', 'message', 'no such key: ' || emu.key(), 'count', -1)) \g /dev/null
 SELECT is((SELECT count(*) FROM convex_test_connection('convex') AS t WHERE strpos(t::text, split_part(emu.key(), '|', 2)) > 0), 0::bigint, 'a key that the server repeats is not shown');
-SELECT is(strpos(failure('SELECT * FROM convex_tables(''convex'')')::text, split_part(emu.key(), '|', 2)), 0, 'nor in an error');
+SELECT is(strpos(emu.failure('SELECT * FROM convex_tables(''convex'')')::text, split_part(emu.key(), '|', 2)), 0, 'nor in an error');
 SELECT is(state('SELECT * FROM convex_tables(''convex'')'), '28000', 'which is 28000');
 SELECT emu.clear_faults() \g /dev/null
 

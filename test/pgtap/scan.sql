@@ -40,21 +40,6 @@ BEGIN
 END
 $$;
 
--- What a statement fails with, and all that was returned before.
-CREATE FUNCTION failure(statement text) RETURNS jsonb LANGUAGE plpgsql AS
-$$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN jsonb_build_object('sqlstate', state, 'message', message, 'detail', detail, 'hint', hint);
-END
-$$;
-
 -- The numbers that a statement (also FETCH) gives, in order.
 CREATE FUNCTION numbers(statement text) RETURNS int[] LANGUAGE plpgsql AS
 $$
@@ -290,7 +275,7 @@ CREATE FUNCTION state_for_answer(answer text) RETURNS text LANGUAGE plpgsql AS
 $$
 BEGIN
 	PERFORM emu.fault(jsonb_build_object('action', 'body', 'path', '/api/list_snapshot', 'body', answer));
-	RETURN coalesce(app.failure('SELECT n FROM app.t9') ->> 'sqlstate', 'no error');
+	RETURN coalesce(emu.failure('SELECT n FROM app.t9') ->> 'sqlstate', 'no error');
 END
 $$;
 SELECT is(state_for_answer(answer), 'HV00M', what || ' for an answer is an error') FROM wrong_answers;
@@ -695,7 +680,7 @@ ALTER SERVER convex OPTIONS (SET max_retries '0');
 SELECT * FROM all_of_t9('{"action": "status", "status": 503, "code": "TableSummariesUnavailable"}') \gset
 SELECT is(ARRAY[:'state', :'requests'], '{53000,1}', 'max_retries 0 allows one attempt');
 SELECT emu.fault('{"action": "status", "status": 503, "code": "TableSummariesUnavailable", "message": "still loading", "path": "/api/list_snapshot"}') \g /dev/null
-SELECT failure('SELECT n FROM app.t9') AS failed \gset
+SELECT emu.failure('SELECT n FROM app.t9') AS failed \gset
 SELECT ok(:'failed'::jsonb ->> 'message' ~ '"convex"' AND :'failed' ~ 'list_snapshot' AND :'failed' ~ '503' AND :'failed' ~ 'TableSummariesUnavailable'
 	AND :'failed' ~ 'still loading' AND :'failed'::jsonb ->> 'hint' <> '', 'an error tells server, endpoint, status, code, message and a hint');
 

@@ -52,21 +52,6 @@ $$ SELECT snapshots::int FROM taken() $$;
 CREATE FUNCTION sum_at(ts bigint, name text DEFAULT 'accounts') RETURNS bigint LANGUAGE sql AS
 $$ SELECT sum((document ->> 'balance')::float8)::bigint FROM emu.dump(name, '', ts) AS document $$;
 
--- What a statement fails with: {sqlstate, message, detail, hint}.
-CREATE FUNCTION failure(statement text) RETURNS jsonb LANGUAGE plpgsql AS
-$$
-DECLARE
-	state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN jsonb_build_object('sqlstate', state, 'message', message, 'detail', detail, 'hint', hint);
-END
-$$;
-
 -- The next rows of an open cursor, added up. (FETCH at top level would print.)
 CREATE FUNCTION sum_of_next(cursor_name text, n int) RETURNS bigint LANGUAGE plpgsql AS
 $$
@@ -619,7 +604,7 @@ SELECT emu.clear_journal() \g /dev/null
 -- A first request that fails fixes nothing and blocks nothing.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT emu.fault('{"action": "status", "status": 403, "code": "OperationNotPermitted", "path": "/api/list_snapshot"}') \g /dev/null
-SELECT is(failure('SELECT count(*) FROM app.accounts') ->> 'sqlstate', '42501', 'a first request may fail');
+SELECT is(emu.failure('SELECT count(*) FROM app.accounts') ->> 'sqlstate', '42501', 'a first request may fail');
 SELECT emu.clear_journal() \g /dev/null
 SELECT lives_ok('SELECT sum(balance) FROM app.accounts', 'the next statement asks for the snapshot then');
 SELECT lives_ok('SELECT sum(balance) FROM app.accounts', 'and so on');
@@ -689,7 +674,7 @@ COMMIT;
 SELECT emu.clear_faults() \g /dev/null
 SELECT emu.state() ->> 'head' AS head \gset
 SELECT set_config('convex_fdw.snapshot', (:head + 1000000000)::text, false) \g /dev/null
-SELECT failure('SELECT count(*) FROM app.accounts') AS failed \gset
+SELECT emu.failure('SELECT count(*) FROM app.accounts') AS failed \gset
 SELECT is(:'failed'::jsonb ->> 'sqlstate', 'HV00L', 'a timestamp above the head is refused');
 SELECT ok(strpos(:'failed', :'head') > 0, 'the error names the head');
 SELECT set_config('convex_fdw.snapshot', :'head', false) \g /dev/null
@@ -697,11 +682,11 @@ SELECT lives_ok('SELECT count(*) FROM app.accounts', 'the head itself is not too
 
 SELECT emu.config('{"snapshot_max_age_ns": 1000}') \g /dev/null
 SELECT commit_a_change() \g /dev/null
-SELECT is(failure('SELECT count(*) FROM app.accounts') ->> 'sqlstate', 'HV00L', 'a timestamp that the server no longer serves is refused');
+SELECT is(emu.failure('SELECT count(*) FROM app.accounts') ->> 'sqlstate', 'HV00L', 'a timestamp that the server no longer serves is refused');
 SELECT emu.config('{"snapshot_max_age_ns": 432000000000000}') \g /dev/null
 SELECT lives_ok('SELECT count(*) FROM app.accounts', 'the session goes on after it');
 
-SELECT is(failure(format('DO %L', format('BEGIN SET convex_fdw.snapshot = %L; PERFORM count(*) FROM app.accounts; END', value)))
+SELECT is(emu.failure(format('DO %L', format('BEGIN SET convex_fdw.snapshot = %L; PERFORM count(*) FROM app.accounts; END', value)))
 	->> 'sqlstate', '22023', format('%L cannot be pinned', value))
 FROM unnest(ARRAY['yesterday', '12ab', '-1', '1.5', '1e18', '0x10', '99999999999999999999']) AS value;
 RESET convex_fdw.snapshot;

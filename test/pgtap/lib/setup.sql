@@ -144,6 +144,22 @@ BEGIN
 END
 $$;
 
+-- What a statement fails with: {sqlstate, message, detail, hint}; NULL when it does not.
+CREATE OR REPLACE FUNCTION emu.failure(statement text)
+RETURNS jsonb LANGUAGE plpgsql AS
+$$
+DECLARE
+	state text; message text; detail text; hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RETURN jsonb_build_object('sqlstate', state, 'message', message, 'detail', detail, 'hint', hint);
+END
+$$;
+
 -- Waits until an SQL condition holds: ok(emu.wait_until('EXISTS (...)'), 'it comes').
 CREATE OR REPLACE FUNCTION emu.wait_until(condition text, deadline interval DEFAULT '20s')
 RETURNS boolean LANGUAGE plpgsql AS
