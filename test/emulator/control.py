@@ -111,7 +111,8 @@ class Control:
         table.update({name: (emulator.pages, name) for name in ("page_limit", "delta_limit")})
         table.update({name: (store, name) for name in (
             "retention_floor", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns",
-            "index_backfill_ms", "index_backfill_polls")})
+            "index_backfill_ms", "index_backfill_polls", "max_tx_writes", "max_tx_bytes_written",
+            "max_tx_documents_read", "max_tx_bytes_read", "max_tx_ranges")})
         return table
 
     def config_now(self):
