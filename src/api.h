@@ -37,6 +37,29 @@ extern int64 cvx_api_query_ts(CvxHttp *http);
 extern Jsonb *cvx_api_column_names(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
+
+/* How a write ended. */
+typedef enum CvxOutcome
+{
+	CVX_OUTCOME_APPLIED,
+	CVX_OUTCOME_REFUSED,		/* nothing of the request was applied */
+	CVX_OUTCOME_UNKNOWN
+} CvxOutcome;
+
+extern CvxCall *cvx_api_import_airbyte_records(CvxHttp *http,
+											   const char *body);
+extern CvxCall *cvx_api_apply_fivetran_operations(CvxHttp *http,
+												  const char *body);
+extern CvxCall *cvx_api_clear_tables(CvxHttp *http, const char *const *tables,
+									 int ntables);
+extern CvxOutcome cvx_api_outcome(CvxCall *call);
+extern void cvx_api_finish_write(CvxCall *call, CvxHttp *http,
+								 TimestampTz deadline, const char *more,
+								 const char *hint);
+extern bool cvx_api_await_write(CvxCall *call, TimestampTz deadline);
+CVX_NORETURN extern void cvx_api_fail_write(CvxCall *call, CvxHttp *http,
+											const char *more,
+											const char *hint);
 extern CvxCall *cvx_api_ask(CvxHttp *http, const char *method,
 							const char *path, const char *body);
 extern Jsonb *cvx_api_json(CvxCall *call, CvxHttp *http);
