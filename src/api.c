@@ -27,16 +27,16 @@
 
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
-static CvxRepeat repeat_refused(const CvxAnswer *answer);
-static CvxRepeat repeat_clear(const CvxAnswer *answer);
 static CvxCall *send_import_id(CvxHttp *http, const char *path,
 							   const char *import_id);
-static bool is_unknown(CvxCall *call);
-CVX_NORETURN static void fail_unknown(CvxCall *call, CvxHttp *http);
 static void add_names(StringInfo body, const char *const *names, int nnames);
 static void add_path(StringInfo body, const char *path);
 static char *read_string(CvxCall *call, CvxHttp *http, const char *member);
 static void add_url_encoded(StringInfo buf, const char *text);
+static CvxRepeat repeat_write(const CvxAnswer *answer);
+static bool is_conflict(const CvxAnswer *answer);
+static void fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
+						  const char *more);
 static void add_selection(StringInfo body, const CvxSelection *selection);
 static void add_tables(StringInfo body, const CvxSelection *selection,
 					   const char *component);
@@ -244,41 +244,170 @@ cvx_api_tables(CvxHttp *http, bool *is_readable)
 }
 
 /* ------------------------------------------------------------------------
- * Clears and indexes
+ * Writes
  * ------------------------------------------------------------------------
  */
 
-/*
- * Empty tables of the root component in one Convex transaction.  Missing ones
- * would be made, see clear.c.  Throws 08007 when nobody can tell whether it
- * was done, also when the statement is cancelled meanwhile.
- */
-void
+static CvxCall *
+start_write(CvxHttp *http, const char *method, const char *path,
+			const char *body)
+{
+	CvxRequest	request = {method, path, body,.is_write = true,
+	.repeat = repeat_write};
+
+	return cvx_http_start(http, &request);
+}
+
+/* Append or deduplicate records.  Does not wait. */
+CvxCall *
+cvx_api_import_airbyte_records(CvxHttp *http, const char *body)
+{
+	return start_write(http, "POST",
+					   "/api/streaming_import/import_airbyte_records", body);
+}
+
+/* Upsert, update and delete rows by key.  Does not wait. */
+CvxCall *
+cvx_api_apply_fivetran_operations(CvxHttp *http, const char *body)
+{
+	return start_write(http, "POST",
+					   "/api/streaming_import/apply_fivetran_operations",
+					   body);
+}
+
+/* Empty tables, all at once.  Does not wait. */
+CvxCall *
 cvx_api_clear_tables(CvxHttp *http, const char *const *tables, int ntables)
 {
-	CvxRequest	request = {"PUT", "/api/streaming_import/clear_tables"};
 	StringInfoData body;
-	CvxCall    *call;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"tableNames\": ");
 	add_names(&body, tables, ntables);
 	appendStringInfoChar(&body, '}');
-	request.body = body.data;
-	request.is_write = true;
-	request.repeat = repeat_clear;
-	call = cvx_http_start(http, &request);
-	if (!cvx_http_wait_quietly(call, 0))
+	return start_write(http, "PUT", "/api/streaming_import/clear_tables",
+					   body.data);
+}
+
+/* What the final answer of a write says of its effect. */
+CvxOutcome
+cvx_api_outcome(CvxCall *call)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+
+	if (answer->transport != CVX_TRANSPORT_OK)
+		return answer->may_have_arrived &&
+			answer->transport != CVX_TRANSPORT_NO_CONNECTION &&
+			answer->transport != CVX_TRANSPORT_TLS &&
+			answer->transport != CVX_TRANSPORT_REFUSED_ADDRESS ?
+			CVX_OUTCOME_UNKNOWN : CVX_OUTCOME_REFUSED;
+	if (answer->status == 200)
+		return answer->body_len == 0 ? CVX_OUTCOME_APPLIED :
+			CVX_OUTCOME_UNKNOWN;
+	if (answer->status >= 300 && answer->status < 500 &&
+		answer->status != 408 && answer->status != 425)
+		return CVX_OUTCOME_REFUSED;
+	return answer->status == 503 && is_conflict(answer) ?
+		CVX_OUTCOME_REFUSED : CVX_OUTCOME_UNKNOWN;
+}
+
+/*
+ * Wait for a write.  False: the deadline, a cancel or a termination came while
+ * the server may have been at work.  Throws when they came before anything
+ * was sent.
+ */
+bool
+cvx_api_await_write(CvxCall *call, TimestampTz deadline)
+{
+	if (cvx_http_wait_quietly(call, deadline))
+		return true;
+	if (cvx_http_may_have_arrived(call))
 	{
-		if (cvx_http_may_have_arrived(call))
-			fail_unknown(call, http);
-		CHECK_FOR_INTERRUPTS();
+		/* What is thrown now tells of the cancel; it is not to hit again. */
+		QueryCancelPending = false;
+		return false;
 	}
-	if (is_unknown(call))
-		fail_unknown(call, http);
-	cvx_api_expect_success(call, http);
+	cvx_http_free(call);
+	CHECK_FOR_INTERRUPTS();
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("canceling statement due to statement timeout")));
+	return false;				/* keep the compiler quiet */
+}
+
+/*
+ * Wait for a write that is not repeated, and throw unless it was applied.
+ * more and hint are for the message, or NULL.
+ */
+void
+cvx_api_finish_write(CvxCall *call, CvxHttp *http, TimestampTz deadline,
+					 const char *more, const char *hint)
+{
+	if (!cvx_api_await_write(call, deadline) ||
+		cvx_api_outcome(call) != CVX_OUTCOME_APPLIED)
+		cvx_api_fail_write(call, http, more, hint);
 	cvx_http_free(call);
 }
+
+/*
+ * Report a write that was refused, or whose outcome is unknown; one that is
+ * still under way was cancelled.
+ */
+void
+cvx_api_fail_write(CvxCall *call, CvxHttp *http, const char *more,
+				   const char *hint)
+{
+	const CvxRemote *remote = cvx_http_remote(http);
+	CvxIncident incident = {0};
+
+	if (cvx_http_is_done(call))
+	{
+		fill_incident(&incident, call, http, more);
+		incident.hint = hint;
+		if (cvx_api_outcome(call) == CVX_OUTCOME_UNKNOWN)
+			cvx_error_unknown(&incident);
+		if (incident.transport != CVX_TRANSPORT_OK)
+			cvx_error_transport(&incident);
+		cvx_error_http(&incident);
+	}
+	incident.server = remote->server_name;
+	incident.endpoint = cvx_http_endpoint(call);
+	incident.secret = remote->key;
+	incident.attempts = 1;
+	incident.reason = "the statement was canceled while the request was under way";
+	incident.more = more;
+	cvx_error_unknown(&incident);
+}
+
+/*
+ * Writes are repeated when it is certain that nothing was applied: nothing was
+ * sent, or the server says so.
+ */
+static CvxRepeat
+repeat_write(const CvxAnswer *answer)
+{
+	if (answer->transport == CVX_TRANSPORT_NO_CONNECTION ||
+		(answer->transport == CVX_TRANSPORT_LOST && !answer->may_have_arrived))
+		return CVX_REPEAT_YES;
+	if (answer->transport == CVX_TRANSPORT_OK &&
+		(answer->status == 429 ||
+		 (answer->status == 503 && is_conflict(answer))))
+		return CVX_REPEAT_YES;
+	return CVX_REPEAT_NO;
+}
+
+/* Did the server's committer turn the transaction away? */
+static bool
+is_conflict(const CvxAnswer *answer)
+{
+	return has_error_code(answer, "OptimisticConcurrencyControlFailure") ||
+		has_error_code(answer, "CommitterFullError");
+}
+
+/* ------------------------------------------------------------------------
+ * Indexes, and what is no longer there
+ * ------------------------------------------------------------------------
+ */
 
 /* What Convex no longer supports; never returns. */
 void
@@ -431,7 +560,7 @@ cvx_api_upload_part(CvxHttp *http, const char *token, int number,
 	request.body_len = len;
 	request.content_type = "application/octet-stream";
 	request.is_write = true;
-	request.repeat = repeat_refused;
+	request.repeat = repeat_write;
 	call = cvx_http_start(http, &request);
 	cvx_http_wait(call);
 	part_token = read_string(call, http, NULL);
@@ -467,7 +596,7 @@ cvx_api_finish_upload(CvxHttp *http, const char *token,
 	appendStringInfo(&body, ", \"partTokens\": [%s]}", part_tokens);
 	request.body = body.data;
 	request.is_write = true;
-	request.repeat = repeat_refused;
+	request.repeat = repeat_write;
 	call = cvx_http_start(http, &request);
 	cvx_http_wait(call);
 	return read_string(call, http, "importId");
@@ -573,25 +702,33 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 void
 cvx_api_fail(CvxCall *call, CvxHttp *http, const char *more)
 {
-	const CvxAnswer *answer = cvx_http_answer(call);
-	const CvxRemote *remote = cvx_http_remote(http);
 	CvxIncident incident = {0};
 
-	incident.server = remote->server_name;
-	incident.endpoint = cvx_http_endpoint(call);
-	incident.secret = remote->key;
-	incident.transport = answer->transport;
-	incident.reason = answer->reason;
-	incident.status = answer->status;
-	incident.attempts = answer->attempts;
-	incident.body = answer->body;
-	incident.body_len = answer->body_len;
-	incident.more = more;
-	if (answer->transport != CVX_TRANSPORT_OK)
+	fill_incident(&incident, call, http, more);
+	if (incident.transport != CVX_TRANSPORT_OK)
 		cvx_error_transport(&incident);
-	if (answer->status != 200)
-		read_error(answer, &incident);
 	cvx_error_http(&incident);
+}
+
+static void
+fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
+			  const char *more)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	const CvxRemote *remote = cvx_http_remote(http);
+
+	incident->server = remote->server_name;
+	incident->endpoint = cvx_http_endpoint(call);
+	incident->secret = remote->key;
+	incident->transport = answer->transport;
+	incident->reason = answer->reason;
+	incident->status = answer->status;
+	incident->attempts = answer->attempts;
+	incident->body = answer->body;
+	incident->body_len = answer->body_len;
+	incident->more = more;
+	if (answer->transport == CVX_TRANSPORT_OK && answer->status != 200)
+		read_error(answer, incident);
 }
 
 /* Requests that change nothing. */
@@ -636,57 +773,6 @@ repeat_walk(const CvxAnswer *answer)
 		(answer->transport == CVX_TRANSPORT_OK && answer->status == 408))
 		return CVX_REPEAT_FREE;
 	return repeat_read(answer);
-}
-
-/* Requests that may be sent again only if they were certainly not obeyed. */
-static CvxRepeat
-repeat_refused(const CvxAnswer *answer)
-{
-	if (!answer->may_have_arrived)
-		return answer->transport == CVX_TRANSPORT_NO_CONNECTION ?
-			CVX_REPEAT_YES : CVX_REPEAT_NO;
-	return answer->transport == CVX_TRANSPORT_OK && answer->status == 429 ?
-		CVX_REPEAT_YES : CVX_REPEAT_NO;
-}
-
-/* One transaction: when it met a conflict, nothing of it was done. */
-static CvxRepeat
-repeat_clear(const CvxAnswer *answer)
-{
-	if (answer->transport == CVX_TRANSPORT_OK && answer->status == 503 &&
-		(has_error_code(answer, "OptimisticConcurrencyControlFailure") ||
-		 has_error_code(answer, "CommitterFullError") ||
-		 has_error_code(answer, "TableSummariesUnavailable")))
-		return CVX_REPEAT_YES;
-	return repeat_refused(answer);
-}
-
-/* Does the answer leave open whether the request was obeyed? */
-static bool
-is_unknown(CvxCall *call)
-{
-	const CvxAnswer *answer = cvx_http_answer(call);
-
-	if (answer->transport != CVX_TRANSPORT_OK)
-		return answer->may_have_arrived;
-	if (answer->status == 408)
-		return true;
-	return answer->status >= 500 &&
-		repeat_clear(answer) == CVX_REPEAT_NO;
-}
-
-static void
-fail_unknown(CvxCall *call, CvxHttp *http)
-{
-	const CvxRemote *remote = cvx_http_remote(http);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-			 errmsg("it is unknown whether Convex server \"%s\" has done what it was told",
-					remote->server_name),
-			 errdetail("The request was %s; no answer tells its outcome.",
-					   cvx_http_endpoint(call)),
-			 errhint("Look at the tables in Convex before you try again.")));
 }
 
 static CvxCall *

@@ -38,8 +38,31 @@ extern Jsonb *cvx_api_column_names(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
 extern List *cvx_api_tables(CvxHttp *http, bool *is_readable);
-extern void cvx_api_clear_tables(CvxHttp *http, const char *const *tables,
-								 int ntables);
+
+/* How a write ended. */
+typedef enum CvxOutcome
+{
+	CVX_OUTCOME_APPLIED,
+	CVX_OUTCOME_REFUSED,		/* nothing of the request was applied */
+	CVX_OUTCOME_UNKNOWN
+} CvxOutcome;
+
+extern CvxCall *cvx_api_import_airbyte_records(CvxHttp *http,
+											   const char *body);
+extern CvxCall *cvx_api_apply_fivetran_operations(CvxHttp *http,
+												  const char *body);
+extern CvxCall *cvx_api_clear_tables(CvxHttp *http, const char *const *tables,
+									 int ntables);
+extern CvxOutcome cvx_api_outcome(CvxCall *call);
+extern void cvx_api_finish_write(CvxCall *call, CvxHttp *http,
+								 TimestampTz deadline, const char *more,
+								 const char *hint);
+extern bool cvx_api_await_write(CvxCall *call, TimestampTz deadline);
+CVX_NORETURN extern void cvx_api_fail_write(CvxCall *call, CvxHttp *http,
+											const char *more,
+											const char *hint);
+
+/* indexes, and what is no longer there */
 CVX_NORETURN extern void cvx_api_replace_tables(CvxHttp *http,
 												const char *const *tables,
 												int ntables);
@@ -51,6 +74,8 @@ extern CvxCall *cvx_api_primary_keys_ready(CvxHttp *http,
 extern bool cvx_api_is_ready(CvxCall *call, CvxHttp *http);
 extern CvxCall *cvx_api_create_fivetran_table(CvxHttp *http, const char *table,
 											  List *paths);
+
+/* snapshot imports */
 extern char *cvx_api_start_upload(CvxHttp *http);
 extern char *cvx_api_upload_part(CvxHttp *http, const char *token, int number,
 								 const char *data, size_t len);
@@ -60,6 +85,7 @@ extern char *cvx_api_finish_upload(CvxHttp *http, const char *token,
 extern CvxCall *cvx_api_query_import(CvxHttp *http, const char *import_id);
 extern CvxCall *cvx_api_perform_import(CvxHttp *http, const char *import_id);
 extern CvxCall *cvx_api_cancel_import(CvxHttp *http, const char *import_id);
+
 extern void cvx_api_expect_success(CvxCall *call, CvxHttp *http);
 extern CvxCall *cvx_api_ask(CvxHttp *http, const char *method,
 							const char *path, const char *body);

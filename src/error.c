@@ -84,18 +84,39 @@ static const Meaning meanings[] = {
 	{400, 400, "NoSchemaForExport", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
 		"cannot describe one of its tables",
 	"Use convex_tables(), which does not depend on schemas."},
-	{400, 400, "OverwriteNotSupported", ERRCODE_FEATURE_NOT_SUPPORTED,
-		"no longer replaces tables by others",
-	"Use convex_clear_tables(), or convex_import() with mode replace."},
+	{400, 400, "MissingFivetranPrimaryKeyIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"has no index for the primary key of a table",
+	"Make it with convex_ensure_primary_key()."},
+	{400, 400, "IndexNotFoundError", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"has no index for the primary key of a table",
+	"Make it with convex_ensure_primary_key()."},
+	{400, 400, "IndexBackfillingError", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"is still building the index for the primary key of a table",
+	"Wait for it with convex_ensure_primary_key()."},
+	{400, 400, "FieldNotInIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"has an index for another primary key of a table",
+	"Replace it with convex_ensure_primary_key()."},
+	{400, 400, "InvalidIndexRange", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"has an index for another primary key of a table",
+	"Replace it with convex_ensure_primary_key()."},
+	{400, 400, "MissingValueForFivetranPrimaryKeyIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"has an index for another primary key of a table",
+	"Replace it with convex_ensure_primary_key()."},
 	{400, 400, "InvalidImport", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 		"cannot clear a table while one of its indexes is being built",
 	"Try again when convex_primary_key_indexes_ready() says true, or convex_ensure_primary_key() has come back."},
+	{400, 400, "OverwriteNotSupported", ERRCODE_FEATURE_NOT_SUPPORTED,
+		"no longer replaces tables by others",
+	"Use convex_clear_tables(), or convex_import() with mode replace."},
 	{400, 400, "MissingIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-		"has no primary key index on the table",
+		"has no index for the primary key of a table",
 	"Make it with convex_add_primary_key_indexes() or convex_ensure_primary_key()."},
 	{400, 400, "InvalidPrimaryKey", ERRCODE_INVALID_PARAMETER_VALUE,
 		"does not accept the primary key",
 	"A key is one to 15 fields, each an identifier or a path like a.b."},
+	{400, 400, "SchemaEnforcementError", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+		"refused a document that does not match the deployment's schema",
+	"Change the document, or the schema in Convex."},
 	{400, 400, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
 		"refused the request",
 	"Check table, component and column names, and that the Convex server is up to date."},
@@ -103,6 +124,9 @@ static const Meaning meanings[] = {
 	"is not ready", "Try again later."},
 	{429, 429, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
 	"limits the rate of requests", "Try again later."},
+	{503, 503, "OptimisticConcurrencyControlFailure", ERRCODE_T_R_SERIALIZATION_FAILURE,
+		"could not commit because of concurrent changes",
+	"Run the transaction again."},
 	{503, 503, "TableSummariesUnavailable", ERRCODE_INSUFFICIENT_RESOURCES,
 	"is still starting", "Try again in a minute."},
 	{503, 503, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
@@ -177,7 +201,24 @@ cvx_error_http(const CvxIncident *incident)
 			 errmsg("Convex server \"%s\" %s", incident->server,
 					meaning->summary),
 			 explain_exchange(incident),
+			 incident->hint ? errhint("%s", incident->hint) :
 			 meaning->hint ? errhint("%s", meaning->hint) : 0));
+	pg_unreachable();
+}
+
+/*
+ * Report a write that Convex may have applied or not.  Never returns.
+ */
+void
+cvx_error_unknown(const CvxIncident *incident)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+			 errmsg("Convex server \"%s\" may have applied a write or not",
+					incident->server),
+			 explain_exchange(incident),
+			 errhint("%s", incident->hint ? incident->hint :
+					 "Look at the data in Convex before you run the transaction again.")));
 	pg_unreachable();
 }
 

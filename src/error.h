@@ -40,6 +40,7 @@ typedef struct CvxIncident
 	const char *body;			/* the body, when it is no Convex error */
 	size_t		body_len;
 	const char *more;			/* a further sentence of detail, or NULL */
+	const char *hint;			/* instead of the usual one, or NULL */
 } CvxIncident;
 
 /* Where decoding is: gives errors of values their place.  See error.c. */
@@ -56,6 +57,7 @@ typedef struct CvxErrorPlace
 
 CVX_NORETURN extern void cvx_error_http(const CvxIncident *incident);
 CVX_NORETURN extern void cvx_error_transport(const CvxIncident *incident);
+CVX_NORETURN extern void cvx_error_unknown(const CvxIncident *incident);
 extern char *cvx_error_excerpt(const char *text, size_t len, const char *secret);
 extern void cvx_error_push(CvxErrorPlace *place);
 extern void cvx_error_pop(CvxErrorPlace *place);

@@ -91,6 +91,7 @@ struct CvxHttp
 	char	   *allowed_hosts;	/* the setting at that time */
 	uint32		server_hash;
 	uint32		user_hash;
+	char	   *authorization;	/* header line, or NULL */
 	struct curl_slist *headers;
 
 	/* per life */
@@ -125,6 +126,7 @@ struct CvxCall
 	CvxRequest	request;
 	char	   *url;
 	char	   *endpoint;
+	struct curl_slist *headers; /* instead of the connection's; or NULL */
 
 	/* per attempt */
 	CallState	state;
@@ -151,6 +153,8 @@ static dlist_head pool = DLIST_STATIC_INIT(pool);
 static bool curl_is_ready = false;
 
 static CvxHttp *http_create(const CvxRemote *remote);
+static struct curl_slist *request_headers(CvxHttp *http,
+										  const char *content_type);
 static void http_destroy(CvxHttp *http);
 static void http_release(CvxHttp *http);
 static void release_ref(void *arg);
@@ -165,7 +169,10 @@ static void check_clock(CvxCall *call, int64 now);
 static void end_attempt(CvxCall *call, CURLcode rc);
 static void detach_easy(CvxCall *call, bool keep);
 static void decide(CvxCall *call);
+static int64 backoff_ms(const CvxRemote *remote, int nth);
 static CvxTransport classify(CvxCall *call, CURLcode rc);
+static bool is_beyond_connecting(CvxCall *call);
+static void wait_for_news(CvxCall *call, int64 max_ms);
 static long next_timeout_ms(CvxHttp *http);
 static int64 now_us(void);
 static int64 now_ms(void);
@@ -251,22 +258,40 @@ cvx_http_start(CvxHttp *http, const CvxRequest *request)
 {
 	CvxCall    *call = palloc0(sizeof(CvxCall));
 
-	call->request = *request;
-	call->request.method = pstrdup(request->method);
-	call->request.path = pstrdup(request->path);
-	call->request.body = request->body ? pstrdup(request->body) : NULL;
-	call->url = psprintf("%s%s", http->remote.base_url, request->path);
-	call->endpoint = psprintf("%s %.*s", request->method,
-							  (int) strcspn(request->path, "?"),
-							  request->path);
+	call->http = http;
+	http->nrefs++;
+	dlist_push_tail(&http->calls, &call->node);
+	call->state = CALL_DONE;
 	call->callback.func = free_call;
 	call->callback.arg = call;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &call->callback);
 
-	call->http = http;
-	http->nrefs++;
-	dlist_push_tail(&http->calls, &call->node);
-	call->state = CALL_PAUSING;
+	call->request = *request;
+	call->request.method = pstrdup(request->method);
+	call->request.path = pstrdup(request->path);
+	if (request->body)
+	{
+		size_t		len = request->body_len > 0 ? request->body_len :
+			strlen(request->body);
+		char	   *body = MemoryContextAllocHuge(CurrentMemoryContext, len + 1);
+
+		memcpy(body, request->body, len);
+		body[len] = '\0';
+		call->request.body = body;
+		call->request.body_len = len;
+	}
+	if (request->content_type)
+	{
+		call->headers = request_headers(http, request->content_type);
+		if (call->headers == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory while preparing a request")));
+	}
+	call->url = psprintf("%s%s", http->remote.base_url, request->path);
+	call->endpoint = psprintf("%s %.*s", request->method,
+							  (int) strcspn(request->path, "?"),
+							  request->path);
 	start_attempt(call);
 	drive(http);
 	return call;
@@ -295,29 +320,81 @@ cvx_http_wait(CvxCall *call)
 	CHECK_FOR_INTERRUPTS();
 	while (!cvx_http_poll(call))
 	{
-		long		timeout = next_timeout_ms(call->http);
-
-#ifdef CVX_USE_EPOLL
-		int			rc;
-#endif
-
-		call->http->is_awaited = true;
-#ifdef CVX_USE_EPOLL
-
-		rc = WaitLatchOrSocket(MyLatch,
-							   WL_LATCH_SET | WL_SOCKET_READABLE |
-							   WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							   call->http->epfd, timeout, CVX_WAIT_EVENT);
-		if (rc & WL_LATCH_SET)
-			ResetLatch(MyLatch);
-#else
-		curl_multi_poll(call->http->multi, NULL, 0,
-						(int) Min(timeout, 100), NULL);
-#endif
+		wait_for_news(call, PG_INT64_MAX);
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (call->request.stats)
 		call->request.stats->wait_us += now_us() - begun;
+}
+
+/*
+ * Wait until the answer is final, but let the caller decide what a cancel, a
+ * termination or the deadline (0: none) means: false then, and the interrupt
+ * is still pending.
+ */
+bool
+cvx_http_wait_quietly(CvxCall *call, TimestampTz deadline)
+{
+	int64		begun = now_us();
+	bool		is_done;
+
+	while (!(is_done = cvx_http_poll(call)))
+	{
+		int64		left_ms = PG_INT64_MAX;
+
+		if (QueryCancelPending || ProcDiePending)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		if (deadline != 0)
+		{
+			left_ms = (deadline - GetCurrentTimestamp() + 999) / 1000;
+			if (left_ms <= 0)
+				break;
+		}
+		wait_for_news(call, left_ms);
+	}
+	if (call->request.stats)
+		call->request.stats->wait_us += now_us() - begun;
+	return is_done;
+}
+
+/* May the server have seen something of the last attempt? */
+bool
+cvx_http_may_have_arrived(CvxCall *call)
+{
+	if (call->state == CALL_RUNNING)
+		return is_beyond_connecting(call);
+	return call->answer.may_have_arrived;
+}
+
+/* Is the answer final?  Does not let libcurl work. */
+bool
+cvx_http_is_done(CvxCall *call)
+{
+	return call->state == CALL_DONE;
+}
+
+/*
+ * The pause before the nth repetition (from 0) of what the caller repeats by
+ * itself.  Interrupts are served.
+ */
+void
+cvx_http_pause(CvxHttp *http, int nth, TimestampTz deadline)
+{
+	int64		until = now_ms() + backoff_ms(&http->remote, nth);
+
+	for (;;)
+	{
+		int64		left = until - now_ms();
+
+		CHECK_FOR_INTERRUPTS();
+		if (left <= 0 || (deadline != 0 && GetCurrentTimestamp() >= deadline))
+			return;
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(left, 1000), CVX_WAIT_EVENT);
+		ResetLatch(MyLatch);
+	}
 }
 
 /* The final answer; it lives as long as the call. */
@@ -426,7 +503,6 @@ http_create(const CvxRemote *remote)
 	MemoryContext cxt;
 	MemoryContext old;
 	CvxHttp    *http;
-	char	   *line;
 
 	if (!curl_is_ready)
 	{
@@ -459,8 +535,9 @@ http_create(const CvxRemote *remote)
 	http->timer_due_ms = -1;
 	http->driven_at_ms = now_ms();
 	dlist_init(&http->calls);
-	line = remote->key ? psprintf("Authorization: Convex %s", remote->key) :
-		NULL;
+	if (remote->key)
+		http->authorization = psprintf("Authorization: Convex %s",
+									   remote->key);
 	MemoryContextSwitchTo(old);
 
 	/* From here on http_destroy() gives everything back. */
@@ -482,15 +559,7 @@ http_create(const CvxRemote *remote)
 	http->multi = curl_multi_init();
 #endif
 	if (http->multi != NULL)
-	{
-		if (line)
-			http->headers = curl_slist_append(http->headers, line);
-		http->headers = curl_slist_append(http->headers,
-										  "Convex-Client: " CVX_CLIENT);
-		http->headers = curl_slist_append(http->headers,
-										  "Content-Type: application/json");
-		http->headers = curl_slist_append(http->headers, "Expect:");
-	}
+		http->headers = request_headers(http, "application/json");
 	if (http->headers == NULL)
 	{
 		http_destroy(http);
@@ -510,6 +579,31 @@ http_create(const CvxRemote *remote)
 #endif
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 4L);
 	return http;
+}
+
+/* The headers of a request, to be freed by the caller; NULL: no memory. */
+static struct curl_slist *
+request_headers(CvxHttp *http, const char *content_type)
+{
+	char		line[128];
+	const char *const lines[] = {
+		"Convex-Client: " CVX_CLIENT, "Expect:", line, http->authorization
+	};
+	struct curl_slist *headers = NULL;
+
+	snprintf(line, sizeof(line), "Content-Type: %s", content_type);
+	for (int i = 0; i < lengthof(lines) && lines[i] != NULL; i++)
+	{
+		struct curl_slist *longer = curl_slist_append(headers, lines[i]);
+
+		if (longer == NULL)
+		{
+			curl_slist_free_all(headers);
+			return NULL;
+		}
+		headers = longer;
+	}
+	return headers;
 }
 
 /* Does not throw: runs in memory context callbacks. */
@@ -570,6 +664,8 @@ free_call(void *arg)
 	dlist_delete(&call->node);
 	free(call->answer.body);
 	call->answer.body = NULL;
+	curl_slist_free_all(call->headers);
+	call->headers = NULL;
 	http_release(http);
 }
 
@@ -684,16 +780,30 @@ configure(CvxCall *call)
 	curl_easy_setopt(easy, CURLOPT_URL, call->url);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->curl_error);
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->http->headers);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
+					 call->headers ? call->headers : call->http->headers);
+
+	/*
+	 * On a kept connection that turns out to be closed libcurl would send the
+	 * request again by itself.
+	 */
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT,
+					 call->request.is_write ? 1L : 0L);
 	if (call->request.body)
 	{
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-						 (curl_off_t) strlen(call->request.body));
+						 (curl_off_t) call->request.body_len);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call->request.body);
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->request.method);
 	}
-	else
+	else if (strcmp(call->request.method, "GET") == 0)
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+	else
+	{
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) 0);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->request.method);
+	}
 
 	/* where it may go */
 	cvx_curl_limit_protocols(easy);
@@ -868,6 +978,7 @@ end_attempt(CvxCall *call, CURLcode rc)
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(call->easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
 	answer->status = answer->transport == CVX_TRANSPORT_OK ? (int) status : 0;
+	answer->may_have_arrived = is_beyond_connecting(call);
 	if (answer->transport != CVX_TRANSPORT_OK)
 	{
 		answer->body_len = 0;
@@ -907,7 +1018,7 @@ decide(CvxCall *call)
 	const CvxRemote *remote = &call->http->remote;
 	CvxRepeat	repeat = call->request.repeat(&call->answer);
 	int			limit = remote->max_retries;
-	int64		pause;
+	int			nth = 0;
 
 	call->state = CALL_DONE;
 	if (repeat == CVX_REPEAT_NO || limit == 0)
@@ -916,7 +1027,6 @@ decide(CvxCall *call)
 	{
 		if (++call->nfree_retries > MAX_FREE_RETRIES)
 			return;
-		pause = FIRST_BACKOFF_MS;
 	}
 	else
 	{
@@ -924,24 +1034,27 @@ decide(CvxCall *call)
 			limit = Min(limit, MAX_FEW_RETRIES);
 		if (call->nretries >= limit)
 			return;
-		pause = (int64) FIRST_BACKOFF_MS << Min(call->nretries, 20);
-		call->nretries++;
+		nth = call->nretries++;
 	}
-	pause = Min(pause, remote->max_retry_wait_ms);
+	call->state = CALL_PAUSING;
+	call->wake_ms = now_ms() + backoff_ms(remote, nth);
+}
 
-	/* Jitter: between half of the pause and all of it. */
-	pause = pause / 2 +
+/* The pause before the nth repetition, between half of it and all of it. */
+static int64
+backoff_ms(const CvxRemote *remote, int nth)
+{
+	int64		pause = Min((int64) FIRST_BACKOFF_MS << Min(nth, 20),
+							remote->max_retry_wait_ms);
+
+	return pause / 2 +
 		(hash_bytes_uint32((uint32) GetCurrentTimestamp() ^ MyProcPid) %
 		 (pause / 2 + 1));
-	call->state = CALL_PAUSING;
-	call->wake_ms = now_ms() + pause;
 }
 
 static CvxTransport
 classify(CvxCall *call, CURLcode rc)
 {
-	curl_off_t	connected_us = 0;
-
 	if (call->fault != CVX_TRANSPORT_OK)
 		return call->fault;
 	switch (rc)
@@ -960,9 +1073,7 @@ classify(CvxCall *call, CURLcode rc)
 		case CURLE_SSL_CIPHER:
 			return CVX_TRANSPORT_TLS;
 		case CURLE_OPERATION_TIMEDOUT:
-			curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T,
-							  &connected_us);
-			return connected_us > 0 ? CVX_TRANSPORT_TIMED_OUT :
+			return is_beyond_connecting(call) ? CVX_TRANSPORT_TIMED_OUT :
 				CVX_TRANSPORT_NO_CONNECTION;
 		case CURLE_OUT_OF_MEMORY:	/* before 8.6: headers beyond its limit */
 		case CVX_CURLE_TOO_LARGE:
@@ -974,6 +1085,38 @@ classify(CvxCall *call, CURLcode rc)
 		default:
 			return CVX_TRANSPORT_LOST;
 	}
+}
+
+/*
+ * libcurl has a connection for the running attempt and is about to send, or
+ * has sent.
+ */
+static bool
+is_beyond_connecting(CvxCall *call)
+{
+	curl_off_t	connected_us = 0;
+
+	curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
+	return connected_us > 0;
+}
+
+/* Sleep until something can be done for the call, at most so long. */
+static void
+wait_for_news(CvxCall *call, int64 max_ms)
+{
+	long		timeout = (long) Min(next_timeout_ms(call->http), max_ms);
+
+	call->http->is_awaited = true;
+#ifdef CVX_USE_EPOLL
+	if (WaitLatchOrSocket(MyLatch,
+						  WL_LATCH_SET | WL_SOCKET_READABLE |
+						  WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						  call->http->epfd, timeout, CVX_WAIT_EVENT) &
+		WL_LATCH_SET)
+		ResetLatch(MyLatch);
+#else
+	curl_multi_poll(call->http->multi, NULL, 0, (int) Min(timeout, 100), NULL);
+#endif
 }
 
 /* How long nothing needs to be done, at most a minute. */

@@ -7,6 +7,7 @@
 #ifndef CVX_HTTP_H
 #define CVX_HTTP_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 #include "error.h"
@@ -59,6 +60,7 @@ typedef struct CvxAnswer
 	size_t		body_len;
 	int64		date;			/* HTTP Date as Unix seconds, or -1 */
 	int			attempts;
+	bool		may_have_arrived;	/* the last attempt went past connecting */
 } CvxAnswer;
 
 /* May the request be repeated after this answer? */
@@ -76,7 +78,10 @@ typedef struct CvxRequest
 {
 	const char *method;
 	const char *path;			/* with query, from "/" on */
-	const char *body;			/* JSON in UTF-8, or NULL */
+	const char *body;			/* JSON in UTF-8 unless content_type; or NULL */
+	size_t		body_len;		/* 0: the body is a C string */
+	const char *content_type;	/* NULL: application/json */
+	bool		is_write;		/* only repeated by the rule, never by libcurl */
 	CvxRepeatRule repeat;
 	CvxHttpStats *stats;		/* or NULL */
 } CvxRequest;
@@ -98,6 +103,10 @@ extern const CvxRemote *cvx_http_remote(CvxHttp *http);
 extern CvxCall *cvx_http_start(CvxHttp *http, const CvxRequest *request);
 extern bool cvx_http_poll(CvxCall *call);
 extern void cvx_http_wait(CvxCall *call);
+extern bool cvx_http_wait_quietly(CvxCall *call, TimestampTz deadline);
+extern bool cvx_http_may_have_arrived(CvxCall *call);
+extern bool cvx_http_is_done(CvxCall *call);
+extern void cvx_http_pause(CvxHttp *http, int nth, TimestampTz deadline);
 extern const CvxAnswer *cvx_http_answer(CvxCall *call);
 extern const char *cvx_http_endpoint(CvxCall *call);
 extern void cvx_http_free(CvxCall *call);

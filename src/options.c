@@ -41,6 +41,10 @@
 /* A key file is one line; this is far more than any key. */
 #define MAX_KEY_BYTES	4096
 
+/* Messages of one request, unless the option batch_size says otherwise. */
+#define BATCH_KEYED		1000
+#define BATCH_APPENDED	8000
+
 /* Longest names Convex takes. */
 #define MAX_IDENTIFIER	64
 #define MAX_FIELD_NAME	1024
@@ -89,6 +93,7 @@ static void check_key_file(const char *value);
 static void check_table_name(const char *value);
 static void check_component(const char *value);
 static void check_primary_key(const char *value);
+static CvxKey *parse_primary_key(const char *value);
 
 #define MS_DAY	(24 * 60 * 60 * 1000)
 
@@ -316,7 +321,30 @@ cvx_options_column(Oid relid, AttrNumber attnum)
 	column->is_document = name != NULL && strcmp(name, "*") == 0 &&
 		!column->is_path;
 	column->field = name ? pstrdup(name) : get_attname(relid, attnum, false);
+	column->writes_nulls = strcmp(get_text(options, "nulls"), "null") == 0;
+	if (get_text(options, "convex_type"))
+		column->convex_type = pstrdup(get_text(options, "convex_type"));
 	return column;
+}
+
+/* "a.b" as a path, in the current context. */
+CvxPath
+cvx_options_path(const char *text)
+{
+	CvxPath		path = {.label = pstrdup(text)};
+	char	   *p = pstrdup(text);
+
+	path.names = palloc(sizeof(char *) * (strlen(text) + 1));
+	for (;;)
+	{
+		char	   *dot = strchr(p, '.');
+
+		path.names[path.n++] = p;
+		if (dot == NULL)
+			return path;
+		*dot = '\0';
+		p = dot + 1;
+	}
 }
 
 /*
@@ -669,12 +697,20 @@ check_component(const char *value)
 static void
 check_primary_key(const char *value)
 {
+	(void) parse_primary_key(value);
+}
+
+/* 'a, b.c' as a key, in the current context.  Throws 22023. */
+static CvxKey *
+parse_primary_key(const char *value)
+{
+	CvxKey	   *key = palloc0(sizeof(CvxKey));
 	const char *p = value;
-	List	   *fields = NIL;
 	StringInfoData field;
-	ListCell   *lc;
 
 	initStringInfo(&field);
+	key->text = pstrdup(value);
+	key->paths = palloc(sizeof(CvxPath) * (strlen(value) + 1));
 	for (;; p++)
 	{
 		char	   *segment;
@@ -689,11 +725,11 @@ check_primary_key(const char *value)
 		appendStringInfo(&field, "%s%s", field.len > 0 ? "." : "", segment);
 		if (*p == '.')
 			continue;
-		foreach(lc, fields)
-			if (strcmp(lfirst(lc), field.data) == 0)
+		for (int i = 0; i < key->n; i++)
+			if (strcmp(key->paths[i].label, field.data) == 0)
 				refuse_value(find_option("primary_key"), value,
 							 "A field can stand in the key only once.");
-		fields = lappend(fields, pstrdup(field.data));
+		key->paths[key->n++] = cvx_options_path(field.data);
 		resetStringInfo(&field);
 		if (*p == '\0')
 			break;
@@ -701,9 +737,10 @@ check_primary_key(const char *value)
 			refuse_value(find_option("primary_key"), value,
 						 "Write one field or several separated by commas; a.b is a nested field.");
 	}
-	if (list_length(fields) > 15)
+	if (key->n > 15)
 		refuse_value(find_option("primary_key"), value,
 					 "An index of Convex has at most 15 fields.");
+	return key;
 }
 
 /*
@@ -859,6 +896,22 @@ fill_table(CvxTableOptions *table, List *options)
 	table->is_async_capable = get_bool(options, "async_capable");
 	table->startup_cost = get_cost(options, "fdw_startup_cost");
 	table->tuple_cost = get_cost(options, "fdw_tuple_cost");
+
+	table->is_updatable = get_bool(options, "updatable");
+	table->is_truncatable = get_bool(options, "truncatable");
+	table->checks_conflicts = get_bool(options, "conflict_check");
+	table->flushes_statement = strcmp(get_text(options, "flush"),
+									  "statement") == 0;
+	table->batch_bytes = get_number(options, "batch_bytes") * 1024;
+	if (get_text(options, "primary_key"))
+		table->key = parse_primary_key(get_text(options, "primary_key"));
+	text = get_text(options, "import_route");
+	table->route = table->key != NULL &&
+		(text == NULL || strcmp(text, "fivetran") == 0) ?
+		CVX_ROUTE_FIVETRAN : CVX_ROUTE_AIRBYTE;
+	table->batch_size = get_text(options, "batch_size") ?
+		get_number(options, "batch_size") :
+		table->key ? BATCH_KEYED : BATCH_APPENDED;
 }
 
 /* The key in a file, in the current context. */

@@ -30,6 +30,29 @@ typedef enum CvxNulHandling
 	CVX_NUL_STRIP
 } CvxNulHandling;
 
+/* The way that writes of a table take. */
+typedef enum CvxRoute
+{
+	CVX_ROUTE_AIRBYTE,			/* import_airbyte_records */
+	CVX_ROUTE_FIVETRAN			/* apply_fivetran_operations */
+} CvxRoute;
+
+/* A field, or the way to one within objects. */
+typedef struct CvxPath
+{
+	char	  **names;
+	int			n;
+	char	   *label;			/* "a.b" */
+} CvxPath;
+
+/* The option primary_key. */
+typedef struct CvxKey
+{
+	CvxPath    *paths;
+	int			n;
+	char	   *text;			/* "a,b.c" */
+} CvxKey;
+
 /* What applies to a foreign table: its options over those of its server. */
 typedef struct CvxTableOptions
 {
@@ -44,6 +67,16 @@ typedef struct CvxTableOptions
 	bool		is_async_capable;
 	double		startup_cost;
 	double		tuple_cost;
+
+	/* writing */
+	bool		is_updatable;
+	bool		is_truncatable;
+	CvxKey	   *key;			/* NULL: append-only */
+	CvxRoute	route;
+	int			batch_size;		/* messages of one request */
+	int			batch_bytes;	/* of one request */
+	bool		flushes_statement;	/* sends before the statement ends */
+	bool		checks_conflicts;
 } CvxTableOptions;
 
 typedef struct CvxColumnOptions
@@ -51,6 +84,8 @@ typedef struct CvxColumnOptions
 	char	   *field;			/* or a path, see is_path */
 	bool		is_path;		/* "a.b" reaches into an object */
 	bool		is_document;	/* "*": the whole document */
+	bool		writes_nulls;	/* SQL NULL is Convex null, not a missing field */
+	char	   *convex_type;	/* or NULL: what the SQL type says */
 } CvxColumnOptions;
 
 extern void cvx_options_validate(List *options, Oid catalog);
@@ -58,6 +93,7 @@ extern CvxRemote *cvx_options_remote(Oid serverid, Oid userid);
 extern CvxTableOptions *cvx_options_table(Oid relid);
 extern CvxTableOptions *cvx_options_server(Oid serverid);
 extern CvxColumnOptions *cvx_options_column(Oid relid, AttrNumber attnum);
+extern CvxPath cvx_options_path(const char *text);
 extern char *cvx_options_key_problem(const char *key, const char *host);
 extern bool cvx_options_is_table_name(const char *name);
 extern bool cvx_options_is_field_name(const char *name, bool is_top_level);

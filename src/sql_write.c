@@ -96,11 +96,13 @@ convex_clear_tables(PG_FUNCTION_ARGS)
 	int			ntables;
 	char	  **tables = read_names(PG_GETARG_ARRAYTYPE_P(1), &ntables);
 	CvxHttp    *http;
+	CvxCall    *call;
 
 	refuse_pending(server, "convex_clear_tables()");
 	http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	cvx_clear_check_names(http, (const char *const *) tables, ntables);
-	cvx_api_clear_tables(http, (const char *const *) tables, ntables);
+	call = cvx_api_clear_tables(http, (const char *const *) tables, ntables);
+	cvx_api_finish_write(call, http, 0, NULL, NULL);
 	PG_RETURN_VOID();
 }
 

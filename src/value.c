@@ -129,6 +129,7 @@ static const struct
 	{DATEOID, decode_date, true},
 };
 
+static void write_marker(StringInfo out, const char *name, uint64 bits);
 static bool read_marker(const CvxText *raw, CvxValue *value);
 static bool read_int64_digits(const char *digits, int64 *result);
 static bool decode_checked(CvxCodec *codec, const CvxValue *value,
@@ -333,6 +334,48 @@ cvx_value_kind_name(CvxKind kind)
 			break;
 	}
 	return "object";
+}
+
+/* An int64 as convex_encoded_json has it. */
+void
+cvx_value_write_int64(StringInfo out, int64 value)
+{
+	write_marker(out, "$integer", (uint64) value);
+}
+
+/*
+ * A float64: its shortest text, always with "." or "e", or a marker for what
+ * JSON numbers do not have; and for -0, where the reader wants markers.
+ */
+void
+cvx_value_write_float64(StringInfo out, double value, bool has_markers)
+{
+	char		text[DOUBLE_SHORTEST_DECIMAL_LEN];
+	uint64		bits;
+
+	if (isnan(value) || isinf(value) ||
+		(has_markers && value == 0 && signbit(value)))
+	{
+		memcpy(&bits, &value, 8);
+		write_marker(out, "$float", bits);
+		return;
+	}
+	double_to_shortest_decimal_buf(value, text);
+	appendStringInfoString(out, text);
+	if (strpbrk(text, ".e") == NULL)
+		appendStringInfoString(out, ".0");
+}
+
+static void
+write_marker(StringInfo out, const char *name, uint64 bits)
+{
+	char		base64[16];
+	uint8		bytes[8];
+
+	for (int i = 0; i < 8; i++)
+		bytes[i] = (uint8) (bits >> (8 * i));
+	base64[cvx_b64_encode((const char *) bytes, 8, base64, sizeof(base64))] = '\0';
+	appendStringInfo(out, "{\"%s\":\"%s\"}", name, base64);
 }
 
 /*

@@ -44,5 +44,8 @@ extern void cvx_value_decode(CvxCodec *codec, const CvxValue *value,
 							 Datum *datum, bool *isnull);
 extern bool cvx_value_takes_document(const CvxCodec *codec);
 extern const char *cvx_value_kind_name(CvxKind kind);
+extern void cvx_value_write_int64(StringInfo out, int64 value);
+extern void cvx_value_write_float64(StringInfo out, double value,
+									bool has_markers);
 
 #endif							/* CVX_VALUE_H */

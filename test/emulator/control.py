@@ -1,7 +1,9 @@
 """`/_emulator/`: the journal, faults, transactions from outside, settings. No key, JSON on one line."""
 
 import json
+import time
 
+import tables
 import values
 from errors import ApiError
 from server import Response
@@ -111,7 +113,8 @@ class Control:
         table.update({name: (emulator.pages, name) for name in ("page_limit", "delta_limit")})
         table.update({name: (store, name) for name in (
             "retention_floor", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns",
-            "index_backfill_ms", "index_backfill_polls")})
+            "index_backfill_ms", "index_backfill_polls", "max_tx_writes", "max_tx_bytes_written",
+            "max_tx_documents_read", "max_tx_bytes_read", "max_tx_ranges")})
         return table
 
     def config_now(self):
@@ -231,6 +234,17 @@ class Mutation:
         for internal, _ in list(tablet.live()):
             self.tx.delete(tablet, internal)
             self._row_done()
+
+    def op_index(self, op):
+        """A hidden index as an import route makes it, but ready at once unless `ready` is false."""
+        name = {"fivetran": tables.FIVETRAN_KEY, "airbyte": tables.AIRBYTE_KEY}[op.get("route", "fivetran")]
+        tablet = self._table(op, create=True)
+        fields = tuple(tables.check_index_path(path.split(".")) for path in op["fields"])
+        tables.check_user_index(fields)
+        index = tablet.indexes[name] = tables.Index(fields, time.monotonic_ns())
+        tablet.build_index(index)
+        index.is_ready = op.get("ready", True)
+        self.tx.system_rows += 1
 
     def op_system(self, op):
         self.tx.system_rows += op.get("count", 1)

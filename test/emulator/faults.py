@@ -13,11 +13,11 @@ import threading
 import time
 import zlib
 
-from server import Closed, Response, reset, wait_gone
+from server import Closed, Response, reset, send_all, wait_data, wait_gone
 
 COMBINING = ("delay", "mutate", "edit", "wrong_table", "ignore_filter", "drip")
 ACTIONS = COMBINING + ("status", "body", "stall", "reset", "cut", "gzip_bomb", "brackets", "apply_then_cut",
-                       "apply_then_status")
+                       "apply_then_status", "close_after")
 
 
 class Fault:
@@ -232,6 +232,16 @@ def _apply_then_cut(fault):
     return send
 
 
+def _close_after(fault):
+    """The answer is whole and promises to keep the connection."""
+    def send(sock, head, parts):
+        send_all(sock, [head, *parts])
+        if fault.spec.get("at", "answer") == "next":
+            wait_data(sock)
+        raise Closed
+    return send
+
+
 def _drip(fault):
     size, pause = fault.spec.get("bytes", 1), fault.spec.get("interval_ms", 10) / 1000
 
@@ -250,6 +260,7 @@ _SENDERS = {
     "reset": _reset,
     "cut": _cut,
     "apply_then_cut": _apply_then_cut,
+    "close_after": _close_after,
     "drip": _drip,
 }
 

@@ -11,7 +11,7 @@ RAW_BODIES = ("/api/import", "/api/import/upload_part")    # files; not kept
 
 class Entry:
     __slots__ = ("n", "method", "path", "query", "headers", "body", "connection", "status", "bytes", "fault",
-                 "walk_miss", "snapshot")
+                 "walk_miss", "snapshot", "commits")
 
     def __init__(self, n, request):
         self.n = n
@@ -26,6 +26,12 @@ class Entry:
         self.fault = None
         self.walk_miss = False
         self.snapshot = None
+        self.commits = []    # timestamps of the transactions that a streaming import made
+
+    def add_commit(self, ts):
+        """A transaction that changed nothing has none."""
+        if ts is not None:
+            self.commits.append(ts)
 
     def describe(self):
         try:
@@ -35,7 +41,7 @@ class Entry:
         return {"n": self.n, "method": self.method, "path": self.path, "query": self.query,
                 "headers": self.headers, "body": body, "status": self.status, "bytes": self.bytes,
                 "fault": self.fault, "walk_miss": self.walk_miss, "snapshot": self.snapshot,
-                "connection": self.connection}
+                "connection": self.connection, "commits": self.commits}
 
 
 class Journal:

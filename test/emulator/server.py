@@ -256,6 +256,13 @@ def wait_gone(sock, seconds, released):
             raise Closed
 
 
+def wait_data(sock):
+    """Until something that nobody has read yet is there, or the client has left."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    poller.poll()
+
+
 def _read_body(sock, data, length):
     if len(data) >= length:
         return data[:length], data[length:]

@@ -24,12 +24,6 @@ MAX_USER_TABLES = 10_000
 # What a table's birth, change or end writes to system tables: its row and those of its two indexes.
 TABLE_SYSTEM_ROWS = 3
 
-MAX_TX_WRITES = 16_000
-MAX_TX_BYTES_WRITTEN = 16 << 20
-MAX_TX_DOCUMENTS_READ = 32_000
-MAX_TX_BYTES_READ = 16 << 20
-MAX_TX_RANGES = 4096
-
 
 class TransactionFull(ApiError):
     """A limit of one transaction; importers commit and go on in a new one."""
@@ -57,6 +51,29 @@ class Overlay:
 NO_OVERLAY = Overlay()   # stays empty
 
 
+class Ranges:
+    """The keys of one index that an open transaction has looked up. Neighbours without a gap are one range."""
+
+    def __init__(self):
+        self.starts = set()
+        self.ends = set()
+        self.count = 0
+
+    def add(self, prefix):
+        if prefix in self.starts:
+            return
+        end = after_prefix(prefix)
+        self.count += 1 - (prefix in self.ends) - (end in self.starts)
+        self.starts.add(prefix)
+        self.ends.add(end)
+
+
+def after_prefix(prefix):
+    """The first key beyond all that begin with this one."""
+    prefix = prefix.rstrip(b"\xff")
+    return prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else None
+
+
 class Store:
     def __init__(self, seed=None):
         self.lock = threading.RLock()
@@ -68,6 +85,11 @@ class Store:
         self.snapshot_max_age_ns = 5 * 86400 * 10**9
         self.index_backfill_ms = 200
         self.index_backfill_polls = 1
+        self.max_tx_writes = 16_000
+        self.max_tx_bytes_written = 16 << 20
+        self.max_tx_documents_read = 32_000
+        self.max_tx_bytes_read = 16 << 20
+        self.max_tx_ranges = 4096
         self.last_ts = 0
         self.structure_version = 0
         self.enforcer = None    # called with (tablet, document) before a write; raises
@@ -143,7 +165,10 @@ class Transaction:
         self.structure = []     # functions of the timestamp
         self.system_rows = 0
         self.write_count = self.bytes_written = 0
-        self.documents_read = self.bytes_read = self.ranges = 0
+        self.documents_read = self.bytes_read = 0
+        self.ranges = {}        # index -> Ranges
+        self.ids_seen = set()   # (tablet, internal id) of documents read by id (a range each) or new
+        self.id_ranges = 0
         self.time_ms = None
 
     # ------------------------------------------------------------ tables
@@ -232,13 +257,30 @@ class Transaction:
 
     def find(self, tablet, index, key):
         """Internal ids of the documents with this key, as this transaction sees them."""
-        self.ranges += 1
-        if self.has_limits and self.ranges > MAX_TX_RANGES:
-            raise TransactionFull("TooManyReads", f"Too many reads in a single function execution "
-                                  f"(limit: {MAX_TX_RANGES})")
         seen = self.overlays.get((tablet, index), NO_OVERLAY)
         found = [internal for internal in index.ids.get(key, ()) if internal not in seen.keys]
         return found + list(seen.ids.get(key, ()))
+
+    def count_range(self, index, key):
+        """Looking up a key, or the first parts of one, is a range."""
+        if self.has_limits:
+            self.ranges.setdefault(index, Ranges()).add(b"".join(key))
+            self._check_ranges()
+
+    def _check_ranges(self):
+        limit = self.store.max_tx_ranges
+        if self.id_ranges + sum([ranges.count for ranges in self.ranges.values()]) > limit:
+            raise TransactionFull("TooManyReads", f"Too many reads in a single function execution (limit: {limit})")
+
+    def _read_again(self, tablet, internal):
+        """Whoever changes a document reads it once more, by its id."""
+        if not self.has_limits:
+            return
+        if (tablet, internal) not in self.ids_seen:
+            self.ids_seen.add((tablet, internal))
+            self.id_ranges += 1
+            self._check_ranges()
+        self.get(tablet, internal)
 
     def keys(self, tablet, index):
         """Every key that a document has, or had before this transaction."""
@@ -253,13 +295,18 @@ class Transaction:
             creation_time = self._next_time()
         document = self._document(tablet, internal, creation_time, fields)
         self._write(tablet, internal, document)
+        self.ids_seen.add((tablet, internal))
         return internal
 
     def replace(self, tablet, internal, before, fields):
+        """Identical content is no write."""
+        self._read_again(tablet, internal)
         document = self._document(tablet, internal, before["_creationTime"], fields)
-        self._write(tablet, internal, document)
+        if not values.same_value(document, before):
+            self._write(tablet, internal, document)
 
     def delete(self, tablet, internal):
+        self._read_again(tablet, internal)
         self._write(tablet, internal, None)
 
     def _document(self, tablet, internal, creation_time, fields):
@@ -280,12 +327,13 @@ class Transaction:
             if self.store.enforcer is not None:
                 self.store.enforcer(tablet, document)
         if self.has_limits:
-            if self.write_count + 1 > MAX_TX_WRITES:
-                raise TransactionFull("TooManyWrites", "Too many documents written in a single function "
-                                      f"execution (limit: {MAX_TX_WRITES})")
-            if self.bytes_written + size > MAX_TX_BYTES_WRITTEN:
+            store = self.store
+            if self.write_count + 1 > store.max_tx_writes:
+                raise TransactionFull("TooManyWrites", "Too many writes in a single function execution "
+                                      f"(limit: {store.max_tx_writes})")
+            if self.bytes_written + size > store.max_tx_bytes_written:
                 raise TransactionFull("TooManyBytesWritten", "Too many bytes written in a single function "
-                                      f"execution (limit: {MAX_TX_BYTES_WRITTEN} bytes)")
+                                      f"execution (limit: {store.max_tx_bytes_written} bytes)")
         self.write_count += 1
         self.bytes_written += size
         self.writes[tablet, internal] = document
@@ -296,12 +344,13 @@ class Transaction:
     def _count_read(self, size):
         self.documents_read += 1
         self.bytes_read += size
-        if self.documents_read > MAX_TX_DOCUMENTS_READ:
+        store = self.store
+        if self.documents_read > store.max_tx_documents_read:
             raise TransactionFull("TooManyDocumentsRead", "Too many documents read in a single function "
-                                  f"execution (limit: {MAX_TX_DOCUMENTS_READ})")
-        if self.bytes_read > MAX_TX_BYTES_READ:
+                                  f"execution (limit: {store.max_tx_documents_read})")
+        if self.bytes_read > store.max_tx_bytes_read:
             raise TransactionFull("TooManyBytesRead", "Too many bytes read in a single function execution "
-                                  f"(limit: {MAX_TX_BYTES_READ} bytes)")
+                                  f"(limit: {store.max_tx_bytes_read} bytes)")
 
     # ------------------------------------------------------------ the end
 

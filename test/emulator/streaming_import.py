@@ -77,7 +77,8 @@ class ImportRoutes:
     def clear_tables(self, request):
         _, names = self._args(request, check=lambda body: _strings(_object(body), "tableNames"))
         with self.store.lock:
-            tables.clear(self.store, [tables.valid_table_name(name) for name in names])
+            ts = tables.clear(self.store, [tables.valid_table_name(name) for name in names])
+        request.entry.add_commit(ts)
         return OK()
 
     def add_primary_key_indexes(self, request):
@@ -92,7 +93,7 @@ class ImportRoutes:
             wanted.append((tables.valid_table_name(table), tables.AIRBYTE_KEY, fields))
         identity.require_plain("add_index")
         with self.store.lock:
-            tables.add_indexes(self.store, wanted)
+            request.entry.add_commit(tables.add_indexes(self.store, wanted))
         return OK()
 
     def primary_key_indexes_ready(self, request):
@@ -107,18 +108,19 @@ class ImportRoutes:
             ready = [tables.is_ready(self.store, index, counts_poll=True) for index in found]
         return Response(200, [b'{"indexesReady":true}' if all(ready) else b'{"indexesReady":false}'])
 
-    def _run(self, rows, apply):
+    def _run(self, request, rows, apply):
         """Applies rows in order, in as few transactions as the limits allow."""
+        entry = request.entry
         with self.store.lock:
             tx = self.store.transaction(has_limits=True)
             for row in rows:
                 try:
                     apply(tx, row)
                 except TransactionFull:
-                    tx.commit()
+                    entry.add_commit(tx.commit())
                     tx = self.store.transaction(has_limits=True)
                     apply(tx, row)
-            tx.commit()
+            entry.add_commit(tx.commit())
 
     # ------------------------------------------------------------ airbyte
 
@@ -135,7 +137,7 @@ class ImportRoutes:
                 keys[table] = None if paths is None else _key_fields(paths)
             except ValueError:
                 raise internal_error() from None
-        self._run(records, lambda tx, record: self._apply_record(tx, record, keys))
+        self._run(request, records, lambda tx, record: self._apply_record(tx, record, keys))
         return OK()
 
     def _apply_record(self, tx, record, keys):
@@ -158,10 +160,8 @@ class ImportRoutes:
         if before is None:
             tx.insert(tablet, fields)
         elif is_deleted:
-            tx.ranges += 1
             tx.delete(tablet, internal)
         else:
-            tx.ranges += 1
             tx.replace(tablet, internal, before, fields)
 
     def _usable_index(self, tablet, table, name):
@@ -176,15 +176,16 @@ class ImportRoutes:
     def _at_most_one(self, tx, tablet, index, wanted):
         """(internal id, document) with this key, or (None, None); two of them are an internal error."""
         _check_range(index, wanted)
+        prefix = tuple(wanted[path] for path in index.fields[:len(wanted)])
         if len(wanted) == len(index.fields):
-            found = tx.find(tablet, index, tuple(wanted[path] for path in index.fields))
+            found = tx.find(tablet, index, prefix)
         else:
-            prefix = tuple(wanted[path] for path in index.fields[:len(wanted)])
             found = [internal for key in tx.keys(tablet, index) if key[:len(prefix)] == prefix
                      for internal in tx.find(tablet, index, key)]
-        if not found:
+        document = tx.get(tablet, found[0]) if found else None
+        tx.count_range(index, prefix)
+        if document is None:
             return None, None
-        document = tx.get(tablet, found[0])
         if len(found) > 1:
             raise internal_error()
         return found[0], document
@@ -193,7 +194,7 @@ class ImportRoutes:
 
     def apply_fivetran_operations(self, request):
         _, rows = self._args(request, check=_parse_fivetran)
-        self._run(rows, self._apply_row)
+        self._run(request, rows, self._apply_row)
         return OK()
 
     def _apply_row(self, tx, row):
@@ -221,7 +222,8 @@ class ImportRoutes:
         table, indexes = _check_definition(definition)
         identity.require_plain("add_index")
         with self.store.lock:
-            tables.add_indexes(self.store, [(table, name, fields) for name, fields in indexes])
+            ts = tables.add_indexes(self.store, [(table, name, fields) for name, fields in indexes])
+            request.entry.add_commit(ts)
             if tables.root_index(self.store, table, tables.FIVETRAN_KEY) is None:
                 raise bad_request("MissingIndex", f"Missing index: {table}.{tables.FIVETRAN_KEY}")
             made = [tables.root_index(self.store, table, name) for name, _ in indexes]
@@ -234,12 +236,12 @@ class ImportRoutes:
         table = tables.valid_table_name(name)
         with self.store.lock:
             if before_ms is None and kind == "HardDelete":
-                tables.clear(self.store, [table])
+                request.entry.add_commit(tables.clear(self.store, [table]))
             elif self.store.table("", table) is not None:
-                self._truncate(table, before_ms, kind)
+                self._truncate(request, table, before_ms, kind)
         return OK()
 
-    def _truncate(self, table, before_ms, kind):
+    def _truncate(self, request, table, before_ms, kind):
         tablet = self.store.table("", table)
         index = tablet.indexes.get(tables.FIVETRAN_SYNCED)
         if index is None:
@@ -260,7 +262,7 @@ class ImportRoutes:
                 metadata = document.get("fivetran")
                 metadata = metadata if type(metadata) is dict else {}
                 tx.replace(tablet, internal, document, {**document, "fivetran": {**metadata, "deleted": True}})
-        self._run(doomed, apply)
+        self._run(request, doomed, apply)
 
 
 # ---------------------------------------------------------------- rows
@@ -270,7 +272,6 @@ def _upsert(tx, tablet, internal, before, fields):
     if before is None:
         tx.insert(tablet, fields)
     else:
-        tx.ranges += 1
         tx.replace(tablet, internal, before, fields)
 
 
@@ -282,13 +283,11 @@ def _update(tx, tablet, internal, before, fields):
     merged = {**before, **fields}
     if type(before.get("fivetran")) is dict and type(fields.get("fivetran")) is dict:
         merged["fivetran"] = {**before["fivetran"], **fields["fivetran"]}
-    tx.ranges += 1
     tx.replace(tablet, internal, before, merged)
 
 
 def _hard_delete(tx, tablet, internal, before, fields):
     if before is not None:
-        tx.ranges += 1
         tx.delete(tablet, internal)
 
 

@@ -63,7 +63,7 @@ def add_indexes(store, wanted):
         index = tablet.indexes[name] = Index(fields, time.monotonic_ns())
         tablet.build_index(index)
         tx.system_rows += 1
-    tx.commit()
+    return tx.commit()
 
 
 def is_ready(store, index, counts_poll=False):
@@ -112,7 +112,7 @@ def clear(store, names):
     tx = store.transaction()
     for tablet in made:
         tx.activate(tablet)
-    tx.commit()
+    return tx.commit()
 
 
 def valid_table_name(name):

@@ -72,10 +72,8 @@ def field_at(document, path):
 
 
 def index_key(value):
-    """A hashable form in which values are equal exactly when Convex's indexes hold them equal."""
-    if value is MISSING:
-        return "undefined"
-    return type(value).__name__, values.encode_value(value, values.ENCODED)
+    """Equal exactly when Convex's indexes hold the values equal."""
+    return b"\x01" if value is MISSING else values.sort_key(value)
 
 
 class Tablet:

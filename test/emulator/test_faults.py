@@ -163,6 +163,59 @@ class Faults(EmulatorTest):
         self.assertEqual(self.request(*clear).status, 500)
         self.assertEqual(len(self.rows(tableName="users")), 1)    # refused before anything was done
 
+    def test_close_after(self):
+        """The answer is whole; then the line is closed, at once or under the next request."""
+        clear = ("PUT", "/api/streaming_import/clear_tables", {"tableNames": ["users"]})
+        for at in ("answer", "next"):
+            self.connection.close()
+            self.fault("close_after", at=at)
+            answer = self.page()
+            self.assertEqual((answer.status, len(answer.json()["values"])), (200, 3))
+            self.assertNotIn("connection", answer.headers)
+            with self.assertRaises((http.client.RemoteDisconnected, ConnectionError)):
+                if at == "answer":
+                    wait_until(lambda: not self.connection.sock.recv(1, socket.MSG_PEEK))
+                self.request(*clear)
+            self.connection.close()
+        self.assertEqual([entry["path"] for entry in self.control("journal")["requests"]], ["/api/list_snapshot"] * 2)
+        self.assertEqual(self.request(*clear).status, 200)
+
+    def test_a_write_under_every_fault(self):
+        """Before the work nothing is done; after it everything, once. The journal tells."""
+        write = ("POST", "/api/streaming_import/import_airbyte_records",
+                 {"tables": {"w": {"jsonSchema": {}}}, "messages": [{"tableName": "w", "data": {}}]})
+        for action, spec in (("status", {"status": 408}), ("status", {"status": 500}), ("status", {"status": 502, "body": "x"}),
+                             ("status", {"status": 503, "code": "OptimisticConcurrencyControlFailure"}),
+                             ("status", {"status": 503, "code": "CommitterFullError"}), ("reset", {})):
+            self.fault(action, **spec)
+            if action == "reset":
+                with self.assertRaises(ConnectionError):
+                    self.request(*write)
+                self.connection.close()
+            else:
+                self.assertEqual(self.request(*write).status, spec["status"])
+            entry = self.control("journal")["requests"][-1]
+            self.assertEqual((entry["commits"], entry["body"]), ([], write[2]))
+        for count, spec in enumerate(({"status": 408}, {"status": 500}, {"status": 502, "body": "x"}), 1):
+            self.fault("apply_then_status", **spec)
+            self.assertEqual(self.request(*write).status, spec["status"])
+            self.assertEqual(len(self.rows(tableName="w")), count)
+        self.fault("apply_then_cut", skip=1)    # on a connection that has carried a request before
+        self.assertEqual(self.request(*write).status, 200)
+        with self.assertRaises((http.client.RemoteDisconnected, ConnectionError)):
+            self.request(*write)
+        entries = self.control("journal")["requests"][-2:]
+        self.assertEqual(entries[0]["connection"], entries[1]["connection"])
+        self.assertEqual([len(entry["commits"]) for entry in entries], [1, 1])
+        self.connection.close()
+        self.fault("stall", at="headers")    # a slow answer: the work is done meanwhile
+        thread = threading.Thread(target=self.request, args=write)
+        thread.start()
+        wait_until(lambda: self.emulator.journal.describe()[-1]["fault"] == "stall")
+        self.assertEqual(len(self.emulator.journal.describe()[-1]["commits"]), 1)
+        self.emulator.faults.clear()
+        thread.join()
+
     def test_mutate_between_pages(self):
         self.control("config", {"page_limit": 1})
         self.fault("mutate", count=-1, path="/api/list_snapshot",

@@ -205,6 +205,16 @@ class Fivetran(ImportTest):
                                     ("Upsert", {"id": 1.0}), ("Upsert", {"id": TWO})))
         self.assertEqual(sorted(str(row["id"]) for row in self.documents("t")), ["1.0", str(TWO)])
 
+    def test_an_index_from_outside(self):
+        self.mutate({"op": "insert", "table": "t", "doc": {"id": 1, "a": {"b": "x"}}},
+                    {"op": "index", "table": "t", "fields": ["id", "a.b"]},
+                    {"op": "insert", "table": "t", "doc": {"id": 2, "a": {"b": "x"}}},
+                    {"op": "index", "table": "t", "route": "airbyte", "fields": ["id"], "ready": False})
+        self.accepted(self.fivetran(("HardDelete", {"id": 1, "a": {"b": "x"}}), ("HardDelete", {"id": 2, "a": {"b": "y"}})))
+        self.assertEqual([row["id"] for row in self.documents("t")], [2])
+        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
+        self.refused(self.airbyte({"id": 1}, key=[["id"]]), 400, "IndexBackfillingError")
+
     def test_a_missing_update_is_404(self):
         self.create()
         self.refused(self.fivetran(("Upsert", {"id": ONE}), ("Update", {"id": TWO, "a": 1})),
@@ -282,6 +292,101 @@ class Fivetran(ImportTest):
             self.refused(self.post(route, body), 400, "BadJsonBody")
 
 
+class Transactions(ImportTest):
+    """What one transaction may hold. A request that holds more is several, in order."""
+
+    def setUp(self):
+        super().setUp()
+        self.create()
+        self.put("add_primary_key_indexes", {"indexes": {"t": [["id"]]}})
+
+    def commits(self):
+        return self.control("journal")["requests"][-1]["commits"]
+
+    def sizes(self, **limits):
+        """Sends 40 rows under the limits; how many each transaction changed."""
+        self.control("config", limits)
+        before = self.head()
+        self.accepted(self.send())
+        commits = self.commits()
+        rows = self.all_deltas(before)
+        self.assertEqual(sorted({row["_ts"] for row in rows}), commits)
+        return [sum(row["_ts"] == ts for row in rows) for ts in commits]
+
+    def send_fivetran(self, operation, keys=range(40), **fields):
+        return self.fivetran(*((operation, {"id": key, **fields}) for key in keys))
+
+    def send_airbyte(self, keys=range(40), **fields):
+        return self.airbyte(*({"id": key, **fields} for key in keys), key=[["id"]])
+
+    def test_a_new_row_costs_one_range(self):
+        for send in (lambda: self.send_fivetran("Upsert"), lambda: self.send_airbyte(range(100, 140))):
+            self.send = send
+            self.assertEqual(self.sizes(max_tx_ranges=15), [15, 15, 10])
+
+    def test_a_row_that_was_there_costs_two_ranges_and_two_reads(self):
+        for send in (lambda: self.send_fivetran("Upsert", a=1), lambda: self.send_fivetran("Update", a=1),
+                     lambda: self.send_airbyte(a=1), lambda: self.send_fivetran("HardDelete")):
+            self.send = send
+            for limit in ("max_tx_ranges", "max_tx_documents_read"):
+                self.control("config", {"max_tx_ranges": 4096, "max_tx_documents_read": 32_000})
+                self.send_fivetran("Upsert")
+                self.assertEqual(self.sizes(**{limit: 30}), [15, 15, 10])
+
+    def test_the_bytes_read_are_twice_those_of_the_old_documents(self):
+        self.send_fivetran("Upsert", text="x" * 10_000)
+        self.send = lambda: self.send_fivetran("HardDelete")
+        self.assertEqual(self.sizes(max_tx_bytes_read=200_000), [9, 9, 9, 9, 4])
+
+    def test_the_bytes_written_are_those_of_whole_documents(self):
+        self.send_fivetran("Upsert", text="x" * 10_000)
+        self.send = lambda: self.send_fivetran("Update", n=1)
+        self.assertEqual(self.sizes(max_tx_bytes_written=100_500), [9, 9, 9, 9, 4])
+
+    def test_writes(self):
+        self.send = lambda: self.airbyte(*({"n": i} for i in range(40)))
+        self.assertEqual(self.sizes(max_tx_writes=25), [25, 15])
+
+    def test_neighbouring_keys_are_one_range(self):
+        """1, 2, 3 as int64 leave no gap in an index; as float64 they do."""
+        keys = [{"$integer": values.encode_value(number, values.ENCODED)[13:-2]} for number in range(1, 41)]
+        self.send = lambda: self.send_fivetran("Upsert", keys)
+        self.assertEqual(self.sizes(max_tx_ranges=3), [40])
+        self.send = lambda: self.send_fivetran("Upsert", keys, a=1)
+        self.assertEqual(self.sizes(max_tx_ranges=16), [15, 15, 10])
+
+    def test_a_key_is_read_once(self):
+        self.send = lambda: self.fivetran(*(("Upsert", {"id": 1, "n": number}) for number in range(40)))
+        self.assertEqual(self.sizes(max_tx_ranges=1), [1])
+
+    def test_identical_content_writes_nothing(self):
+        self.send_fivetran("Upsert", a=1)
+        self.control("config", {"max_tx_writes": 1})
+        for answer in (self.send_fivetran("Upsert", a=1), self.send_fivetran("Update", a=1),
+                       self.send_airbyte(a=1)):
+            self.accepted(answer)
+            self.assertEqual(self.commits(), [])
+        self.assertEqual(self.send_fivetran("Update", range(2), a=2).status, 200)
+        self.assertEqual(len(self.commits()), 2)
+
+    def test_an_error_loses_the_open_transaction_alone(self):
+        self.send_fivetran("Upsert", a=1)
+        self.control("config", {"max_tx_ranges": 20})
+        self.refused(self.fivetran(*(("Update", {"id": key, "a": 2}) for key in [*range(25), 99, *range(25, 40)])),
+                     404, "FivetranMissingUpdatedRow")
+        self.assertEqual(len(self.commits()), 2)
+        self.assertEqual(sorted(row["id"] for row in self.documents("t") if row["a"] == 2), list(range(20)))
+
+    def test_numbers(self):
+        """Every JSON number is a float64 on the airbyte route; the marks of exact values are renamed."""
+        body = (b'{"tables":{"n":{"jsonSchema":{}}},"messages":[{"tableName":"n","data":{"a":9007199254740993,'
+                b'"b":-0,"c":-0.0,"d":1e2,"e":18446744073709551616,"f":{"$integer":"AQAAAAAAAAA="}}}]}')
+        self.accepted(self.request("POST", PREFIX + "import_airbyte_records", body, {**ADMIN, **JSON}))
+        minus_zero = {"$float": "AAAAAAAAAIA="}
+        self.assertEqual(self.documents("n"), [{"a": 9007199254740992.0, "b": minus_zero, "c": minus_zero, "d": 100.0,
+                                                "e": 18446744073709551616.0, "f": {"source_integer": "AQAAAAAAAAA="}}])
+
+
 class Clears(ImportTest):
 
     def test_clear_swaps_tablets_silently(self):
@@ -325,8 +430,20 @@ class Clears(ImportTest):
         self.control("config", {"schema": self.SCHEMA})
         self.assertEqual(self.get(path).body.decode(), json.dumps(self.SCHEMA, separators=(",", ":")))
         self.accepted(self.airbyte({"n": 1, "tags": ["a"], "kind": None}))
-        for row in ({"n": "1"}, {}, {"n": 1, "tags": [1]}, {"n": 1, "kind": "b"}, {"n": 1, "more": 1}):
-            self.refused(self.airbyte(row), 400, "SchemaEnforcementError")
+        kind = 'v.optional(v.union(v.literal("a"), v.null()))'
+        whole = f"v.object({{kind: {kind}, n: v.float64(), tags: v.optional(v.array(v.string()))}})"
+        for row, why in (
+                ({"n": "1"}, 'Value does not match validator.\nPath: .n\nValue: "1"\nValidator: v.float64()'),
+                ({}, "Object is missing the required field `n`. Consider wrapping the field validator in `v.optional(...)` "
+                 f"if this is expected.\n\nObject: {{}}\nValidator: {whole}"),
+                ({"n": 1, "tags": ["a", 1]}, "Value does not match validator.\nPath: .tags[1]\nValue: 1.0\nValidator: v.string()"),
+                ({"n": 1, "kind": "b"}, f'Value does not match validator.\nPath: .kind\nValue: "b"\nValidator: {kind[11:-1]}'),
+                ({"n": 1, "more": 1}, "Object contains extra field `more` that is not in the validator.\n\n"
+                 f"Object: {{more: 1.0, n: 1.0}}\nValidator: {whole}")):
+            answer = self.airbyte(row)
+            self.refused(answer, 400, "SchemaEnforcementError")
+            self.assertEqual(answer.json()["message"], "Failed to insert or update a document in table \"t\" because it "
+                             "does not match the schema: " + why)
         self.control("config", {"schema": {**self.SCHEMA, "schemaValidation": False}})
         self.accepted(self.airbyte({"n": "1"}))
 
