@@ -219,6 +219,7 @@ convex_import(PG_FUNCTION_ARGS)
 	char	   *mode;
 	char	   *component;
 	CvxZip	   *zip;
+	int64		ndocuments;
 	bool		is_known = false;
 
 	for (int i = 0; i < 4; i++)
@@ -260,8 +261,9 @@ convex_import(PG_FUNCTION_ARGS)
 	cvx_zip_write(zip, "\"uniform\"\n", 10);
 	cvx_zip_begin(zip, psprintf("%s/documents.jsonl", table));
 	spool_query(zip, query, cvx_options_server(server->serverid));
-	PG_RETURN_INT64(cvx_upload(http, zip, cvx_zip_finish(zip), mode,
-							   component));
+	ndocuments = cvx_upload(http, zip, cvx_zip_finish(zip), mode, component);
+	cvx_zip_free(zip);
+	PG_RETURN_INT64(ndocuments);
 }
 
 /* ------------------------------------------------------------------------

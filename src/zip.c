@@ -167,6 +167,14 @@ cvx_zip_read(CvxZip *zip, char *dest, size_t len)
 	return done;
 }
 
+/* Give back the file; after an error the resource owner does that. */
+void
+cvx_zip_free(CvxZip *zip)
+{
+	BufFileClose(zip->file);
+	pfree(zip);
+}
+
 static void
 end_member(CvxZip *zip)
 {
