@@ -521,6 +521,25 @@ cvx_api_create_fivetran_table(CvxHttp *http, const char *table, List *paths)
 	return cvx_http_start(http, &request);
 }
 
+/*
+ * Ask for an update of a row that is not there, and wait for the refusal: its
+ * code tells of the index.  It would set the fields that found the row to what
+ * they are, so it changes nothing in any case and may be repeated.
+ */
+CvxCall *
+cvx_api_probe_fivetran_key(CvxHttp *http, const char *table, const char *row)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "[{\"table\": ");
+	add_name(&body, table);
+	appendStringInfo(&body, ", \"operation\": \"Update\", \"row\": %s}]", row);
+	return cvx_api_ask(http, "POST",
+					   "/api/streaming_import/apply_fivetran_operations",
+					   body.data);
+}
+
 /* ------------------------------------------------------------------------
  * Snapshot imports
  *

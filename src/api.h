@@ -74,6 +74,8 @@ extern CvxCall *cvx_api_primary_keys_ready(CvxHttp *http,
 extern bool cvx_api_is_ready(CvxCall *call, CvxHttp *http);
 extern CvxCall *cvx_api_create_fivetran_table(CvxHttp *http, const char *table,
 											  List *paths);
+extern CvxCall *cvx_api_probe_fivetran_key(CvxHttp *http, const char *table,
+										   const char *row);
 
 /* snapshot imports */
 extern char *cvx_api_start_upload(CvxHttp *http);

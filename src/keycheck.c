@@ -23,6 +23,7 @@
 
 #include "compat.h"
 #include "api.h"
+#include "document.h"
 #include "keycheck.h"
 #include "value.h"
 
@@ -31,6 +32,14 @@
 #define AFTER_KEY		'\002'
 
 #define MAX_ID			100
+
+/* Does a row have all fields of the index? */
+typedef enum ProbeResult
+{
+	PROBE_UNKNOWN,				/* no index, or it is being built */
+	PROBE_LACKING,
+	PROBE_COMPLETE
+} ProbeResult;
 
 /* One field of the key. */
 typedef struct KeyField
@@ -67,6 +76,8 @@ static bool find_value(const KeyField *key, const CvxPage *page, CvxSpan span,
 					   CvxValue *value);
 static void note_missing(KeyCheck *check, KeyField *key, const char *id);
 static void fail_missing(KeyCheck *check, KeyField *key, const char *id);
+static ProbeResult lacks_field(CvxHttp *http, const char *table,
+							   const CvxKey *key, int left_out);
 static void find_duplicates(KeyCheck *check);
 static char *name_key(KeyCheck *check);
 
@@ -104,6 +115,29 @@ cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key)
 	ExecDropSingleTupleTableSlot(check.slot);
 	ExecDropSingleTupleTableSlot(check.sorted);
 	tuplesort_end(check.sort);
+}
+
+/*
+ * Is the table's index of the fivetran route certainly one of other fields?
+ * Convex does not list it, but it says whether a row lacks a field of it.  The
+ * order of the fields stays hidden.
+ */
+bool
+cvx_keycheck_has_other_index(CvxHttp *http, const char *table,
+							 const CvxKey *key)
+{
+	if (lacks_field(http, table, key, -1) == PROBE_LACKING)
+		return true;			/* a field that is none of the key's */
+	for (int i = 0; i < key->n && key->n > 1; i++)
+	{
+		ProbeResult result = lacks_field(http, table, key, i);
+
+		if (result == PROBE_UNKNOWN)
+			return false;
+		if (result == PROBE_COMPLETE)
+			return true;		/* none of the index's */
+	}
+	return false;
 }
 
 static int
@@ -305,6 +339,39 @@ fail_missing(KeyCheck *check, KeyField *key, const char *id)
 			 errdetail("It is absent or null in the document \"%s\".",
 					   key->missing_id),
 			 errhint("Give every document a value, or choose another key.")));
+}
+
+/* A row with values that no document has, without one of the key's fields. */
+static ProbeResult
+lacks_field(CvxHttp *http, const char *table, const CvxKey *key, int left_out)
+{
+	StringInfoData row;
+	CvxCall    *call;
+	char		value[64];
+	uint64		random[2];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		return PROBE_UNKNOWN;
+	snprintf(value, sizeof(value), "\"" UINT64_FORMAT "-" UINT64_FORMAT "\"",
+			 random[0], random[1]);
+	initStringInfo(&row);
+	appendStringInfoString(&row, "{}");
+	for (int i = 0; i < key->n; i++)
+	{
+		StringInfoData longer;
+
+		if (i == left_out)
+			continue;
+		initStringInfo(&longer);
+		cvx_document_set(&longer, row.data, row.len, &key->paths[i], value,
+						 strlen(value));
+		row = longer;
+	}
+	call = cvx_api_probe_fivetran_key(http, table, row.data);
+	if (cvx_api_has_code(call, 404, "FivetranMissingUpdatedRow"))
+		return PROBE_COMPLETE;
+	return cvx_api_has_code(call, 400, "MissingValueForFivetranPrimaryKeyIndex") ?
+		PROBE_LACKING : PROBE_UNKNOWN;
 }
 
 static void

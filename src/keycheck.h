@@ -11,5 +11,7 @@
 #include "options.h"
 
 extern void cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key);
+extern bool cvx_keycheck_has_other_index(CvxHttp *http, const char *table,
+										 const CvxKey *key);
 
 #endif							/* CVX_KEYCHECK_H */

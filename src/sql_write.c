@@ -68,8 +68,10 @@ static List *read_key(ArrayType *array);
 static void refuse_pending(ForeignServer *server, const char *function);
 static void await_airbyte_index(CvxHttp *http, const char *table, List *paths,
 								TimestampTz deadline);
-static void await_fivetran_index(CvxHttp *http, const char *table, List *paths,
+static void await_fivetran_index(CvxHttp *http, const char *table,
+								 const CvxKey *key, List *paths,
 								 TimestampTz deadline);
+static void tell_replaced(const char *table);
 static void fail_unready(CvxHttp *http, const char *table);
 static TimestampTz deadline_of(const Interval *timeout);
 static void check_component(CvxHttp *http, const char *component);
@@ -200,7 +202,8 @@ convex_ensure_primary_key(PG_FUNCTION_ARGS)
 	if (options->route == CVX_ROUTE_AIRBYTE)
 		await_airbyte_index(http, options->table_name, paths, deadline);
 	else
-		await_fivetran_index(http, options->table_name, paths, deadline);
+		await_fivetran_index(http, options->table_name, options->key, paths,
+							 deadline);
 	PG_RETURN_VOID();
 }
 
@@ -392,9 +395,7 @@ await_airbyte_index(CvxHttp *http, const char *table, List *paths,
 
 	/* The same index would have stayed as it was. */
 	if (was_ready && !is_ready)
-		ereport(NOTICE,
-				(errmsg("the primary key index of Convex table \"%s\" replaces one with other fields",
-						table)));
+		tell_replaced(table);
 	while (!is_ready)
 	{
 		if (GetCurrentTimestamp() >= deadline)
@@ -410,17 +411,28 @@ await_airbyte_index(CvxHttp *http, const char *table, List *paths,
 }
 
 static void
-await_fivetran_index(CvxHttp *http, const char *table, List *paths,
-					 TimestampTz deadline)
+await_fivetran_index(CvxHttp *http, const char *table, const CvxKey *key,
+					 List *paths, TimestampTz deadline)
 {
-	CvxCall    *call = cvx_api_create_fivetran_table(http, table, paths);
+	CvxCall    *call;
 
+	if (cvx_keycheck_has_other_index(http, table, key))
+		tell_replaced(table);
+	call = cvx_api_create_fivetran_table(http, table, paths);
 	if (!cvx_http_wait_quietly(call, deadline))
 	{
 		CHECK_FOR_INTERRUPTS();
 		fail_unready(http, table);
 	}
 	cvx_api_expect_success(call, http);
+}
+
+static void
+tell_replaced(const char *table)
+{
+	ereport(NOTICE,
+			(errmsg("the primary key index of Convex table \"%s\" replaces one with other fields",
+					table)));
 }
 
 static void
