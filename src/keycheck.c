@@ -286,34 +286,14 @@ static bool
 find_value(const KeyField *key, const CvxPage *page, CvxSpan span,
 		   CvxValue *value)
 {
-	if (span.len == 0)
-		return false;
-	cvx_value_read(page->text + span.offset, span.len, value);
-	for (int i = 1; i < key->path->n; i++)
-	{
-		CvxJson		json;
-		CvxText		name;
-		CvxText		text;
-		bool		is_first = true;
-		bool		is_found = false;
+	const CvxPath *path = key->path;
+	CvxPath		rest = {path->names + 1, path->n - 1, path->label};
+	CvxText		text;
 
-		if (value->kind != CVX_KIND_OBJECT)
-			return false;
-		cvx_json_within(&json, value->raw.data, value->raw.len);
-		cvx_json_open(&json, '{');
-		for (; cvx_json_member(&json, &name, is_first); is_first = false)
-		{
-			cvx_json_skip(&json, &text);
-			if (!cvx_json_equals(&name, key->path->names[i],
-								strlen(key->path->names[i])))
-				continue;
-			cvx_value_read(text.data, text.len, value);
-			is_found = true;
-			break;
-		}
-		if (!is_found)
-			return false;
-	}
+	if (span.len == 0 ||
+		!cvx_document_get(page->text + span.offset, span.len, &rest, &text))
+		return false;
+	cvx_value_read(text.data, text.len, value);
 	return true;
 }
 

@@ -41,9 +41,6 @@
 /* Looks at an index that is being built. */
 #define POLL_MS			250
 
-/* Convex takes no larger document. */
-#define MAX_DOCUMENT_BYTES	(1024 * 1024)
-
 #define MAX_KEY_FIELDS	15
 
 /* STAND-IN until batch.h is there. */
@@ -574,13 +571,11 @@ begin_columns(TupleDesc tupdesc, const CvxTableOptions *options)
 	return columns;
 }
 
-/* One line; columns that are NULL are left out. */
+/* One document; columns that are NULL are left out. */
 static void
 encode_row(StringInfo line, HeapTuple tuple, TupleDesc tupdesc,
 		   ImportColumn *columns, Row *row)
 {
-	int64		size;
-
 	appendStringInfoChar(line, '{');
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
@@ -597,14 +592,7 @@ encode_row(StringInfo line, HeapTuple tuple, TupleDesc tupdesc,
 	}
 	row->column = NULL;
 	appendStringInfoChar(line, '}');
-	size = cvx_document_measure(line->data, line->len);
-	if (size > MAX_DOCUMENT_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("row " INT64_FORMAT " is too large for a Convex document",
-						row->number),
-				 errdetail("It would have " INT64_FORMAT " bytes; Convex takes %d.",
-						   size, MAX_DOCUMENT_BYTES)));
+	(void) cvx_document_measure(line->data, line->len);
 	appendStringInfoChar(line, '\n');
 }
 
