@@ -97,6 +97,7 @@ convex_clear_tables(PG_FUNCTION_ARGS)
 	CvxHttp    *http;
 	CvxCall    *call;
 
+	PreventCommandIfReadOnly("convex_clear_tables()");
 	refuse_pending(server, "convex_clear_tables()");
 	http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	cvx_clear_check_names(http, (const char *const *) tables, ntables);
@@ -129,6 +130,7 @@ convex_add_primary_key_indexes(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" cannot be the name of a Convex table", table)));
+	PreventCommandIfReadOnly("convex_add_primary_key_indexes()");
 	cvx_api_add_primary_key(http, table, paths);
 	PG_RETURN_VOID();
 }
@@ -191,6 +193,7 @@ convex_ensure_primary_key(PG_FUNCTION_ARGS)
 						options->relation),
 				 errdetail("Convex imports into tables of the root component only.")));
 
+	PreventCommandIfReadOnly("convex_ensure_primary_key()");
 	for (int i = 0; i < options->key->n; i++)
 		paths = lappend(paths, options->key->paths[i].label);
 	http = cvx_sql_open_server(&server_name);
@@ -251,6 +254,7 @@ convex_import(PG_FUNCTION_ARGS)
 				 errmsg("unknown import mode \"%s\"", mode),
 				 errhint("Modes are requireEmpty, replace and append.")));
 
+	PreventCommandIfReadOnly("convex_import()");
 	http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	if (component[0] != '\0')
 		check_component(http, component);
