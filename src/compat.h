@@ -34,11 +34,18 @@
 	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
 #define cvx_scan_user(fsplan, estate) \
 	(OidIsValid((fsplan)->checkAsUser) ? (fsplan)->checkAsUser : GetUserId())
+#define cvx_modify_user(rri, estate) \
+	ExecGetResultRelCheckAsUser(rri, estate)
 #else
 #define cvx_server_aclcheck(serverid, userid) \
 	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
 #define cvx_scan_user(fsplan, estate) \
 	cvx_rte_user(exec_rt_fetch((fsplan)->scan.scanrelid, estate))
+#define cvx_modify_user(rri, estate) \
+	cvx_rte_user(exec_rt_fetch((rri)->ri_RangeTableIndex != 0 ? \
+							   (rri)->ri_RangeTableIndex : \
+							   (rri)->ri_RootResultRelInfo->ri_RangeTableIndex, \
+							   estate))
 #define cvx_rte_user(rte) \
 	(OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
 #endif

@@ -13,6 +13,7 @@
 
 #include "compat.h"
 #include "address.h"
+#include "batch.h"
 #include "clear.h"
 #include "fdw.h"
 #include "http.h"
@@ -26,9 +27,11 @@ _PG_init(void)
 {
 	cvx_address_init();
 	cvx_http_init();
+	cvx_batch_init();
 	cvx_clear_init();
 	cvx_snapshot_init();
 	cvx_scan_init();
+	cvx_modify_init();
 	cvx_import_init();
 	cvx_reserve_guc_prefix("convex_fdw");
 }

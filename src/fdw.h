@@ -10,6 +10,7 @@
 #define CVX_FDW_H
 
 #include "foreign/fdwapi.h"
+#include "lib/stringinfo.h"
 #include "utils/snapshot.h"
 
 #include "api.h"
@@ -19,7 +20,8 @@
 enum CvxPlanPrivate
 {
 	CVX_PLAN_ATTNUMS,			/* needed columns, a list of integers */
-	CVX_PLAN_BOUND				/* rows that LIMIT wants at most; -1 unknown */
+	CVX_PLAN_BOUND,				/* rows that LIMIT wants at most; -1 unknown */
+	CVX_PLAN_TARGET				/* 1: UPDATE or DELETE of this table */
 };
 
 /* ---- fdw_snapshot.c: which Convex snapshot belongs to a PostgreSQL one? */
@@ -40,7 +42,41 @@ extern void cvx_snapshot_init(void);
 extern CvxSnapshot *cvx_snapshot_get(Oid serverid, Snapshot pg, int64 pinned);
 extern int64 cvx_snapshot_pinned(void);
 
+/* ---- fdw_own.c: which rows do pending writes make of a snapshot's? */
+
+typedef struct CvxOwn CvxOwn;
+
+typedef enum CvxOwnEffect
+{
+	CVX_OWN_NONE,				/* the document is as the snapshot has it */
+	CVX_OWN_CHANGED,
+	CVX_OWN_GONE
+} CvxOwnEffect;
+
+extern CvxOwn *cvx_own_open(Oid serverid, const char *table, CommandId cid);
+extern List *cvx_own_key_fields(const CvxOwn *own);
+extern bool cvx_own_hides_all(const CvxOwn *own);
+extern CvxOwnEffect cvx_own_apply(CvxOwn *own, const char *doc, size_t len,
+								  StringInfo out);
+extern bool cvx_own_next(CvxOwn *own, StringInfo out);
+extern void cvx_own_rewind(CvxOwn *own);
+
 /* ---- fdw_scan.c */
+
+/* A row that UPDATE or DELETE is about, as its scan has seen it. */
+typedef struct CvxTargetRow
+{
+	int64		number;			/* of the scan's rows, from 0 */
+	int64		ts;				/* the snapshot */
+	char	   *id;				/* NULL: not in Convex yet */
+	int			id_len;
+	char	   *doc;			/* with what the endpoint added */
+	int			doc_len;
+} CvxTargetRow;
+
+extern CvxScan *cvx_scan_find(EState *estate, Index relid);
+extern void cvx_scan_target_row(CvxScan *scan, ItemPointer tid,
+								CvxTargetRow *row);
 
 extern int	cvx_analyze_max_documents;
 
@@ -77,6 +113,41 @@ extern bool convexAnalyzeForeignTable(Relation relation,
 									  AcquireSampleRowsFunc *func,
 									  BlockNumber *totalpages);
 extern bool cvx_plan_may_rescan(EState *estate, ForeignScan *plan, int eflags);
+
+/* ---- fdw_modify.c */
+
+extern void cvx_modify_init(void);
+extern void convexAddForeignUpdateTargets(PlannerInfo *root, Index rtindex,
+										  RangeTblEntry *target_rte,
+										  Relation target_relation);
+extern List *convexPlanForeignModify(PlannerInfo *root, ModifyTable *plan,
+									 Index resultRelation, int subplan_index);
+extern void convexBeginForeignModify(ModifyTableState *mtstate,
+									 ResultRelInfo *rri, List *fdw_private,
+									 int subplan_index, int eflags);
+extern TupleTableSlot *convexExecForeignInsert(EState *estate,
+											   ResultRelInfo *rri,
+											   TupleTableSlot *slot,
+											   TupleTableSlot *plan_slot);
+extern TupleTableSlot *convexExecForeignUpdate(EState *estate,
+											   ResultRelInfo *rri,
+											   TupleTableSlot *slot,
+											   TupleTableSlot *plan_slot);
+extern TupleTableSlot *convexExecForeignDelete(EState *estate,
+											   ResultRelInfo *rri,
+											   TupleTableSlot *slot,
+											   TupleTableSlot *plan_slot);
+extern void convexEndForeignModify(EState *estate, ResultRelInfo *rri);
+extern void convexBeginForeignInsert(ModifyTableState *mtstate,
+									 ResultRelInfo *rri);
+extern void convexEndForeignInsert(EState *estate, ResultRelInfo *rri);
+extern int	convexIsForeignRelUpdatable(Relation rel);
+extern void convexExplainForeignModify(ModifyTableState *mtstate,
+									   ResultRelInfo *rri, List *fdw_private,
+									   int subplan_index,
+									   struct ExplainState *es);
+extern void convexExecForeignTruncate(List *rels, DropBehavior behavior,
+									  bool restart_seqs);
 
 /* ---- fdw_import.c */
 

@@ -2,7 +2,7 @@
  * fdw_handler.c
  *		Which callbacks exist?
  *
- * Room: fdw 4.6
+ * Room: fdw 4.7
  */
 #include "postgres.h"
 
@@ -29,6 +29,18 @@ convex_fdw_handler(PG_FUNCTION_ARGS)
 	routine->ReScanForeignScan = convexReScanForeignScan;
 	routine->EndForeignScan = convexEndForeignScan;
 	routine->ExplainForeignScan = convexExplainForeignScan;
+	routine->AddForeignUpdateTargets = convexAddForeignUpdateTargets;
+	routine->PlanForeignModify = convexPlanForeignModify;
+	routine->BeginForeignModify = convexBeginForeignModify;
+	routine->ExecForeignInsert = convexExecForeignInsert;
+	routine->ExecForeignUpdate = convexExecForeignUpdate;
+	routine->ExecForeignDelete = convexExecForeignDelete;
+	routine->EndForeignModify = convexEndForeignModify;
+	routine->BeginForeignInsert = convexBeginForeignInsert;
+	routine->EndForeignInsert = convexEndForeignInsert;
+	routine->IsForeignRelUpdatable = convexIsForeignRelUpdatable;
+	routine->ExplainForeignModify = convexExplainForeignModify;
+	routine->ExecForeignTruncate = convexExecForeignTruncate;
 	routine->AnalyzeForeignTable = convexAnalyzeForeignTable;
 	routine->ImportForeignSchema = convexImportForeignSchema;
 	routine->IsForeignPathAsyncCapable = convexIsForeignPathAsyncCapable;

@@ -10,7 +10,7 @@
  * added when each of those statements has run, by a hook that acts only on
  * what an import of this transaction announced.
  *
- * Room: fdw 4.4
+ * Room: fdw 4.6
  */
 #include "postgres.h"
 

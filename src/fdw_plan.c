@@ -6,7 +6,7 @@
  * parameterised path is offered; what goes down is the choice of columns and
  * the fact that few rows are wanted.  Planning sends nothing.
  *
- * Room: fdw 4.2
+ * Room: fdw 4.3
  */
 #include "postgres.h"
 
@@ -75,9 +75,12 @@ convexGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
 					 Plan *outer_plan)
 {
 	List	   *conditions = extract_actual_clauses(scan_clauses, false);
-	List	   *private = list_make2(needed_columns(root, baserel, relid),
+	bool		is_target = root->parse->commandType != CMD_SELECT &&
+		bms_is_member(baserel->relid, root->all_result_relids);
+	List	   *private = list_make3(needed_columns(root, baserel, relid),
 									 makeInteger(wanted_rows(root, baserel,
-															 conditions)));
+															 conditions)),
+									 makeInteger(is_target));
 
 	return make_foreignscan(tlist, conditions, baserel->relid, NIL, private,
 							NIL, NIL, outer_plan);

@@ -12,7 +12,7 @@
  *
  * Memory: scan > page (two, in turn) > row.
  *
- * Room: fdw 4.3
+ * Room: fdw 4.4
  */
 #include "postgres.h"
 
@@ -30,8 +30,10 @@
 
 #include "compat.h"
 #include "fdw.h"
+#include "document.h"
 #include "rowmap.h"
 #include "schema.h"
+#include "spool.h"
 
 /* A download goes on each time this much text has been converted. */
 #define PUMP_BYTES	65536
@@ -41,6 +43,8 @@ struct CvxScan
 	/* fixed at open */
 	Oid			serverid;
 	Oid			userid;
+	Relation	rel;
+	Bitmapset  *attnums;		/* of the needed columns; NULL: all */
 	Snapshot	pg;				/* the executor's */
 	int64		pinned;			/* convex_fdw.snapshot at its start, or 0 */
 	CvxTableOptions *options;
@@ -48,6 +52,14 @@ struct CvxScan
 	CvxRowMap  *map;
 	int64		bound;			/* rows that will be asked for; -1 unknown */
 	bool		may_rescan;
+	EState	   *estate;			/* of the executor; NULL: ANALYZE */
+	Index		relid;			/* in its range table */
+	bool		is_target;		/* of UPDATE or DELETE */
+
+	/* from the first row on */
+	bool		is_prepared;
+	CvxOwn	   *own;			/* what pending writes make of it; or NULL */
+	StringInfoData own_doc;
 
 	/* from the first request on */
 	CvxHttp    *http;
@@ -70,6 +82,12 @@ struct CvxScan
 	Tuplestorestate *kept;
 	TupleTableSlot *kept_slot;
 
+	/* rows of a target, for those who change them */
+	CvxSpool   *targets;
+	int64		ntargets;
+	int64		target_at;		/* the record of the row given out last */
+	int64		next_kept_at;	/* that of the next kept row */
+
 	/* asynchronous execution */
 	AsyncRequest *areq;			/* NULL until the first one */
 	bool		is_watched;		/* the descriptor is in the set for us */
@@ -90,14 +108,25 @@ struct CvxScan
 	CvxErrorPlace place;
 };
 
+/* How many bits of an offset in the targets' spool a ctid's number holds. */
+#define TARGET_BITS		15
+
 /* Scans of this backend that are open; scans add and remove themselves. */
 static dlist_head open_scans = DLIST_STATIC_INIT(open_scans);
 
 int			cvx_analyze_max_documents = 100000;
 
 static void forget_scan(void *arg);
+static bool fetch_row(CvxScan *scan, bool may_wait, bool *is_pending,
+					  Datum *values, bool *nulls);
+static void prepare(CvxScan *scan);
+static void create_map(CvxScan *scan, List *extra_fields);
 static bool advance(CvxScan *scan, bool may_wait, bool *is_pending);
-static void take_row(CvxScan *scan, Datum *values, bool *nulls);
+static void take_row(CvxScan *scan, const CvxPage *page, int row,
+					 Datum *values, bool *nulls);
+static void take_own_row(CvxScan *scan, Datum *values, bool *nulls);
+static void note_target(CvxScan *scan, const CvxPage *page, int row);
+static void set_target(CvxScan *scan, TupleTableSlot *slot, int64 at);
 static void connect_scan(CvxScan *scan);
 static void fix_snapshot(CvxScan *scan);
 static void start_page(CvxScan *scan);
@@ -160,18 +189,13 @@ cvx_scan_open(Relation rel, Oid userid, Bitmapset *attnums, Snapshot pg)
 	scan->serverid = scan->options->serverid;
 	scan->table.component = scan->options->component;
 	scan->table.table = scan->options->table_name;
-	scan->map = cvx_rowmap_create(RelationGetRelid(rel), RelationGetDescr(rel),
-								  attnums, scan->options);
+	scan->rel = rel;
+	scan->attnums = attnums ? bms_copy(attnums) : NULL;
 	scan->selection.tables = &scan->table;
 	scan->selection.ntables = 1;
-	scan->selection.is_whole = cvx_rowmap_is_whole(scan->map);
-	scan->selection.fields = cvx_rowmap_fields(scan->map,
-											   &scan->selection.nfields);
 	scan->want.tables = &scan->table;
 	scan->want.ntables = 1;
-	scan->want.fields = scan->selection.fields;
-	scan->want.nfields = scan->selection.nfields;
-	scan->want.field_lens = cvx_rowmap_field_lens(scan->map);
+	create_map(scan, NIL);
 	scan->place.server = scan->options->server_name;
 	scan->place.relation = psprintf("foreign table %s",
 									scan->options->relation);
@@ -188,10 +212,40 @@ cvx_scan_next(CvxScan *scan, Datum *values, bool *nulls)
 {
 	bool		is_pending;
 
-	if (!advance(scan, true, &is_pending))
-		return false;
-	take_row(scan, values, nulls);
-	return true;
+	return fetch_row(scan, true, &is_pending, values, nulls);
+}
+
+/* The scan of a target by its number in the range table; NULL: none is open. */
+CvxScan *
+cvx_scan_find(EState *estate, Index relid)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &open_scans)
+	{
+		CvxScan    *scan = dlist_container(CvxScan, node, iter.cur);
+
+		if (scan->estate == estate && scan->relid == relid && scan->is_target)
+			return scan;
+	}
+	return NULL;
+}
+
+/* The row of a target that a ctid stands for, in the current context. */
+void
+cvx_scan_target_row(CvxScan *scan, ItemPointer tid, CvxTargetRow *row)
+{
+	int64		at = ((int64) ItemPointerGetBlockNumberNoCheck(tid) << TARGET_BITS) +
+		ItemPointerGetOffsetNumberNoCheck(tid) - 1;
+	char	   *text;
+
+	cvx_spool_read(scan->targets, at, row, sizeof(CvxTargetRow));
+	text = palloc(row->id_len + row->doc_len + 1);
+	cvx_spool_read(scan->targets, at + sizeof(CvxTargetRow), text,
+				   row->id_len + row->doc_len);
+	text[row->id_len + row->doc_len] = '\0';
+	row->id = row->id_len > 0 ? text : NULL;
+	row->doc = text + row->id_len;
 }
 
 void
@@ -245,6 +299,17 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 						 estate->es_snapshot);
 	scan->bound = intVal(list_nth(plan->fdw_private, CVX_PLAN_BOUND));
 	scan->may_rescan = cvx_plan_may_rescan(estate, plan, eflags);
+	scan->estate = estate;
+	scan->relid = plan->scan.scanrelid;
+	scan->is_target = intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0;
+	if (scan->is_target)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+		scan->targets = cvx_spool_create(CurrentResourceOwner);
+		scan->selection.is_whole = true;
+		MemoryContextSwitchTo(old);
+	}
 	node->fdw_state = scan;
 }
 
@@ -263,6 +328,7 @@ convexReScanForeignScan(ForeignScanState *node)
 
 	if (scan == NULL)
 		return;
+	scan->next_kept_at = 0;
 	if (scan->kept)
 		tuplestore_rescan(scan->kept);
 	else if (scan->nrows > 0)
@@ -305,11 +371,12 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 		foreach(lc, (List *) list_nth(plan->fdw_private, CVX_PLAN_ATTNUMS))
 			attnums = bms_add_member(attnums, lfirst_int(lc));
 		map = cvx_rowmap_create(RelationGetRelid(rel), RelationGetDescr(rel),
-								attnums, options);
+								attnums, options, NIL);
 		fields = cvx_rowmap_fields(map, &nfields);
 		for (int i = 0; i < nfields; i++)
 			names = lappend(names, (char *) fields[i]);
-		if (cvx_rowmap_is_whole(map))
+		if (cvx_rowmap_is_whole(map) ||
+			intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0)
 			names = list_make1("*");
 		ExplainPropertyText("Convex Table", options->table_name, es);
 		ExplainPropertyText("Convex Component", options->component, es);
@@ -347,7 +414,8 @@ convexForeignAsyncRequest(AsyncRequest *areq)
 
 	/* Begin at once when the turn is free. */
 	scan->areq = areq;
-	if (scan->npages == 0 && scan->call == NULL)
+	prepare(scan);
+	if (scan->npages == 0 && scan->call == NULL && !scan->is_last)
 	{
 		connect_scan(scan);
 		if (!any_neighbour(scan, is_walking))
@@ -363,6 +431,7 @@ convexForeignAsyncConfigureWait(AsyncRequest *areq)
 	CvxScan    *scan = (CvxScan *) node->fdw_state;
 	AppendState *requestor = (AppendState *) areq->requestor;
 
+	prepare(scan);
 	connect_scan(scan);
 	for (;;)
 	{
@@ -519,14 +588,20 @@ next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 
 		MemoryContextSwitchTo(old);
 		if (has_row)
+		{
+			if (scan->is_target)
+				set_target(scan, scan->kept_slot, scan->next_kept_at);
 			return scan->kept_slot;
+		}
 	}
 
 	ExecClearTuple(slot);
-	if (!advance(scan, may_wait, is_pending))
+	if (!fetch_row(scan, may_wait, is_pending, slot->tts_values,
+				   slot->tts_isnull))
 		return slot;
-	take_row(scan, slot->tts_values, slot->tts_isnull);
 	ExecStoreVirtualTuple(slot);
+	if (scan->is_target)
+		set_target(scan, slot, scan->target_at);
 	if (scan->may_rescan)
 	{
 		if (scan->kept == NULL)
@@ -575,21 +650,152 @@ advance(CvxScan *scan, bool may_wait, bool *is_pending)
 	}
 }
 
-/* Convert the row at the front; its values live until the next one. */
+/*
+ * The next row as the transaction sees it.  False at the end, or, when waiting
+ * is not allowed, while the page is still under way.
+ */
+static bool
+fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
+		  bool *nulls)
+{
+	prepare(scan);
+	while (advance(scan, may_wait, is_pending))
+	{
+		const CvxPage *page = scan->page;
+		int			row = scan->next_row++;
+		CvxOwnEffect effect = CVX_OWN_NONE;
+
+		if (scan->own)
+		{
+			MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
+
+			MemoryContextReset(scan->row_cxt);
+			resetStringInfo(&scan->own_doc);
+			effect = cvx_own_apply(scan->own,
+								   page->text + page->docs[row].document.offset,
+								   page->docs[row].document.len,
+								   &scan->own_doc);
+			MemoryContextSwitchTo(old);
+		}
+		if (effect == CVX_OWN_GONE)
+			continue;
+		scan->nrows++;
+		if (effect == CVX_OWN_CHANGED)
+			take_own_row(scan, values, nulls);
+		else
+			take_row(scan, page, row, values, nulls);
+		return true;
+	}
+	if (*is_pending || scan->own == NULL)
+		return false;
+	resetStringInfo(&scan->own_doc);
+	if (!cvx_own_next(scan->own, &scan->own_doc))
+		return false;
+	scan->nrows++;
+	take_own_row(scan, values, nulls);
+	return true;
+}
+
+/* Before the first row: what do pending writes make of the table? */
 static void
-take_row(CvxScan *scan, Datum *values, bool *nulls)
+prepare(CvxScan *scan)
+{
+	MemoryContext old;
+
+	if (scan->is_prepared)
+		return;
+	scan->is_prepared = true;
+	if (scan->estate == NULL || scan->table.component[0] != '\0')
+		return;
+	old = MemoryContextSwitchTo(scan->cxt);
+	scan->own = cvx_own_open(scan->serverid, scan->table.table,
+							 scan->pg->curcid);
+	if (scan->own)
+	{
+		initStringInfo(&scan->own_doc);
+		create_map(scan, cvx_own_key_fields(scan->own));
+		scan->is_last = cvx_own_hides_all(scan->own);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Which fields are asked for: those of the columns, and more. */
+static void
+create_map(CvxScan *scan, List *extra_fields)
+{
+	scan->map = cvx_rowmap_create(RelationGetRelid(scan->rel),
+								  RelationGetDescr(scan->rel), scan->attnums,
+								  scan->options, extra_fields);
+	scan->selection.is_whole = scan->is_target ||
+		cvx_rowmap_is_whole(scan->map);
+	scan->selection.fields = cvx_rowmap_fields(scan->map,
+											   &scan->selection.nfields);
+	scan->want.fields = scan->selection.fields;
+	scan->want.nfields = scan->selection.nfields;
+	scan->want.field_lens = cvx_rowmap_field_lens(scan->map);
+}
+
+/* Convert a row of a page; its values live until the next one. */
+static void
+take_row(CvxScan *scan, const CvxPage *page, int row, Datum *values,
+		 bool *nulls)
 {
 	MemoryContext old;
 
 	MemoryContextReset(scan->row_cxt);
 	cvx_error_push(&scan->place);
 	old = MemoryContextSwitchTo(scan->row_cxt);
-	cvx_rowmap_decode(scan->map, scan->page, scan->next_row, values, nulls,
-					  &scan->place);
+	cvx_rowmap_decode(scan->map, page, row, values, nulls, &scan->place);
 	MemoryContextSwitchTo(old);
 	cvx_error_pop(&scan->place);
-	scan->next_row++;
-	scan->nrows++;
+	if (scan->is_target)
+		note_target(scan, page, row);
+}
+
+/* The same for the document that pending writes have made. */
+static void
+take_own_row(CvxScan *scan, Datum *values, bool *nulls)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
+											  "convex own row",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	CvxPage    *page = cvx_page_of_document(scan->own_doc.data,
+											scan->own_doc.len, &scan->want);
+
+	MemoryContextSwitchTo(old);
+	take_row(scan, page, 0, values, nulls);
+	MemoryContextDelete(cxt);
+}
+
+/* Keep a row of the target for the one who changes it. */
+static void
+note_target(CvxScan *scan, const CvxPage *page, int row)
+{
+	const CvxDoc *doc = &page->docs[row];
+	CvxTargetRow record = {0};
+
+	record.number = scan->ntargets++;
+	record.ts = scan->ts;
+	record.id_len = doc->id.len;
+	record.doc_len = doc->document.len;
+	scan->target_at = cvx_spool_len(scan->targets);
+	cvx_spool_append(scan->targets, &record, sizeof(record));
+	cvx_spool_append(scan->targets, page->text + doc->id.offset, doc->id.len);
+	cvx_spool_append(scan->targets, page->text + doc->document.offset,
+					 doc->document.len);
+}
+
+/* The row's ctid tells where its record is. */
+static void
+set_target(CvxScan *scan, TupleTableSlot *slot, int64 at)
+{
+	CvxTargetRow record;
+
+	ItemPointerSet(&slot->tts_tid, (BlockNumber) (at >> TARGET_BITS),
+				   (OffsetNumber) ((at & ((1 << TARGET_BITS) - 1)) + 1));
+	cvx_spool_read(scan->targets, at, &record, sizeof(record));
+	scan->next_kept_at = at + sizeof(record) + record.id_len + record.doc_len;
 }
 
 /* The connection, at the first need. */
@@ -637,6 +843,7 @@ start_page(CvxScan *scan)
 	MemoryContext cxt = scan->page_cxt[1 - scan->current_cxt];
 	MemoryContext old;
 
+	prepare(scan);
 	connect_scan(scan);
 	fix_snapshot(scan);
 
@@ -693,7 +900,8 @@ receive_page(CvxScan *scan)
 	scan->npages++;
 	scan->total_pages++;
 	scan->total_documents += page->ndocs;
-	if (scan->npages == 1 && scan->is_last && page->ndocs == 0)
+	if (scan->npages == 1 && scan->is_last && page->ndocs == 0 &&
+		scan->own == NULL)
 		check_table_exists(scan);
 	cvx_error_pop(&scan->place);
 }
@@ -777,6 +985,11 @@ restart(CvxScan *scan)
 	scan->is_last = false;
 	scan->nrows = 0;
 	scan->npages = 0;
+	if (scan->own)
+	{
+		cvx_own_rewind(scan->own);
+		scan->is_last = cvx_own_hides_all(scan->own);
+	}
 }
 
 /* Memory context callback: leave no pointer to the scan behind. */

@@ -576,3 +576,43 @@ next_document(Parser *parser)
 	page->ndocs++;
 	return doc;
 }
+
+/*
+ * A page of one document that did not come from an answer: what pending writes
+ * make of a row.  It may lack an _id.  In the current context; points into the
+ * document.
+ */
+CvxPage *
+cvx_page_of_document(const char *doc, size_t len, const CvxPageWant *want)
+{
+	CvxPage    *page = palloc0(sizeof(CvxPage));
+	CvxJson		json;
+	CvxText		name;
+	CvxText		value;
+	bool		is_first = true;
+
+	page->text = doc;
+	page->ndocs = 1;
+	page->docs = palloc0(sizeof(CvxDoc));
+	page->values = palloc0(sizeof(CvxSpan) * Max(want->nfields, 1));
+	page->docs[0].document.len = (uint32) len;
+	cvx_json_within(&json, doc, len);
+	cvx_json_open(&json, '{');
+	for (; cvx_json_member(&json, &name, is_first); is_first = false)
+	{
+		cvx_json_skip(&json, &value);
+		if (IS_NAME(&name, "_id") && value.len > 2)
+		{
+			page->docs[0].id.offset = (uint32) (value.data + 1 - doc);
+			page->docs[0].id.len = (uint32) value.len - 2;
+		}
+		for (int i = 0; i < want->nfields; i++)
+		{
+			if (!cvx_json_equals(&name, want->fields[i], want->field_lens[i]))
+				continue;
+			page->values[i].offset = (uint32) (value.data - doc);
+			page->values[i].len = (uint32) value.len;
+		}
+	}
+	return page;
+}

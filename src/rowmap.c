@@ -6,7 +6,7 @@
  * fields they come from, which become the request's selection, and the codec
  * of each.  Columns that nobody needs are NULL.
  *
- * Room: shape 3.3
+ * Room: shape 3.5
  */
 #include "postgres.h"
 
@@ -44,23 +44,24 @@ static void check_field(const Column *column, const char *field,
 						const CvxTableOptions *options);
 static int	add_field(CvxRowMap *map, const char *field);
 static int	compare_names(const void *a, const void *b);
-static void split_path(Column *column, char *path);
 static bool find_value(const Column *column, const char *data, size_t len,
 					   CvxValue *value);
 
 /*
  * A map of the columns with these numbers (NULL: all), in the current context,
- * which must outlive it.  Throws HV007 for a column that can show no field.
+ * which must outlive it; the extra fields are asked for, too.  Throws HV007 for a column that can show no field.
  */
 CvxRowMap *
 cvx_rowmap_create(Oid relid, TupleDesc tupdesc, const Bitmapset *attnums,
-				  const CvxTableOptions *options)
+				  const CvxTableOptions *options, List *extra_fields)
 {
 	CvxRowMap  *map = palloc0(sizeof(CvxRowMap));
+	ListCell   *lc;
 
 	map->natts = tupdesc->natts;
 	map->columns = palloc0(sizeof(Column) * Max(tupdesc->natts, 1));
-	map->fields = palloc0(sizeof(char *) * Max(tupdesc->natts, 1));
+	map->fields = palloc0(sizeof(char *) *
+						  (tupdesc->natts + list_length(extra_fields) + 1));
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
@@ -69,6 +70,8 @@ cvx_rowmap_create(Oid relid, TupleDesc tupdesc, const Bitmapset *attnums,
 			(attnums == NULL || bms_is_member(att->attnum, attnums)))
 			add_column(map, relid, att, options);
 	}
+	foreach(lc, extra_fields)
+		(void) add_field(map, lfirst(lc));
 
 	/* Sort the fields; columns refer to them by number. */
 	qsort(map->fields, map->nfields, sizeof(char *), compare_names);
@@ -164,7 +167,12 @@ add_column(CvxRowMap *map, Oid relid, Form_pg_attribute att,
 		return;
 	}
 	if (wanted->is_path)
-		split_path(column, wanted->field);
+	{
+		CvxPath		path = cvx_options_path(wanted->field);
+
+		column->path = path.names;
+		column->npath = path.n;
+	}
 	else
 	{
 		column->path = palloc(sizeof(char *));
@@ -203,25 +211,6 @@ static int
 compare_names(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-/* "a.b.c" into its segments. */
-static void
-split_path(Column *column, char *path)
-{
-	char	   *p = pstrdup(path);
-
-	column->path = palloc(sizeof(char *) * (strlen(path) + 1));
-	for (;;)
-	{
-		char	   *dot = strchr(p, '.');
-
-		column->path[column->npath++] = p;
-		if (dot == NULL)
-			break;
-		*dot = '\0';
-		p = dot + 1;
-	}
 }
 
 /* The value of a column within its field's value; false when missing. */

@@ -28,6 +28,7 @@
 #include "schema.h"
 #include "upload.h"
 #include "zip.h"
+#include "batch.h"
 #include "clear.h"
 #include "document.h"
 #include "encode.h"
@@ -42,9 +43,6 @@
 #define POLL_MS			250
 
 #define MAX_KEY_FIELDS	15
-
-/* STAND-IN until batch.h is there. */
-#define cvx_batch_is_pending(serverid) ((void) (serverid), false)
 
 /* One column of an import. */
 typedef struct ImportColumn
