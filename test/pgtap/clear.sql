@@ -96,6 +96,27 @@ SELECT is(state($$SELECT convex_clear_tables('convex', 'channels')$$), '08007', 
 RESET statement_timeout;
 SELECT emu.clear_faults() \g /dev/null
 
+-- Beside writes that are not sent yet.
+SELECT emu.insert('channels', '{"name": "a"}') \g /dev/null
+CREATE FOREIGN TABLE channels (_id text, name text) SERVER convex;
+SELECT emu.clear_journal() \g /dev/null
+BEGIN;
+INSERT INTO channels (name) VALUES ('b');
+SELECT is(state($$SELECT convex_clear_tables('convex', 'channels')$$), '55000', 'while the transaction has unsent writes a clear would overtake them');
+SELECT matches(told($$SELECT convex_clear_tables('convex', 'channels')$$), 'TRUNCATE', 'TRUNCATE would not');
+ROLLBACK;
+SELECT is((SELECT count(*) FROM sent), 0::bigint, 'and nothing is sent');
+BEGIN;
+INSERT INTO channels (name) VALUES ('b');
+COMMIT;
+SELECT is(state($$SELECT convex_clear_tables('convex', 'channels')$$), 'no error', 'once they are sent a table can be cleared');
+SELECT is(documents('channels'), 0::bigint, 'with them');
+BEGIN READ ONLY;
+SELECT is(state($$SELECT convex_clear_tables('convex', 'channels')$$), '25006', 'a read-only transaction clears nothing');
+SELECT is(state($$SELECT convex_import('convex', 'channels', 'SELECT 1 AS n')$$), '25006', 'nor does it import');
+SELECT is(state($$SELECT convex_add_primary_key_indexes('convex', 'channels', '{name}')$$), '25006', 'nor does it make indexes');
+ROLLBACK;
+
 -- ------------------------------------------------------------------ convex_replace_tables
 
 SELECT emu.insert('channels', '{"name": "a"}') \g /dev/null
