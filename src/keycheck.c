@@ -55,6 +55,7 @@ typedef struct KeyCheck
 {
 	/* fixed at begin */
 	const char *table;
+	const char *secret;			/* not to be shown in messages; or NULL */
 	KeyField   *keys;
 	int			nkeys;
 	const char **fields;		/* top-level, in the order of strcmp */
@@ -80,6 +81,7 @@ static ProbeResult lacks_field(CvxHttp *http, const char *table,
 							   const CvxKey *key, int left_out);
 static void find_duplicates(KeyCheck *check);
 static char *name_key(KeyCheck *check);
+static char *printable(KeyCheck *check, const char *id);
 
 /*
  * Read a table of the root component and throw when the fields cannot be its
@@ -96,6 +98,7 @@ cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key)
 	bool		nulls_first = false;
 
 	check.table = table;
+	check.secret = cvx_http_remote(http)->key;
 	begin_fields(&check, key);
 	check.tupdesc = CreateTemplateTupleDesc(1);
 	TupleDescInitEntry(check.tupdesc, 1, "key", BYTEAOID, -1, 0);
@@ -210,6 +213,11 @@ read_pages(KeyCheck *check, CvxHttp *http)
 					 errmsg("Convex server \"%s\" answered with another snapshot",
 							cvx_http_remote(http)->server_name)));
 		snapshot = page->ts;
+		if (page->has_more && cursor && strcmp(page->cursor, cursor) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+					 errmsg("Convex server \"%s\" answered with the same page cursor again",
+							cvx_http_remote(http)->server_name)));
 		for (int i = 0; i < page->ndocs; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
@@ -259,8 +267,10 @@ take_document(KeyCheck *check, const CvxPage *page, int n)
 					 errmsg("field \"%s\" of Convex table \"%s\" cannot be a key: its values have different types",
 							key->path->label, check->table),
 					 errdetail("Document \"%s\" has %s, document \"%s\" has %s.",
-							   key->kind_id, cvx_value_kind_name(key->kind),
-							   id, cvx_value_kind_name(value.kind)),
+							   printable(check, key->kind_id),
+							   cvx_value_kind_name(key->kind),
+							   printable(check, id),
+							   cvx_value_kind_name(value.kind)),
 					 errhint("Give the field one type in all documents.")));
 		appendBinaryStringInfo(&check->entry, value.raw.data, value.raw.len);
 		appendStringInfoChar(&check->entry, AFTER_VALUE);
@@ -315,9 +325,10 @@ fail_missing(KeyCheck *check, KeyField *key, const char *id)
 			 errmsg("field \"%s\" of Convex table \"%s\" cannot be a key: not every document has it",
 					key->path->label, check->table),
 			 id ? errdetail("It is absent or null in the documents \"%s\" and \"%s\".",
-							key->missing_id, id) :
+							printable(check, key->missing_id),
+							printable(check, id)) :
 			 errdetail("It is absent or null in the document \"%s\".",
-					   key->missing_id),
+					   printable(check, key->missing_id)),
 			 errhint("Give every document a value, or choose another key.")));
 }
 
@@ -378,9 +389,10 @@ find_duplicates(KeyCheck *check)
 					(errcode(ERRCODE_UNIQUE_VIOLATION),
 					 errmsg("%s of Convex table \"%s\" cannot be a key: two documents have the same one",
 							name_key(check), check->table),
-					 errdetail("The documents are \"%s\" and \"%.*s\".",
-							   before.data + keylen, len - keylen,
-							   key + keylen),
+					 errdetail("The documents are \"%s\" and \"%s\".",
+							   printable(check, before.data + keylen),
+							   printable(check, pnstrdup(key + keylen,
+														 len - keylen))),
 					 errhint("Delete or change one of the documents.")));
 		resetStringInfo(&before);
 		appendBinaryStringInfo(&before, key, len);
@@ -399,4 +411,11 @@ name_key(KeyCheck *check)
 		appendStringInfo(&buf, "%s \"%s\"", i > 0 ? "," : "",
 						 check->keys[i].path->label);
 	return buf.data;
+}
+
+/* An id is foreign text, too. */
+static char *
+printable(KeyCheck *check, const char *id)
+{
+	return cvx_error_excerpt(id, strlen(id), check->secret);
 }
