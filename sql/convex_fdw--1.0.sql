@@ -75,6 +75,59 @@ COST 10000 ROWS 12;
 COMMENT ON FUNCTION convex_test_connection(name) IS 'what works between this role and a Convex deployment, and what does not';
 REVOKE EXECUTE ON FUNCTION convex_test_connection(name) FROM PUBLIC;
 
+-- Writing: these functions send at once
+
+CREATE FUNCTION convex_clear_tables(server name, VARIADIC tables text[])
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+COST 10000;
+COMMENT ON FUNCTION convex_clear_tables(name, text[]) IS 'empty tables of a Convex deployment in one Convex transaction';
+REVOKE EXECUTE ON FUNCTION convex_clear_tables(name, text[]) FROM PUBLIC;
+
+CREATE FUNCTION convex_replace_tables(server name, VARIADIC tables text[])
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+COST 10000;
+COMMENT ON FUNCTION convex_replace_tables(name, text[]) IS 'no longer supported by Convex; says what Convex says';
+REVOKE EXECUTE ON FUNCTION convex_replace_tables(name, text[]) FROM PUBLIC;
+
+CREATE FUNCTION convex_add_primary_key_indexes(server name, table_name text,
+    primary_key text[])
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+COST 10000;
+COMMENT ON FUNCTION convex_add_primary_key_indexes(name, text, text[]) IS 'begin to build the index that keyed imports of the airbyte route need';
+REVOKE EXECUTE ON FUNCTION convex_add_primary_key_indexes(name, text, text[]) FROM PUBLIC;
+
+CREATE FUNCTION convex_primary_key_indexes_ready(server name, VARIADIC tables text[])
+RETURNS boolean
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+COST 10000;
+COMMENT ON FUNCTION convex_primary_key_indexes_ready(name, text[]) IS 'are the indexes of convex_add_primary_key_indexes() built?';
+REVOKE EXECUTE ON FUNCTION convex_primary_key_indexes_ready(name, text[]) FROM PUBLIC;
+
+CREATE FUNCTION convex_ensure_primary_key(foreign_table regclass,
+    timeout interval DEFAULT '5 min', "check" boolean DEFAULT true)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+COST 10000;
+COMMENT ON FUNCTION convex_ensure_primary_key(regclass, interval, boolean) IS 'check the keys of a foreign table''s documents, make the index of its route and wait for it';
+REVOKE EXECUTE ON FUNCTION convex_ensure_primary_key(regclass, interval, boolean) FROM PUBLIC;
+
+CREATE FUNCTION convex_import(server name, table_name text, query text,
+    mode text DEFAULT 'requireEmpty', component text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+COST 100000;
+COMMENT ON FUNCTION convex_import(name, text, text, text, text) IS 'import the rows of a query as documents of a Convex table; gives their number';
+REVOKE EXECUTE ON FUNCTION convex_import(name, text, text, text, text) FROM PUBLIC;
+
 -- Connections
 
 CREATE FUNCTION convex_fdw_get_connections(OUT server_name text, OUT valid boolean)

@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "common/base64.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -25,6 +27,12 @@
 
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
+static CvxCall *send_import_id(CvxHttp *http, const char *path,
+							   const char *import_id);
+static void add_names(StringInfo body, const char *const *names, int nnames);
+static void add_path(StringInfo body, const char *path);
+static char *read_string(CvxCall *call, CvxHttp *http, const char *member);
+static void add_url_encoded(StringInfo buf, const char *text);
 static CvxRepeat repeat_write(const CvxAnswer *answer);
 static bool is_conflict(const CvxAnswer *answer);
 static void fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
@@ -216,6 +224,25 @@ cvx_api_declared_schema(CvxHttp *http)
 	return JB_ROOT_IS_OBJECT(answer) ? answer : NULL;
 }
 
+/*
+ * Every table of the deployment, as a list of CvxTableSchema with names alone;
+ * NIL and *is_readable false when the key or the plan allows no reading.
+ */
+List *
+cvx_api_tables(CvxHttp *http, bool *is_readable)
+{
+	CvxCall    *call = cvx_api_ask(http, "GET", "/api/get_table_column_names",
+								   NULL);
+	int			status = cvx_http_answer(call)->status;
+
+	*is_readable = status != 403;
+	if (status == 403)
+		return NIL;
+	if (status == 404)
+		return cvx_schema_parse_tables(cvx_api_json_schemas(http, false));
+	return cvx_schema_parse_names(cvx_api_json(call, http));
+}
+
 /* ------------------------------------------------------------------------
  * Writes
  * ------------------------------------------------------------------------
@@ -255,14 +282,9 @@ cvx_api_clear_tables(CvxHttp *http, const char *const *tables, int ntables)
 	StringInfoData body;
 
 	initStringInfo(&body);
-	appendStringInfoString(&body, "{\"tableNames\": [");
-	for (int i = 0; i < ntables; i++)
-	{
-		if (i > 0)
-			appendStringInfoString(&body, ", ");
-		add_name(&body, tables[i]);
-	}
-	appendStringInfoString(&body, "]}");
+	appendStringInfoString(&body, "{\"tableNames\": ");
+	add_names(&body, tables, ntables);
+	appendStringInfoChar(&body, '}');
 	return start_write(http, "PUT", "/api/streaming_import/clear_tables",
 					   body.data);
 }
@@ -381,6 +403,273 @@ is_conflict(const CvxAnswer *answer)
 	return has_error_code(answer, "OptimisticConcurrencyControlFailure") ||
 		has_error_code(answer, "CommitterFullError");
 }
+
+/* ------------------------------------------------------------------------
+ * Indexes, and what is no longer there
+ * ------------------------------------------------------------------------
+ */
+
+/* What Convex no longer supports; never returns. */
+void
+cvx_api_replace_tables(CvxHttp *http, const char *const *tables, int ntables)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"tableNames\": {");
+	for (int i = 0; i < ntables; i++)
+	{
+		appendStringInfoString(&body, i > 0 ? ", " : "");
+		add_name(&body, tables[i]);
+		appendStringInfoString(&body, ": ");
+		add_name(&body, tables[i]);
+	}
+	appendStringInfoString(&body, "}}");
+
+	/* Refused by everyone, so it may be repeated. */
+	cvx_api_fail(cvx_api_ask(http, "POST",
+							 "/api/streaming_import/replace_tables",
+							 body.data), http, NULL);
+}
+
+/*
+ * Make the hidden index of the airbyte route; paths are texts like "a.b".  The
+ * same index again is no change, so this may be repeated.
+ */
+void
+cvx_api_add_primary_key(CvxHttp *http, const char *table, List *paths)
+{
+	StringInfoData body;
+	ListCell   *lc;
+	CvxCall    *call;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"indexes\": {");
+	add_name(&body, table);
+	appendStringInfoString(&body, ": [");
+	foreach(lc, paths)
+	{
+		if (lc != list_head(paths))
+			appendStringInfoString(&body, ", ");
+		add_path(&body, lfirst(lc));
+	}
+	appendStringInfoString(&body, "]}}");
+	call = cvx_api_ask(http, "PUT",
+					   "/api/streaming_import/add_primary_key_indexes",
+					   body.data);
+	cvx_api_expect_success(call, http);
+	cvx_http_free(call);
+}
+
+/* Ask whether those indexes are built, and wait for the answer. */
+CvxCall *
+cvx_api_primary_keys_ready(CvxHttp *http, const char *const *tables,
+						   int ntables)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"tables\": ");
+	add_names(&body, tables, ntables);
+	appendStringInfoChar(&body, '}');
+	return cvx_api_ask(http, "GET",
+					   "/api/streaming_import/primary_key_indexes_ready",
+					   body.data);
+}
+
+/* What the answer says; throws when it is a failure. */
+bool
+cvx_api_is_ready(CvxCall *call, CvxHttp *http)
+{
+	Jsonb	   *answer = cvx_api_json(call, http);
+	JsonbValue	buffer;
+	JsonbValue *value = NULL;
+
+	if (JB_ROOT_IS_OBJECT(answer))
+		value = getKeyJsonValueFromContainer(&answer->root, "indexesReady", 12,
+											 &buffer);
+	if (value == NULL || value->type != jbvBool)
+		cvx_api_fail(call, http, NULL);
+	return value->val.boolean;
+}
+
+/*
+ * Make a table with the hidden index of the fivetran route.  The answer comes
+ * when the index is built; the server goes on building after its own time
+ * limit, and the same request again is no change.  Does not wait.
+ */
+CvxCall *
+cvx_api_create_fivetran_table(CvxHttp *http, const char *table, List *paths)
+{
+	CvxRequest	request = {"POST", "/api/streaming_import/fivetran_create_table"};
+	StringInfoData body;
+	ListCell   *lc;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"tableDefinition\": {\"tableName\": ");
+	add_name(&body, table);
+	appendStringInfoString(&body, ", \"documentType\": null, \"indexes\": [{\"indexDescriptor\": \"_fivetran_by_primary_key\", \"fields\": [");
+	foreach(lc, paths)
+	{
+		if (lc != list_head(paths))
+			appendStringInfoString(&body, ", ");
+		add_name(&body, lfirst(lc));
+	}
+	appendStringInfoString(&body, "]}]}}");
+	request.body = body.data;
+	request.repeat = repeat_walk;
+	return cvx_http_start(http, &request);
+}
+
+/*
+ * Ask for an update of a row that is not there, and wait for the refusal: its
+ * code tells of the index.  It would set the fields that found the row to what
+ * they are, so it changes nothing in any case and may be repeated.
+ */
+CvxCall *
+cvx_api_probe_fivetran_key(CvxHttp *http, const char *table, const char *row)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "[{\"table\": ");
+	add_name(&body, table);
+	appendStringInfo(&body, ", \"operation\": \"Update\", \"row\": %s}]", row);
+	return cvx_api_ask(http, "POST",
+					   "/api/streaming_import/apply_fivetran_operations",
+					   body.data);
+}
+
+/* ------------------------------------------------------------------------
+ * Snapshot imports
+ *
+ * An import does nothing before perform_import, so the outcome of its upload
+ * is never in doubt: a failure has changed nothing.
+ * ------------------------------------------------------------------------
+ */
+
+/* The token of a new upload.  One that is never finished is forgotten. */
+char *
+cvx_api_start_upload(CvxHttp *http)
+{
+	return read_string(cvx_api_ask(http, "POST", "/api/import/start_upload",
+								   "{}"), http, "uploadToken");
+}
+
+/*
+ * Send a part and wait; its token, as the JSON text that finish_upload wants.
+ * Never repeated once it was sent: some servers append parts as they come.
+ */
+char *
+cvx_api_upload_part(CvxHttp *http, const char *token, int number,
+					const char *data, size_t len)
+{
+	CvxRequest	request = {"POST"};
+	StringInfoData path;
+	StringInfoData result;
+	CvxCall    *call;
+	char	   *part_token;
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, "/api/import/upload_part?uploadToken=");
+	add_url_encoded(&path, token);
+	appendStringInfo(&path, "&partNumber=%d", number);
+	request.path = path.data;
+	request.body = data;
+	request.body_len = len;
+	request.content_type = "application/octet-stream";
+	request.is_write = true;
+	request.repeat = repeat_write;
+	call = cvx_http_start(http, &request);
+	cvx_http_wait(call);
+	part_token = read_string(call, http, NULL);
+	cvx_http_free(call);
+	initStringInfo(&result);
+	add_name(&result, part_token);
+	return result.data;
+}
+
+/*
+ * Make an import of the parts of a ZIP file; its id.  Not repeated once it was
+ * sent: a second import would be made.
+ */
+char *
+cvx_api_finish_upload(CvxHttp *http, const char *token,
+					  const char *part_tokens, const char *mode,
+					  const char *component)
+{
+	CvxRequest	request = {"POST", "/api/import/finish_upload"};
+	StringInfoData body;
+	CvxCall    *call;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"import\": {\"format\": \"zip\", \"mode\": ");
+	add_name(&body, mode);
+	if (component[0] != '\0')
+	{
+		appendStringInfoString(&body, ", \"componentPath\": ");
+		add_name(&body, component);
+	}
+	appendStringInfoString(&body, "}, \"uploadToken\": ");
+	add_name(&body, token);
+	appendStringInfo(&body, ", \"partTokens\": [%s]}", part_tokens);
+	request.body = body.data;
+	request.is_write = true;
+	request.repeat = repeat_write;
+	call = cvx_http_start(http, &request);
+	cvx_http_wait(call);
+	return read_string(call, http, "importId");
+}
+
+/* Ask for the state of an import.  Does not wait. */
+CvxCall *
+cvx_api_query_import(CvxHttp *http, const char *import_id)
+{
+	CvxRequest	request = {"POST", "/api/query"};
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"path\": \"_system/cli/queryImport\", \"args\": {\"importId\": ");
+	add_name(&body, import_id);
+	appendStringInfoString(&body, "}, \"format\": \"json\"}");
+	request.body = body.data;
+	request.repeat = repeat_read;
+	return cvx_http_start(http, &request);
+}
+
+/*
+ * Let a waiting import begin.  For one that has begun or ended this does
+ * nothing, so it may be repeated.  Does not wait.
+ */
+CvxCall *
+cvx_api_perform_import(CvxHttp *http, const char *import_id)
+{
+	return send_import_id(http, "/api/perform_import", import_id);
+}
+
+/*
+ * Cancel an import.  One that has ended stays as it is, so this may be
+ * repeated.  Does not wait.
+ */
+CvxCall *
+cvx_api_cancel_import(CvxHttp *http, const char *import_id)
+{
+	return send_import_id(http, "/api/cancel_import", import_id);
+}
+
+/* Wait for an answer without a body that matters; throws what else it is. */
+void
+cvx_api_expect_success(CvxCall *call, CvxHttp *http)
+{
+	cvx_http_wait(call);
+	if (cvx_http_answer(call)->status != 200)
+		cvx_api_fail(call, http, NULL);
+}
+
+/* ------------------------------------------------------------------------
+ * Questions and answers of all kinds
+ * ------------------------------------------------------------------------
+ */
 
 /*
  * Send a small question that may be repeated and wait for whatever answer.
@@ -505,6 +794,21 @@ repeat_walk(const CvxAnswer *answer)
 	return repeat_read(answer);
 }
 
+static CvxCall *
+send_import_id(CvxHttp *http, const char *path, const char *import_id)
+{
+	CvxRequest	request = {"POST", path};
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"importId\": ");
+	add_name(&body, import_id);
+	appendStringInfoChar(&body, '}');
+	request.body = body.data;
+	request.repeat = repeat_read;
+	return cvx_http_start(http, &request);
+}
+
 /*
  * The selection; and, for one table, also tableName and component, which
  * servers that do not know selections obey.
@@ -577,6 +881,66 @@ static void
 add_name(StringInfo body, const char *name)
 {
 	cvx_json_write_string(body, name, strlen(name));
+}
+
+static void
+add_names(StringInfo body, const char *const *names, int nnames)
+{
+	appendStringInfoChar(body, '[');
+	for (int i = 0; i < nnames; i++)
+	{
+		appendStringInfoString(body, i > 0 ? ", " : "");
+		add_name(body, names[i]);
+	}
+	appendStringInfoChar(body, ']');
+}
+
+/* "a.b" as ["a", "b"] */
+static void
+add_path(StringInfo body, const char *path)
+{
+	appendStringInfoChar(body, '[');
+	for (;;)
+	{
+		size_t		len = strcspn(path, ".");
+
+		cvx_json_write_string(body, path, len);
+		path += len;
+		if (*path++ == '\0')
+			break;
+		appendStringInfoString(body, ", ");
+	}
+	appendStringInfoChar(body, ']');
+}
+
+/* A string of a small answer: a member, or (NULL) the answer itself. */
+static char *
+read_string(CvxCall *call, CvxHttp *http, const char *member)
+{
+	Jsonb	   *answer = cvx_api_json(call, http);
+	JsonbValue	buffer;
+	JsonbValue *value = NULL;
+
+	if (member && JB_ROOT_IS_OBJECT(answer))
+		value = getKeyJsonValueFromContainer(&answer->root, member,
+											 strlen(member), &buffer);
+	else if (!member && JB_ROOT_IS_SCALAR(answer))
+		value = getIthJsonbValueFromContainer(&answer->root, 0);
+	if (value == NULL || value->type != jbvString)
+		cvx_api_fail(call, http, NULL);
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static void
+add_url_encoded(StringInfo buf, const char *text)
+{
+	for (const char *p = text; *p; p++)
+	{
+		if (isalnum((unsigned char) *p) || strchr("-_.~", *p))
+			appendStringInfoChar(buf, *p);
+		else
+			appendStringInfo(buf, "%%%02X", (unsigned char) *p);
+	}
 }
 
 /* Which answer an error of reading it is about. */

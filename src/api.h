@@ -37,6 +37,7 @@ extern int64 cvx_api_query_ts(CvxHttp *http);
 extern Jsonb *cvx_api_column_names(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
+extern List *cvx_api_tables(CvxHttp *http, bool *is_readable);
 
 /* How a write ended. */
 typedef enum CvxOutcome
@@ -60,6 +61,34 @@ extern bool cvx_api_await_write(CvxCall *call, TimestampTz deadline);
 CVX_NORETURN extern void cvx_api_fail_write(CvxCall *call, CvxHttp *http,
 											const char *more,
 											const char *hint);
+
+/* indexes, and what is no longer there */
+CVX_NORETURN extern void cvx_api_replace_tables(CvxHttp *http,
+												const char *const *tables,
+												int ntables);
+extern void cvx_api_add_primary_key(CvxHttp *http, const char *table,
+									List *paths);
+extern CvxCall *cvx_api_primary_keys_ready(CvxHttp *http,
+										   const char *const *tables,
+										   int ntables);
+extern bool cvx_api_is_ready(CvxCall *call, CvxHttp *http);
+extern CvxCall *cvx_api_create_fivetran_table(CvxHttp *http, const char *table,
+											  List *paths);
+extern CvxCall *cvx_api_probe_fivetran_key(CvxHttp *http, const char *table,
+										   const char *row);
+
+/* snapshot imports */
+extern char *cvx_api_start_upload(CvxHttp *http);
+extern char *cvx_api_upload_part(CvxHttp *http, const char *token, int number,
+								 const char *data, size_t len);
+extern char *cvx_api_finish_upload(CvxHttp *http, const char *token,
+								   const char *part_tokens, const char *mode,
+								   const char *component);
+extern CvxCall *cvx_api_query_import(CvxHttp *http, const char *import_id);
+extern CvxCall *cvx_api_perform_import(CvxHttp *http, const char *import_id);
+extern CvxCall *cvx_api_cancel_import(CvxHttp *http, const char *import_id);
+
+extern void cvx_api_expect_success(CvxCall *call, CvxHttp *http);
 extern CvxCall *cvx_api_ask(CvxHttp *http, const char *method,
 							const char *path, const char *body);
 extern Jsonb *cvx_api_json(CvxCall *call, CvxHttp *http);

@@ -5,7 +5,7 @@
  * The rooms' initialisation in floor order; each room defines its own
  * settings and callbacks.
  *
- * Room: doors 5.2
+ * Room: doors 5.3
  */
 #include "postgres.h"
 
@@ -14,6 +14,7 @@
 #include "compat.h"
 #include "address.h"
 #include "batch.h"
+#include "clear.h"
 #include "fdw.h"
 #include "http.h"
 
@@ -27,6 +28,7 @@ _PG_init(void)
 	cvx_address_init();
 	cvx_http_init();
 	cvx_batch_init();
+	cvx_clear_init();
 	cvx_snapshot_init();
 	cvx_scan_init();
 	cvx_modify_init();

@@ -33,6 +33,7 @@
 
 #include "compat.h"
 #include "batch.h"
+#include "clear.h"
 #include "document.h"
 #include "encode.h"
 #include "fdw.h"
@@ -581,8 +582,12 @@ convexExecForeignDelete(EState *estate, ResultRelInfo *rri,
 void
 convexExecForeignTruncate(List *rels, DropBehavior behavior, bool restart_seqs)
 {
+	const char **names = palloc(sizeof(char *) * list_length(rels));
+	int			n = 0;
+	CvxTableOptions *any = NULL;
 	ListCell   *lc;
 
+	/* The executor gives tables of one server. */
 	foreach(lc, rels)
 	{
 		CvxTableOptions *options =
@@ -595,7 +600,12 @@ convexExecForeignTruncate(List *rels, DropBehavior behavior, bool restart_seqs)
 							options->relation),
 					 errhint("Its option truncatable, or that of its server, is false.")));
 		check_writable(options, CMD_INSERT);
+		names[n++] = options->table_name;
+		any = options;
 	}
+	cvx_clear_check_names(cvx_http_open(cvx_options_remote(any->serverid,
+														   GetUserId())),
+						  names, n);
 	foreach(lc, rels)
 	{
 		CvxTableOptions *options =

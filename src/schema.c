@@ -243,6 +243,26 @@ cvx_schema_parse_declared(List *tables, Jsonb *answer)
 	}
 }
 
+/* Is a table of the root component in the schema of get_schema? */
+bool
+cvx_schema_declares(Jsonb *schema, const char *table)
+{
+	JsonbContainer *declared = get_container(&schema->root, "tables");
+
+	if (declared == NULL || !JsonContainerIsArray(declared))
+		return false;
+	for (uint32 i = 0; i < JsonContainerSize(declared); i++)
+	{
+		JsonbValue *entry = getIthJsonbValueFromContainer(declared, i);
+		char	   *name = entry->type != jbvBinary ? NULL :
+			get_string(entry->val.binary.data, "tableName");
+
+		if (name != NULL && strcmp(name, table) == 0)
+			return true;
+	}
+	return false;
+}
+
 CvxTableSchema *
 cvx_schema_find(List *tables, const char *component, const char *name)
 {

@@ -48,6 +48,7 @@ extern List *cvx_schema_parse_names(Jsonb *answer);
 extern List *cvx_schema_parse_tables(Jsonb *answer);
 extern void cvx_schema_parse_types(List *tables, Jsonb *answer);
 extern void cvx_schema_parse_declared(List *tables, Jsonb *answer);
+extern bool cvx_schema_declares(Jsonb *schema, const char *table);
 extern CvxTableSchema *cvx_schema_find(List *tables, const char *component,
 									   const char *table);
 extern List *cvx_schema_components(List *tables);

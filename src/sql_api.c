@@ -29,6 +29,7 @@
 #include "options.h"
 #include "schema.h"
 #include "value.h"
+#include "sql_api.h"
 
 /* A clock that differs by more makes timestamps confusing to people. */
 #define MAX_CLOCK_SKEW_S	60
@@ -53,8 +54,6 @@ typedef struct Probe
 	const char *hint;			/* when the answer is 403 */
 } Probe;
 
-static CvxHttp *open_server(Name name);
-static ForeignServer *find_server(Name name);
 static Rows begin_rows(FunctionCallInfo fcinfo);
 static CvxTableName *read_table_names(ArrayType *array, int *ntables);
 static void put_changes(Rows *rows, CvxPage *page, CvxCodec *codec,
@@ -91,7 +90,7 @@ convex_fdw_version(PG_FUNCTION_ARGS)
 Datum
 convex_tables(PG_FUNCTION_ARGS)
 {
-	CvxHttp    *http = open_server(PG_GETARG_NAME(0));
+	CvxHttp    *http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	Rows		rows = begin_rows(fcinfo);
 	Jsonb	   *answer = cvx_api_column_names(http, true);
 	List	   *tables;
@@ -124,7 +123,7 @@ convex_tables(PG_FUNCTION_ARGS)
 Datum
 convex_json_schemas(PG_FUNCTION_ARGS)
 {
-	CvxHttp    *http = open_server(PG_GETARG_NAME(0));
+	CvxHttp    *http = cvx_sql_open_server(PG_GETARG_NAME(0));
 
 	PG_RETURN_JSONB_P(cvx_api_json_schemas(http, false));
 }
@@ -133,7 +132,7 @@ convex_json_schemas(PG_FUNCTION_ARGS)
 Datum
 convex_snapshot(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(cvx_scan_snapshot(open_server(PG_GETARG_NAME(0))));
+	PG_RETURN_INT64(cvx_scan_snapshot(cvx_sql_open_server(PG_GETARG_NAME(0))));
 }
 
 /*
@@ -179,8 +178,8 @@ convex_changes(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_pages must be positive")));
 
-	server = find_server(PG_GETARG_NAME(0));
-	http = open_server(PG_GETARG_NAME(0));
+	server = cvx_sql_find_server(PG_GETARG_NAME(0));
+	http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	rows = begin_rows(fcinfo);
 	options = cvx_options_server(server->serverid);
 	codec = cvx_value_codec(JSONBOID, -1, options);
@@ -241,7 +240,7 @@ convex_test_connection(PG_FUNCTION_ARGS)
 			"{\"path\": \"_system/cli/queryImport\", \"args\": {\"importId\": \"" NO_IMPORT_ID "\"}, \"format\": \"json\"}",
 		"convex_import() needs a deploy key that allows deployment:backups:view."},
 	};
-	ForeignServer *server = find_server(PG_GETARG_NAME(0));
+	ForeignServer *server = cvx_sql_find_server(PG_GETARG_NAME(0));
 	Rows		rows = begin_rows(fcinfo);
 	CvxHttp    *http = try_open(server, &rows);
 
@@ -296,8 +295,8 @@ convex_fdw_disconnect_all(PG_FUNCTION_ARGS)
 }
 
 /* A server of this wrapper that the role may use. */
-static ForeignServer *
-find_server(Name name)
+ForeignServer *
+cvx_sql_find_server(Name name)
 {
 	ForeignServer *server = GetForeignServerByName(NameStr(*name), false);
 	ForeignDataWrapper *fdw = GetForeignDataWrapper(server->fdwid);
@@ -316,10 +315,10 @@ find_server(Name name)
 }
 
 /* Its connection, with the role's own mapping. */
-static CvxHttp *
-open_server(Name name)
+CvxHttp *
+cvx_sql_open_server(Name name)
 {
-	ForeignServer *server = find_server(name);
+	ForeignServer *server = cvx_sql_find_server(name);
 
 	return cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
 }

@@ -1,0 +1,16 @@
+/*
+ * clear.h
+ *		May these tables be emptied?
+ *
+ * Room: shape 3.8
+ */
+#ifndef CVX_CLEAR_H
+#define CVX_CLEAR_H
+
+#include "http.h"
+
+extern void cvx_clear_init(void);
+extern void cvx_clear_check_names(CvxHttp *http, const char *const *tables,
+								  int ntables);
+
+#endif							/* CVX_CLEAR_H */

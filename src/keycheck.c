@@ -1,0 +1,421 @@
+/*
+ * keycheck.c
+ *		Can these fields be the key of a table's documents?
+ *
+ * Reads the key fields of all documents at one snapshot.  Convex's hidden
+ * indexes find a document by its key; they do not enforce that there is one,
+ * or only one.
+ *
+ * Keys are compared as the server writes them: one value has one text.
+ * Sorting spills to disk beyond work_mem.
+ *
+ * Room: shape 3.9
+ */
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/tuplesort.h"
+
+#include "compat.h"
+#include "api.h"
+#include "document.h"
+#include "keycheck.h"
+#include "value.h"
+
+/* Neither can be part of a JSON text or of an id. */
+#define AFTER_VALUE		'\001'
+#define AFTER_KEY		'\002'
+
+#define MAX_ID			100
+
+/* Does a row have all fields of the index? */
+typedef enum ProbeResult
+{
+	PROBE_UNKNOWN,				/* no index, or it is being built */
+	PROBE_LACKING,
+	PROBE_COMPLETE
+} ProbeResult;
+
+/* One field of the key. */
+typedef struct KeyField
+{
+	const CvxPath *path;
+	int			field;			/* of its first name among the check's fields */
+	CvxKind		kind;			/* of the first document */
+	char		kind_id[MAX_ID];	/* that document; "" before it */
+	char		missing_id[MAX_ID]; /* first document without it; or "" */
+} KeyField;
+
+typedef struct KeyCheck
+{
+	/* fixed at begin */
+	const char *table;
+	const char *secret;			/* not to be shown in messages; or NULL */
+	KeyField   *keys;
+	int			nkeys;
+	const char **fields;		/* top-level, in the order of strcmp */
+	int		   *field_lens;
+	int			nfields;
+
+	/* the keys seen */
+	Tuplesortstate *sort;
+	TupleDesc	tupdesc;
+	TupleTableSlot *slot;		/* going in */
+	TupleTableSlot *sorted;		/* coming out */
+	StringInfoData entry;		/* key, AFTER_KEY, id */
+} KeyCheck;
+
+static void begin_fields(KeyCheck *check, const CvxKey *key);
+static void read_pages(KeyCheck *check, CvxHttp *http);
+static void take_document(KeyCheck *check, const CvxPage *page, int n);
+static bool find_value(const KeyField *key, const CvxPage *page, CvxSpan span,
+					   CvxValue *value);
+static void note_missing(KeyCheck *check, KeyField *key, const char *id);
+static void fail_missing(KeyCheck *check, KeyField *key, const char *id);
+static ProbeResult lacks_field(CvxHttp *http, const char *table,
+							   const CvxKey *key, int left_out);
+static void find_duplicates(KeyCheck *check);
+static char *name_key(KeyCheck *check);
+static char *printable(KeyCheck *check, const char *id);
+
+/*
+ * Read a table of the root component and throw when the fields cannot be its
+ * key: 23502 for a document without it, 42804 for values of different types,
+ * 23505 for two documents with the same key.  Names the documents.
+ */
+void
+cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key)
+{
+	KeyCheck	check = {0};
+	AttrNumber	attno = 1;
+	Oid			less = ByteaLessOperator;
+	Oid			collation = InvalidOid;
+	bool		nulls_first = false;
+
+	check.table = table;
+	check.secret = cvx_http_remote(http)->key;
+	begin_fields(&check, key);
+	check.tupdesc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(check.tupdesc, 1, "key", BYTEAOID, -1, 0);
+	check.slot = MakeSingleTupleTableSlot(check.tupdesc, &TTSOpsVirtual);
+	check.sorted = MakeSingleTupleTableSlot(check.tupdesc,
+											&TTSOpsMinimalTuple);
+	check.sort = tuplesort_begin_heap(check.tupdesc, 1, &attno, &less,
+									  &collation, &nulls_first, work_mem,
+									  NULL, 0);
+	initStringInfo(&check.entry);
+
+	read_pages(&check, http);
+	for (int i = 0; i < check.nkeys; i++)
+		if (check.keys[i].missing_id[0] != '\0')
+			fail_missing(&check, &check.keys[i], NULL);
+	find_duplicates(&check);
+	ExecDropSingleTupleTableSlot(check.slot);
+	ExecDropSingleTupleTableSlot(check.sorted);
+	tuplesort_end(check.sort);
+}
+
+/*
+ * Is the table's index of the fivetran route certainly one of other fields?
+ * Convex does not list it, but it says whether a row lacks a field of it.  The
+ * order of the fields stays hidden.
+ */
+bool
+cvx_keycheck_has_other_index(CvxHttp *http, const char *table,
+							 const CvxKey *key)
+{
+	if (lacks_field(http, table, key, -1) == PROBE_LACKING)
+		return true;			/* a field that is none of the key's */
+	for (int i = 0; i < key->n && key->n > 1; i++)
+	{
+		ProbeResult result = lacks_field(http, table, key, i);
+
+		if (result == PROBE_UNKNOWN)
+			return false;
+		if (result == PROBE_COMPLETE)
+			return true;		/* none of the index's */
+	}
+	return false;
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+static void
+begin_fields(KeyCheck *check, const CvxKey *key)
+{
+	check->keys = palloc0(sizeof(KeyField) * key->n);
+	check->fields = palloc(sizeof(char *) * key->n);
+	check->field_lens = palloc(sizeof(int) * key->n);
+	check->nkeys = check->nfields = key->n;
+	for (int i = 0; i < key->n; i++)
+	{
+		check->keys[i].path = &key->paths[i];
+		check->fields[i] = key->paths[i].names[0];
+	}
+
+	/* Each name once. */
+	qsort(check->fields, check->nfields, sizeof(char *), compare_names);
+	for (int i = 0, n = check->nfields; i < n; i++)
+	{
+		if (i == 0)
+			check->nfields = 0;
+		else if (strcmp(check->fields[check->nfields - 1], check->fields[i]) == 0)
+			continue;
+		check->fields[check->nfields++] = check->fields[i];
+	}
+	for (int f = 0; f < check->nfields; f++)
+	{
+		check->field_lens[f] = strlen(check->fields[f]);
+		for (int i = 0; i < check->nkeys; i++)
+			if (strcmp(check->keys[i].path->names[0], check->fields[f]) == 0)
+				check->keys[i].field = f;
+	}
+}
+
+/* The walk over the table, at the snapshot of its first page. */
+static void
+read_pages(KeyCheck *check, CvxHttp *http)
+{
+	CvxTableName name = {"", check->table};
+	CvxSelection selection = {.tables = &name,.ntables = 1,.fields = check->fields,.nfields = check->nfields};
+	CvxPageWant want = {.tables = &name,.ntables = 1,.fields = check->fields,.field_lens = check->field_lens,.nfields = check->nfields};
+	MemoryContext cxts[2];
+	MemoryContext old = CurrentMemoryContext;
+	int64		snapshot = 0;
+	const char *cursor = NULL;
+
+	for (int i = 0; i < 2; i++)
+		cxts[i] = AllocSetContextCreate(old, "convex page",
+										ALLOCSET_DEFAULT_SIZES);
+
+	/* Two contexts in turn: the cursor lives in the page before. */
+	for (int n = 0;; n++)
+	{
+		CvxPage    *page;
+
+		MemoryContextReset(cxts[n % 2]);
+		MemoryContextSwitchTo(cxts[n % 2]);
+		page = cvx_api_page(cvx_api_list_snapshot(http, NULL, &selection,
+												  snapshot, cursor),
+							http, &want);
+		if (snapshot != 0 && page->ts != snapshot)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+					 errmsg("Convex server \"%s\" answered with another snapshot",
+							cvx_http_remote(http)->server_name)));
+		snapshot = page->ts;
+		if (page->has_more && cursor && strcmp(page->cursor, cursor) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+					 errmsg("Convex server \"%s\" answered with the same page cursor again",
+							cvx_http_remote(http)->server_name)));
+		for (int i = 0; i < page->ndocs; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			take_document(check, page, i);
+		}
+		if (!page->has_more)
+			break;
+		cursor = page->cursor;
+	}
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < 2; i++)
+		MemoryContextDelete(cxts[i]);
+}
+
+static void
+take_document(KeyCheck *check, const CvxPage *page, int n)
+{
+	const CvxDoc *doc = &page->docs[n];
+	char		id[MAX_ID];
+	bool		is_complete = true;
+	bytea	   *entry;
+
+	snprintf(id, sizeof(id), "%.*s", (int) doc->id.len,
+			 page->text + doc->id.offset);
+	resetStringInfo(&check->entry);
+	for (int i = 0; i < check->nkeys; i++)
+	{
+		KeyField   *key = &check->keys[i];
+		CvxValue	value;
+
+		if (!find_value(key, page,
+						page->values[n * check->nfields + key->field], &value) ||
+			value.kind == CVX_KIND_NULL)
+		{
+			note_missing(check, key, id);
+			is_complete = false;
+			continue;
+		}
+		if (key->kind_id[0] == '\0')
+		{
+			key->kind = value.kind;
+			strcpy(key->kind_id, id);
+		}
+		else if (value.kind != key->kind)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("field \"%s\" of Convex table \"%s\" cannot be a key: its values have different types",
+							key->path->label, check->table),
+					 errdetail("Document \"%s\" has %s, document \"%s\" has %s.",
+							   printable(check, key->kind_id),
+							   cvx_value_kind_name(key->kind),
+							   printable(check, id),
+							   cvx_value_kind_name(value.kind)),
+					 errhint("Give the field one type in all documents.")));
+		appendBinaryStringInfo(&check->entry, value.raw.data, value.raw.len);
+		appendStringInfoChar(&check->entry, AFTER_VALUE);
+	}
+	if (!is_complete)
+		return;
+	appendStringInfoChar(&check->entry, AFTER_KEY);
+	appendStringInfoString(&check->entry, id);
+
+	entry = palloc(VARHDRSZ + check->entry.len);
+	SET_VARSIZE(entry, VARHDRSZ + check->entry.len);
+	memcpy(VARDATA(entry), check->entry.data, check->entry.len);
+	ExecClearTuple(check->slot);
+	check->slot->tts_values[0] = PointerGetDatum(entry);
+	check->slot->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(check->slot);
+	tuplesort_puttupleslot(check->sort, check->slot);
+	pfree(entry);
+}
+
+/* The value at the end of the key's path; false when it is absent. */
+static bool
+find_value(const KeyField *key, const CvxPage *page, CvxSpan span,
+		   CvxValue *value)
+{
+	const CvxPath *path = key->path;
+	CvxPath		rest = {path->names + 1, path->n - 1, path->label};
+	CvxText		text;
+
+	if (span.len == 0 ||
+		!cvx_document_get(page->text + span.offset, span.len, &rest, &text))
+		return false;
+	cvx_value_read(text.data, text.len, value);
+	return true;
+}
+
+/* Reports the second one, so that two can be named. */
+static void
+note_missing(KeyCheck *check, KeyField *key, const char *id)
+{
+	if (key->missing_id[0] != '\0')
+		fail_missing(check, key, id);
+	strcpy(key->missing_id, id);
+}
+
+/* id: a second document, or NULL */
+static void
+fail_missing(KeyCheck *check, KeyField *key, const char *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg("field \"%s\" of Convex table \"%s\" cannot be a key: not every document has it",
+					key->path->label, check->table),
+			 id ? errdetail("It is absent or null in the documents \"%s\" and \"%s\".",
+							printable(check, key->missing_id),
+							printable(check, id)) :
+			 errdetail("It is absent or null in the document \"%s\".",
+					   printable(check, key->missing_id)),
+			 errhint("Give every document a value, or choose another key.")));
+}
+
+/* A row with values that no document has, without one of the key's fields. */
+static ProbeResult
+lacks_field(CvxHttp *http, const char *table, const CvxKey *key, int left_out)
+{
+	StringInfoData row;
+	CvxCall    *call;
+	char		value[64];
+	uint64		random[2];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		return PROBE_UNKNOWN;
+	snprintf(value, sizeof(value), "\"" UINT64_FORMAT "-" UINT64_FORMAT "\"",
+			 random[0], random[1]);
+	initStringInfo(&row);
+	appendStringInfoString(&row, "{}");
+	for (int i = 0; i < key->n; i++)
+	{
+		StringInfoData longer;
+
+		if (i == left_out)
+			continue;
+		initStringInfo(&longer);
+		cvx_document_set(&longer, row.data, row.len, &key->paths[i], value,
+						 strlen(value));
+		row = longer;
+	}
+	call = cvx_api_probe_fivetran_key(http, table, row.data);
+	if (cvx_api_has_code(call, 404, "FivetranMissingUpdatedRow"))
+		return PROBE_COMPLETE;
+	return cvx_api_has_code(call, 400, "MissingValueForFivetranPrimaryKeyIndex") ?
+		PROBE_LACKING : PROBE_UNKNOWN;
+}
+
+static void
+find_duplicates(KeyCheck *check)
+{
+	StringInfoData before;
+
+	initStringInfo(&before);
+	tuplesort_performsort(check->sort);
+	while (tuplesort_gettupleslot(check->sort, true, false, check->sorted,
+								  NULL))
+	{
+		bool		isnull;
+		Datum		datum = slot_getattr(check->sorted, 1, &isnull);
+		bytea	   *entry = DatumGetByteaPP(datum);
+		const char *key = VARDATA_ANY(entry);
+		int			len = VARSIZE_ANY_EXHDR(entry);
+		const char *end = memchr(key, AFTER_KEY, len);
+		int			keylen = end - key + 1;
+
+		CHECK_FOR_INTERRUPTS();
+		if (before.len > keylen && memcmp(before.data, key, keylen) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("%s of Convex table \"%s\" cannot be a key: two documents have the same one",
+							name_key(check), check->table),
+					 errdetail("The documents are \"%s\" and \"%s\".",
+							   printable(check, before.data + keylen),
+							   printable(check, pnstrdup(key + keylen,
+														 len - keylen))),
+					 errhint("Delete or change one of the documents.")));
+		resetStringInfo(&before);
+		appendBinaryStringInfo(&before, key, len);
+	}
+}
+
+/* field "a", or fields "a", "b" */
+static char *
+name_key(KeyCheck *check)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, check->nkeys > 1 ? "fields" : "field");
+	for (int i = 0; i < check->nkeys; i++)
+		appendStringInfo(&buf, "%s \"%s\"", i > 0 ? "," : "",
+						 check->keys[i].path->label);
+	return buf.data;
+}
+
+/* An id is foreign text, too. */
+static char *
+printable(KeyCheck *check, const char *id)
+{
+	return cvx_error_excerpt(id, strlen(id), check->secret);
+}

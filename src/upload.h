@@ -1,0 +1,16 @@
+/*
+ * upload.h
+ *		How does a file become the documents of a table?
+ *
+ * Room: protocol 2.4
+ */
+#ifndef CVX_UPLOAD_H
+#define CVX_UPLOAD_H
+
+#include "http.h"
+#include "zip.h"
+
+extern int64 cvx_upload(CvxHttp *http, CvxZip *zip, int64 size,
+						const char *mode, const char *component);
+
+#endif							/* CVX_UPLOAD_H */
