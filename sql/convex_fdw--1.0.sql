@@ -335,3 +335,27 @@ FROM convex_stat_subscription AS s
     JOIN convex_subscription_event AS e ON e.subid = s.subid;
 COMMENT ON VIEW convex_stat_subscription_event IS 'what happened to subscriptions';
 GRANT SELECT ON convex_stat_subscription_event TO PUBLIC;
+
+-- Processes
+
+CREATE FUNCTION convex_start_worker(name name)
+RETURNS integer
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_start_worker(name) IS 'the process that follows a subscription; it is started if there is none';
+REVOKE EXECUTE ON FUNCTION convex_start_worker(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_stop_worker(name name)
+RETURNS boolean
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_stop_worker(name) IS 'end the process that follows a subscription, until convex_start_worker()';
+REVOKE EXECUTE ON FUNCTION convex_stop_worker(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_workers(OUT database oid, OUT subid integer, OUT name name,
+    OUT pid integer, OUT state text, OUT since timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION convex_workers() IS 'the subscriptions of all databases that the launcher knows, and their processes';
+REVOKE EXECUTE ON FUNCTION convex_workers() FROM PUBLIC;

@@ -15,6 +15,7 @@
 #include "address.h"
 #include "fdw.h"
 #include "http.h"
+#include "sub_process.h"
 
 PG_MODULE_MAGIC;
 
@@ -28,5 +29,7 @@ _PG_init(void)
 	cvx_snapshot_init();
 	cvx_scan_init();
 	cvx_import_init();
+	cvx_process_init();
+	cvx_launcher_init();
 	cvx_reserve_guc_prefix("convex_fdw");
 }
