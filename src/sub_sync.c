@@ -102,6 +102,7 @@ struct CvxSync
 	MemoryContext step_cxt;
 	CvxSubscription *sub;
 	bool		is_careful;		/* each table in a subtransaction */
+	bool		is_applying;	/* to one table */
 	bool		was_walk;		/* the last step was a walk's */
 	bool		is_caught_up;
 	bool		is_waiting;		/* for another walk */
@@ -200,6 +201,7 @@ cvx_sync_step(CvxSync *sync)
 	MemoryContextSwitchTo(sync->step_cxt);
 	sync->sub = NULL;
 	sync->failure = NULL;
+	sync->is_applying = false;
 	sync->is_waiting = false;
 	PG_TRY();
 	{
@@ -222,7 +224,8 @@ cvx_sync_step(CvxSync *sync)
 		FlushErrorState();
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
-		if (!sync->is_careful && is_of_table(error->sqlerrcode))
+		if (!sync->is_careful && sync->is_applying &&
+			is_of_table(error->sqlerrcode))
 		{
 			/* Once more, each table by itself: perhaps only one is broken. */
 			sync->is_careful = true;
@@ -1327,7 +1330,9 @@ guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 
 	if (!sync->is_careful)
 	{
+		sync->is_applying = true;
 		work(sync, rel, arg);
+		sync->is_applying = false;
 		return true;
 	}
 	BeginInternalSubTransaction(NULL);
