@@ -93,6 +93,7 @@ typedef struct Launcher
 	Database   *probed;
 	uint64		nprobes;		/* reports before it was started */
 	TimestampTz probe_begun_at;
+	bool		lacks_slot;		/* for a probe; it has been logged */
 
 	/* in this turn */
 	TimestampTz now;
@@ -453,12 +454,19 @@ start_probe(Launcher *launcher)
 	MemoryContextSwitchTo(old);
 	if (!is_started)
 	{
-		/* No slot: somebody else's process has to end first. */
+		/* Somebody else's process has to end first. */
 		launcher->probe = NULL;
+		if (!launcher->lacks_slot)
+			ereport(LOG,
+					(errmsg("no look into database \"%s\": no free background worker slot",
+							next->name),
+					 errhint("You might need to increase max_worker_processes.")));
+		launcher->lacks_slot = true;
 		due(launcher, TimestampTzPlusMilliseconds(launcher->now,
 												  SLOT_INTERVAL_MS));
 		return;
 	}
+	launcher->lacks_slot = false;
 	next->look_at = TimestampTzPlusMilliseconds(launcher->now,
 												LOOK_INTERVAL_MS);
 	launcher->probed = next;
