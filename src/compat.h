@@ -31,8 +31,13 @@
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #define cvx_server_aclcheck(serverid, userid) \
 	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
+#define cvx_schema_aclcheck(schema, userid) \
+	object_aclcheck(NamespaceRelationId, schema, userid, ACL_CREATE)
+#define cvx_database_aclcheck(database, userid) \
+	object_aclcheck(DatabaseRelationId, database, userid, ACL_CREATE)
 #define cvx_database_ownercheck(dbid, userid) \
 	object_ownercheck(DatabaseRelationId, dbid, userid)
 #define cvx_scan_user(fsplan, estate) \
@@ -40,6 +45,10 @@
 #else
 #define cvx_server_aclcheck(serverid, userid) \
 	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
+#define cvx_schema_aclcheck(schema, userid) \
+	pg_namespace_aclcheck(schema, userid, ACL_CREATE)
+#define cvx_database_aclcheck(database, userid) \
+	pg_database_aclcheck(database, userid, ACL_CREATE)
 #define cvx_database_ownercheck(dbid, userid) \
 	pg_database_ownercheck(dbid, userid)
 #define cvx_scan_user(fsplan, estate) \

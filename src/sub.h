@@ -44,6 +44,9 @@ extern TimestampTz cvx_sync_next_attempt(CvxSync *sync);
 extern int	cvx_sync_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_idle_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_holder(CvxSync *sync);
+CVX_NORETURN extern void cvx_sync_rethrow(CvxSync *sync);
+extern bool cvx_sync_is_waiting(CvxSync *sync);
+extern int	cvx_sync_pages(CvxSync *sync);
 extern void cvx_sync_close(CvxSync *sync);
 
 /* ---- sub_worker.c, sub_launcher.c: see there */
@@ -155,6 +158,8 @@ extern void cvx_catalog_rel_error(const CvxSubscription *sub,
 extern int	cvx_catalog_add_tables(CvxSubscription *sub, List *tables,
 								   bool is_first);
 extern bool cvx_catalog_is_writing(void);
+extern void cvx_catalog_check_options(Jsonb *options);
+extern List *cvx_catalog_fetch(CvxHttp *http);
 extern CvxSubscription *cvx_catalog_check(const char *name);
 extern void cvx_catalog_drop_staging(const CvxSubscription *sub,
 									 const CvxSubRel *rel);
@@ -163,8 +168,6 @@ extern char *cvx_catalog_staging(const CvxSubscription *sub,
 								 const CvxSubRel *rel);
 
 /* ---- sub_apply.c: how does a page change the local table? */
-
-typedef struct CvxApply CvxApply;
 
 /* Documents of one table in a page. */
 typedef struct CvxBatchDocs
