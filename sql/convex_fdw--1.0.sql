@@ -298,10 +298,10 @@ FROM convex_subscription AS s
     JOIN convex_subscription_state AS st ON st.subid = s.subid
     LEFT JOIN LATERAL (
         SELECT l.pid FROM pg_catalog.pg_locks AS l
-        WHERE l.locktype = 'object' AND l.granted
+        WHERE l.locktype = 'advisory' AND l.granted
             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
             AND l.classid = 'convex_subscription'::pg_catalog.regclass
-            AND l.objid = s.subid::bigint::pg_catalog.oid AND l.objsubid = 1
+            AND l.objid = s.subid::bigint::pg_catalog.oid AND l.objsubid = 11
         LIMIT 1) AS w ON true
 WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = s.owner
         AND (pg_catalog.pg_has_role(r.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')));

@@ -653,6 +653,10 @@ host_rollback(void)
 	while (!SPI_inside_nonatomic_context())
 		if (SPI_finish() != SPI_OK_FINISH)
 			elog(ERROR, "SPI is not connected");
+
+	/* Since the first commit there are no snapshots of portals. */
+	while (ActiveSnapshotSet())
+		PopActiveSnapshot();
 	SPI_rollback();
 }
 

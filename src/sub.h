@@ -18,6 +18,13 @@
 
 /* ---- sub_sync.c: what is the next step, and when does the cursor move? */
 
+/*
+ * The last number of our advisory locks, which no SQL function can make.  They
+ * are advisory because other session locks end with a transaction that fails.
+ */
+#define CVX_LOCK_SUBSCRIPTION	11
+#define CVX_LOCK_WALK			12
+
 typedef struct CvxSync CvxSync;
 
 typedef enum CvxStep

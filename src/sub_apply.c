@@ -1454,8 +1454,10 @@ move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
 static int64
 run(const char *sql, int expected)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	int			rc = SPI_execute(sql, false, 0);
 
+	MemoryContextSwitchTo(cxt);
 	if (rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
 	return (int64) SPI_processed;

@@ -512,8 +512,8 @@ int
 cvx_catalog_pid(int32 subid)
 {
 	cvx_catalog_run(SPI_OK_SELECT,
-					"SELECT pid FROM pg_locks WHERE locktype = 'object' AND granted AND classid = $1"
-					" AND objid = $2 AND objsubid = 1"
+					"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1"
+					" AND objid = $2 AND objsubid = 11"
 					" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
 					"oo", cvx_catalog_relid(), (Oid) subid);
 	return SPI_processed > 0 ? (int) cvx_catalog_int64(0, 1) : 0;
@@ -570,6 +570,7 @@ read_argument(char letter, va_list *args, Oid *type, Datum *value, char *null)
 static int
 execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
+	MemoryContext cxt = CurrentMemoryContext;
 	volatile int rc = 0;
 
 	PG_TRY();
@@ -582,6 +583,9 @@ execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 		is_writing = false;
 	}
 	PG_END_TRY();
+
+	/* SPI leaves its own context behind. */
+	MemoryContextSwitchTo(cxt);
 	return rc;
 }
 

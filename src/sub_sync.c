@@ -368,8 +368,8 @@ take_lock(CvxSync *sync)
 {
 	if (sync->has_lock)
 		return true;
-	SET_LOCKTAG_OBJECT(sync->lock, MyDatabaseId, cvx_catalog_relid(),
-					   sync->subid, 1);
+	SET_LOCKTAG_ADVISORY(sync->lock, MyDatabaseId, cvx_catalog_relid(),
+						 sync->subid, CVX_LOCK_SUBSCRIPTION);
 	sync->has_lock = LockAcquire(&sync->lock, ExclusiveLock, true, true) !=
 		LOCKACQUIRE_NOT_AVAIL;
 	return sync->has_lock;
@@ -383,8 +383,9 @@ take_walk_lock(CvxSync *sync)
 
 	if (sync->has_walk_lock)
 		return true;
-	SET_LOCKTAG_OBJECT(sync->walk_lock, InvalidOid, ForeignServerRelationId,
-					   hash_bytes((const unsigned char *) url, strlen(url)), 2);
+	SET_LOCKTAG_ADVISORY(sync->walk_lock, InvalidOid, ForeignServerRelationId,
+						 hash_bytes((const unsigned char *) url, strlen(url)),
+						 CVX_LOCK_WALK);
 	sync->has_walk_lock = LockAcquire(&sync->walk_lock, ExclusiveLock, true,
 									  true) != LOCKACQUIRE_NOT_AVAIL;
 	return sync->has_walk_lock;
