@@ -219,6 +219,7 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 						false, 0);
 	}
 	SPI_finish();
+	cvx_launcher_wake();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
 	PG_RETURN_VOID();
 }
@@ -253,6 +254,7 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 					"i", sub->subid);
 	touch(sub->subid, "");
 	SPI_finish();
+	cvx_launcher_wake();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
 	PG_RETURN_VOID();
 }
