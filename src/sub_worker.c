@@ -64,6 +64,7 @@ static int64 after_idle(CvxWorker *worker);
 static int64 after_failure(CvxWorker *worker);
 static int64 after_error(CvxWorker *worker);
 static bool wait_for(int64 pause_ms);
+static void serve_interrupts(void);
 static int64 jitter(int64 pause_ms);
 
 static const CvxSyncHost host = {begin, commit, rollback, true};
@@ -102,7 +103,7 @@ convex_worker_main(Datum arg)
 	{
 		int64		pause_ms = 0;
 
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -239,6 +240,14 @@ jitter(int64 pause_ms)
 		(uint64) (pause_ms / 2 + 1);
 }
 
+/* Between steps there is nothing to cancel. */
+static void
+serve_interrupts(void)
+{
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* Wait; true when somebody woke this process. */
 static bool
 wait_for(int64 pause_ms)
@@ -253,7 +262,7 @@ wait_for(int64 pause_ms)
 	if ((events & WL_LATCH_SET) == 0)
 		return false;
 	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	serve_interrupts();
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();
 	return true;

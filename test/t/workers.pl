@@ -60,8 +60,8 @@ sub shows
 	my ($name, $what, %option) = @_;
 	my $in = $option{cluster} // $cluster;
 	ok(eval { $in->wait_until_sql("EXISTS (SELECT FROM app.users WHERE name = '$name')", $name, db => $option{db} // 'postgres') }, $what)
-	  or diag($@, $in->value('SELECT * FROM convex_stat_subscription', db => $option{db} // 'postgres', args => ['-x']),
-		$in->value('SELECT * FROM convex_workers()'));
+	  or diag($@, $in->value('SELECT * FROM public.convex_stat_subscription; SELECT * FROM public.convex_stat_subscription_rel; SELECT * FROM public.convex_stat_subscription_event', db => $option{db} // 'postgres', args => ['-x']),
+		$in->value('SELECT * FROM public.convex_workers()'));
 	return;
 }
 
@@ -181,6 +181,7 @@ is($cluster->value(q{SELECT convex_stop_worker('app')}), 't', 'convex_stop_worke
 is(workers("pid = $pid"), '0', 'its process is gone');
 is(state_of('postgres'), 'stopped', 'its state says why');
 is($cluster->value(q{SELECT convex_stop_worker('app')}), 'f', 'a second call finds none');
+add_user('lovelace');
 is($cluster->sqlstate(q{SELECT convex_wait_for('app')}), '55000', 'convex_wait_for says that no worker runs');
 my $started = $cluster->value(q{SELECT convex_start_worker('app')});
 is($started, worker_pid('postgres'), 'convex_start_worker gives the new process');
