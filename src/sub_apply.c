@@ -242,11 +242,13 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 			   const CvxBatchDocs *docs)
 {
 	Target	   *target = open_target(sub, rel, staging_relid(sub, rel));
-	StringInfoData extra;
 
-	/* Columns first: then each row is decoded for the load once. */
-	initStringInfo(&extra);
-	target->may_add = sub->is_evolving && !OidIsValid(rel->target);
+	/*
+	 * Columns first: then each row is decoded for the load once.  Of a table
+	 * that nothing is known about the first page shows the fields.
+	 */
+	target->may_add = !OidIsValid(rel->target) &&
+		(sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0);
 	if (target->may_add)
 	{
 		for (int i = 0; i < docs->ndocs; i++)
