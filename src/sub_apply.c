@@ -1411,7 +1411,7 @@ merge(Target *target, const char *staging, int64 ts)
 					 table, ts, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
 					 staging), SPI_OK_UPDATE);
 	if (target->ncolumns > 1)
-		run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id AND ROW(%s) OPERATOR(pg_catalog.*<>) ROW(%s)",
+		run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id AND pg_catalog.record_image_ne(ROW(%s), ROW(%s))",
 					 table, set_list(target, "s"), staging, own, other), SPI_OK_UPDATE);
 	run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
 				 " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id)",
