@@ -234,7 +234,7 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, ", failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
+	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
 		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
 	SPI_finish();
 	cvx_launcher_wake();
