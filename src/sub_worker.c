@@ -38,6 +38,9 @@
 /* The shortest pause after a recorded failure, whatever was recorded. */
 #define LEAST_PAUSE_MS 100
 
+/* The pause while another subscription loads from the same deployment. */
+#define WALK_PAUSE_MS 1000
+
 /* The longest wait without looking at the clock again. */
 #define LONGEST_WAIT_MS 3600000
 
@@ -207,6 +210,8 @@ after_idle(CvxWorker *worker)
 	int			most = Max(cvx_sync_idle_poll_interval_ms(worker->sync), least);
 	int			pause_ms = Min(Max(worker->poll_ms, least), most);
 
+	if (cvx_sync_is_waiting(worker->sync))
+		return WALK_PAUSE_MS;
 	worker->poll_ms = Min((int64) pause_ms * 2, most);
 	return Max(pause_ms, 1);
 }
