@@ -122,6 +122,7 @@ static void close_target(Target *target);
 static void add_column(Target *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
+static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
 static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
 static Oid	relation_owner(Oid relid);
 static void become_owner(Oid owner, Oid *userid, int *context);
@@ -138,6 +139,7 @@ static void add_extra(StringInfo extra, const CvxText *name,
 static void write_exact(StringInfo buf, const CvxText *raw);
 static void note_unknown(Target *target, const CvxText *name,
 						 const CvxValue *value);
+static bool has_attribute(Target *target, const char *field);
 static CvxType type_of_kind(CvxKind kind);
 static bool add_columns(Target *target);
 static bool add_one_column(Target *target, const Unknown *unknown);
@@ -180,8 +182,12 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	appendStringInfo(&buf, "CREATE TABLE convex_staging.%s (", name);
 	if (OidIsValid(rel->target))
 	{
-		Target	   *target = open_target(sub, rel, rel->target);
+		Target	   *target;
 
+		cvx_apply_check_target(sub, rel->target);
+		if (sub->is_evolving)
+			add_known_columns(sub, rel);
+		target = open_target(sub, rel, rel->target);
 		for (int i = 0; i < target->ncolumns; i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(target->tupdesc,
@@ -234,6 +240,42 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 							 quote_identifier(GetUserNameFromId(sub->owner, false))), "");
 	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0");
 	rel->is_staged = true;
+}
+
+/* Give a target that exists the columns that its fields ask for. */
+static void
+add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	Oid			userid;
+	int			context;
+	char	   *attname = NULL;
+
+	(void) set_config_option("lock_timeout", ALTER_LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *said;
+		char	   *type;
+
+		if (token == WJB_KEY)
+			attname = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token != WJB_VALUE || get_attnum(rel->target, attname) != InvalidAttrNumber)
+			continue;
+		said = pnstrdup(value.val.string.val, value.val.string.len);
+		type = strchr(said, ' ');
+		if (type == NULL)
+			continue;
+		become_owner(relation_owner(rel->target), &userid, &context);
+		run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
+					 quote_qualified_identifier(rel->target_schema, rel->target_name),
+					 quote_identifier(attname), type + 1), SPI_OK_UTILITY);
+		SetUserIdAndSecContext(userid, context);
+	}
+	(void) set_config_option("lock_timeout", "0", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* Add documents of a walk to a staging table. */
@@ -371,7 +413,7 @@ cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel, bool to_staging,
 		target = open_target(sub, rel, rel->target);
 	}
 	become_owner(target->relation->rd_rel->relowner, &userid, &context);
-	target->may_add = sub->is_evolving;
+	target->may_add = true;
 	for (;;)
 	{
 		tupdesc = page_tupdesc(target);
@@ -394,6 +436,8 @@ cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel, bool to_staging,
 	enr.md.enrtype = ENR_NAMED_TUPLESTORE;
 	enr.md.enrtuples = nrows;
 	enr.reldata = rows;
+	/* One may be left of a table whose subtransaction failed. */
+	(void) SPI_unregister_relation(PAGE_RELATION);
 	if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "cannot register the rows of a page");
 	if (!to_staging)
@@ -685,9 +729,9 @@ add_column(Target *target, Form_pg_attribute att)
 	if (column->role == ROLE_FIELD)
 	{
 		column->field = field_of(target->rel, name);
-		column->field_len = strlen(column->field);
-		if (!cvx_options_is_field_name(column->field, true))
+		if (column->field == NULL)
 			return;
+		column->field_len = strlen(column->field);
 		for (int i = 0; i < lengthof(exact); i++)
 			if (att->atttypid == exact[i].type)
 				column->kind = exact[i].kind;
@@ -699,7 +743,10 @@ add_column(Target *target, Form_pg_attribute att)
 	target->ncolumns++;
 }
 
-/* The field that fills a column: as the catalog says, or of its own name. */
+/*
+ * The field that fills a column, as the catalog says; NULL for a column of the
+ * user's own.
+ */
 static char *
 field_of(const CvxSubRel *rel, const char *attname)
 {
@@ -709,8 +756,10 @@ field_of(const CvxSubRel *rel, const char *attname)
 													 &buffer);
 	char	   *field;
 
-	if (value == NULL || value->type != jbvString)
+	if (strcmp(attname, "_id") == 0 || strcmp(attname, "_creationTime") == 0)
 		return pstrdup(attname);
+	if (value == NULL || value->type != jbvString)
+		return NULL;
 	field = pnstrdup(value->val.string.val, value->val.string.len);
 	field[strcspn(field, " ")] = '\0';
 	return field;
@@ -1026,6 +1075,9 @@ note_unknown(Target *target, const CvxText *name, const CvxValue *value)
 	if (value->kind == CVX_KIND_NULL)
 		return;
 	field = cvx_json_cstring(name);
+	if (!target->sub->is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
+		!has_attribute(target, field))
+		return;
 	foreach(lc, target->unknowns)
 		if (strcmp(((Unknown *) lfirst(lc))->field, field) == 0)
 			unknown = lfirst(lc);
@@ -1042,6 +1094,21 @@ note_unknown(Target *target, const CvxText *name, const CvxValue *value)
 		MemoryContextSwitchTo(old);
 	}
 	unknown->type = cvx_schema_union(unknown->type, type_of_kind(value->kind));
+}
+
+/* Does the table have a column of this name that could be a field's? */
+static bool
+has_attribute(Target *target, const char *field)
+{
+	for (int i = 0; i < target->tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(target->tupdesc, i);
+
+		if (!att->attisdropped && att->attgenerated == '\0' &&
+			strcmp(NameStr(att->attname), field) == 0)
+			return true;
+	}
+	return false;
 }
 
 static CvxType
@@ -1104,12 +1171,14 @@ add_one_column(Target *target, const Unknown *unknown)
 		"_deleted_at", "_document"
 	};
 	CvxLocalName name = {pstrdup(unknown->field), unknown->field};
+	bool		is_there = has_attribute(target, unknown->field);
 	volatile bool is_added = false;
 
 	memcpy(taken, system, sizeof(system));
 	for (int i = 0; i < natts; i++)
 		taken[lengthof(system) + i] = NameStr(TupleDescAttr(target->tupdesc, i)->attname);
-	cvx_names_make_unique(&name, 1, taken, lengthof(system) + natts);
+	if (!is_there)
+		cvx_names_make_unique(&name, 1, taken, lengthof(system) + natts);
 
 	/* An ALTER TABLE wants nobody else here to use the relation. */
 	table_close(target->relation, NoLock);
@@ -1124,9 +1193,10 @@ add_one_column(Target *target, const Unknown *unknown)
 		(void) set_config_option("lock_timeout", ALTER_LOCK_TIMEOUT, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 		become_owner(relation_owner(relid), &userid, &context);
-		run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table,
-					 quote_identifier(name.name),
-					 cvx_names_type(unknown->field, unknown->type)), SPI_OK_UTILITY);
+		if (!is_there)
+			run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table,
+						 quote_identifier(name.name),
+						 cvx_names_type(unknown->field, unknown->type)), SPI_OK_UTILITY);
 		SetUserIdAndSecContext(userid, context);
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
@@ -1178,8 +1248,9 @@ add_one_column(Target *target, const Unknown *unknown)
 		rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
 														  JsonbPGetDatum(rel->columns), added));
 	}
-	cvx_catalog_event(target->sub->subid, "column_added", rel,
-					  psprintf("field \"%s\": column \"%s\" of type %s",
+	if (!is_there)
+		cvx_catalog_event(target->sub->subid, "column_added", rel,
+						  psprintf("field \"%s\": column \"%s\" of type %s",
 							   unknown->field, name.name,
 							   cvx_names_type(unknown->field, unknown->type)));
 	return true;

@@ -157,7 +157,7 @@ SELECT bag_eq($$ SELECT _id || ' ' || x FROM slow.long $$, $$ SELECT source('lon
 -- Empty pages.
 SELECT emu.config('{"delta_limit": 1}') \g /dev/null
 SELECT emu.call('POST', '/_emulator/mutate', jsonb_build_object('rows_per_transaction', 1, 'ops',
-	(SELECT jsonb_agg('{"op": "system", "count": 1}'::jsonb) FROM generate_series(1, 1000)))) \g /dev/null
+	(SELECT jsonb_agg('{"op": "insert", "table": "noise", "doc": {}}'::jsonb) FROM generate_series(1, 1000)))) \g /dev/null
 SELECT pages AS pages_before FROM convex_stat_subscription WHERE name = 'walk' \gset
 CALL convex_sync('walk', 10);
 SELECT pages AS pages_then, applied_ts AS applied_then FROM convex_stat_subscription WHERE name = 'walk' \gset
