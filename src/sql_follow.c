@@ -228,9 +228,26 @@ Datum
 convex_enable_subscription(PG_FUNCTION_ARGS)
 {
 	CvxSubscription *sub;
+	ListCell   *lc;
 
 	begin_catalog();
 	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+
+	/* A target that a restored dump did not bring is loaded again. */
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (OidIsValid(rel->target) || rel->state == CVX_REL_JOINING ||
+			rel->state == CVX_REL_DROPPED || rel->load == CVX_LOAD_WALKING ||
+			rel->load == CVX_LOAD_INDEXING)
+			continue;
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_rel(sub, rel,
+						"load = 'wanted', is_staged = false, retry_at = NULL,"
+						" synced_ts = NULL, state = 'joining'");
+		cvx_catalog_event(sub->subid, "resync", rel, "the target is gone");
+	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
