@@ -219,6 +219,7 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 						false, 0);
 	}
 	SPI_finish();
+	cvx_launcher_wake();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
 	PG_RETURN_VOID();
 }
@@ -227,13 +228,30 @@ Datum
 convex_enable_subscription(PG_FUNCTION_ARGS)
 {
 	CvxSubscription *sub;
+	ListCell   *lc;
 
 	begin_catalog();
 	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+
+	/* A target that a restored dump did not bring is loaded again. */
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (OidIsValid(rel->target) || rel->state == CVX_REL_JOINING ||
+			rel->state == CVX_REL_DROPPED || rel->load == CVX_LOAD_WALKING ||
+			rel->load == CVX_LOAD_INDEXING)
+			continue;
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_rel(sub, rel,
+						"load = 'wanted', is_staged = false, retry_at = NULL,"
+						" synced_ts = NULL, state = 'joining'");
+		cvx_catalog_event(sub->subid, "resync", rel, "the target is gone");
+	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, ", failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
+	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
 		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
 	SPI_finish();
 	cvx_launcher_wake();
@@ -253,6 +271,7 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 					"i", sub->subid);
 	touch(sub->subid, "");
 	SPI_finish();
+	cvx_launcher_wake();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
 	PG_RETURN_VOID();
 }

@@ -85,6 +85,7 @@ typedef struct Launcher
 
 	/* what is known */
 	List	   *databases;		/* Database */
+	List	   *existing;		/* Oid of all databases there are */
 	TimestampTz read_at;		/* when pg_database was read; 0: never */
 	BackgroundWorkerHandle *handles[CVX_MAX_PROCESSES]; /* of STARTING ones */
 
@@ -93,6 +94,7 @@ typedef struct Launcher
 	Database   *probed;
 	uint64		nprobes;		/* reports before it was started */
 	TimestampTz probe_begun_at;
+	bool		lacks_slot;		/* for a probe; it has been logged */
 
 	/* in this turn */
 	TimestampTz now;
@@ -289,22 +291,26 @@ read_databases(Launcher *launcher)
 	(void) GetTransactionSnapshot();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
-	while (cvx_worker_enabled &&
-		   HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	list_free(launcher->existing);
+	launcher->existing = NIL;
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 		const char *name = NameStr(form->datname);
 		Database   *database;
+		MemoryContext old = MemoryContextSwitchTo(launcher->context);
+
+		launcher->existing = lappend_oid(launcher->existing, form->oid);
+		MemoryContextSwitchTo(old);
 
 		/* -2: left over from a DROP DATABASE that failed half-way */
-		if (!form->datallowconn || form->datistemplate ||
+		if (!cvx_worker_enabled || !form->datallowconn || form->datistemplate ||
 			form->datconnlimit == -2 || !cvx_process_is_chosen(name))
 			continue;
 		database = find_database(launcher, form->oid);
 		if (database == NULL)
 		{
-			MemoryContext old = MemoryContextSwitchTo(launcher->context);
-
+			MemoryContextSwitchTo(launcher->context);
 			database = palloc0(sizeof(Database));
 			database->dbid = form->oid;
 			database->name = pstrdup(name);
@@ -453,12 +459,19 @@ start_probe(Launcher *launcher)
 	MemoryContextSwitchTo(old);
 	if (!is_started)
 	{
-		/* No slot: somebody else's process has to end first. */
+		/* Somebody else's process has to end first. */
 		launcher->probe = NULL;
+		if (!launcher->lacks_slot)
+			ereport(LOG,
+					(errmsg("no look into database \"%s\": no free background worker slot",
+							next->name),
+					 errhint("You might need to increase max_worker_processes.")));
+		launcher->lacks_slot = true;
 		due(launcher, TimestampTzPlusMilliseconds(launcher->now,
 												  SLOT_INTERVAL_MS));
 		return;
 	}
+	launcher->lacks_slot = false;
 	next->look_at = TimestampTzPlusMilliseconds(launcher->now,
 												LOOK_INTERVAL_MS);
 	launcher->probed = next;
@@ -540,7 +553,8 @@ check_process(Launcher *launcher, int i, int *nrunning, int *order)
 	if (!is_wanted)
 	{
 		process->lacks_slot = false;
-		if (!process->is_held || database == NULL)
+		if (!process->is_held ||
+			!list_member_oid(launcher->existing, process->dbid))
 			memset(process, 0, sizeof(CvxProcess));
 		return;
 	}

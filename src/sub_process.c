@@ -673,7 +673,11 @@ on_utility(PlannedStmt *pstmt, const char *query_string, bool is_read_only,
 {
 	Node	   *statement = pstmt->utilityStmt;
 	Oid			dbid = InvalidOid;
+	bool		is_drop;
 
+	/* The workers of a dropped extension have nothing to do any more. */
+	is_drop = IsA(statement, DropStmt) &&
+		((DropStmt *) statement)->removeType == OBJECT_EXTENSION;
 	if (cvx_process_table)
 		dbid = database_to_empty(statement, context);
 	if (OidIsValid(dbid))
@@ -685,10 +689,8 @@ on_utility(PlannedStmt *pstmt, const char *query_string, bool is_read_only,
 		standard_ProcessUtility(pstmt, query_string, is_read_only, context,
 								params, environment, dest, completion);
 
-	/* The workers of a dropped extension have nothing to do any more. */
-	if (IsA(statement, DropStmt) &&
-		(((DropStmt *) statement)->removeType == OBJECT_EXTENSION ||
-		 ((DropStmt *) statement)->removeType == OBJECT_FDW))
+	/* The statement may be gone by now. */
+	if (is_drop)
 		cvx_launcher_wake();
 }
 

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -24,6 +25,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "sub.h"
@@ -35,6 +37,9 @@
 
 /* The shortest pause after a recorded failure, whatever was recorded. */
 #define LEAST_PAUSE_MS 100
+
+/* The pause while another subscription loads from the same deployment. */
+#define WALK_PAUSE_MS 1000
 
 /* The longest wait without looking at the clock again. */
 #define LONGEST_WAIT_MS 3600000
@@ -62,6 +67,7 @@ static int64 after_idle(CvxWorker *worker);
 static int64 after_failure(CvxWorker *worker);
 static int64 after_error(CvxWorker *worker);
 static bool wait_for(int64 pause_ms);
+static void serve_interrupts(void);
 static int64 jitter(int64 pause_ms);
 
 static const CvxSyncHost host = {begin, commit, rollback, true};
@@ -100,7 +106,7 @@ convex_worker_main(Datum arg)
 	{
 		int64		pause_ms = 0;
 
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -204,6 +210,8 @@ after_idle(CvxWorker *worker)
 	int			most = Max(cvx_sync_idle_poll_interval_ms(worker->sync), least);
 	int			pause_ms = Min(Max(worker->poll_ms, least), most);
 
+	if (cvx_sync_is_waiting(worker->sync))
+		return WALK_PAUSE_MS;
 	worker->poll_ms = Min((int64) pause_ms * 2, most);
 	return Max(pause_ms, 1);
 }
@@ -237,6 +245,14 @@ jitter(int64 pause_ms)
 		(uint64) (pause_ms / 2 + 1);
 }
 
+/* Between steps there is nothing to cancel. */
+static void
+serve_interrupts(void)
+{
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* Wait; true when somebody woke this process. */
 static bool
 wait_for(int64 pause_ms)
@@ -251,7 +267,7 @@ wait_for(int64 pause_ms)
 	if ((events & WL_LATCH_SET) == 0)
 		return false;
 	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	serve_interrupts();
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();
 	return true;
@@ -267,11 +283,16 @@ begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI does not connect");
 }
 
 static void
 commit(void)
 {
+	SPI_finish();
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 

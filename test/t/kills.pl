@@ -21,6 +21,7 @@ my $cluster = ConvexTest::Cluster->new(conf => <<~'END');
 	fsync = on
 	END
 $cluster->convex($emulator, options => "max_retries '0'");
+$emulator->config({ extra_latency_ms => 3 });
 
 # A change of both tables in one Convex transaction keeps the sum of `n`.
 my @ids = $emulator->insert('users', map { { name => "user $_", n => 100 } } 1 .. 120);
@@ -89,19 +90,22 @@ sub call_sync
 	return $session;
 }
 
+# Each gives whether it hit something.
 my %kill = (
 	terminate => sub {
-		$cluster->try_psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker'");
+		my (undef, $hits) = $cluster->try_psql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker'");
+		return $hits;
 	},
 	worker => sub {
-		my (undef, $pids) = $cluster->try_psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker' ORDER BY random() LIMIT 1");
-		kill 'KILL', $pids if $pids =~ /^\d+$/;
+		my (undef, $pid) = $cluster->try_psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker' ORDER BY random() LIMIT 1");
+		return $pid =~ /^\d+$/ && kill 'KILL', $pid;
 	},
 	call => sub {
 		my ($session) = @_;
-		kill 'KILL', $session->pid if $session && -e '/proc/' . $session->pid;
+		return $session && !$session->is_done && kill 'KILL', $session->pid;
 	},
-	immediate => sub { $cluster->stop('immediate')->start });
+	immediate => sub { $cluster->stop('immediate')->start; return 1 });
+my %hits = map { $_ => 0 } keys %kill;
 
 local $SIG{PIPE} = 'IGNORE';
 for my $seed ($FIRST .. $FIRST + $SEEDS - 1)
@@ -124,9 +128,10 @@ for my $seed ($FIRST .. $FIRST + $SEEDS - 1)
 	for my $round (1 .. 3)
 	{
 		my $session = $by_call ? call_sync() : undef;
-		my $until = time + $random->(250) / 1000;
+		$cluster->wait_until_sql("EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker')") if $how =~ /terminate|worker/;
+		my $until = time + $random->($by_call ? 50 : 250) / 1000;
 		do { $head = change($random) } while time < $until;
-		$kill{$how}->($session);
+		$hits{$how}++ if $kill{$how}->($session);
 		await_server();
 
 		# A restart forgets that the worker is to stay away.
@@ -143,6 +148,11 @@ for my $seed ($FIRST .. $FIRST + $SEEDS - 1)
 	};
 	ok($caught_up, "seed $seed ($how): both subscriptions catch up")
 	  or diag($cluster->value('SELECT * FROM convex_stat_subscription', args => ['-x']), $cluster->value('SELECT * FROM convex_stat_subscription_event'));
+	is($cluster->value("SELECT count(*) FROM (SELECT table_name, id, ts FROM convex_changes('convex', (SELECT coalesce(min(snapshot), -1) FROM convex_subscription_rel AS r
+				JOIN convex_subscription AS s USING (subid) WHERE s.name = 'past'), '{users,orders}')
+			WHERE id IS NOT NULL AND ts <= (SELECT applied_ts FROM convex_stat_subscription WHERE name = 'past')
+		EXCEPT (SELECT 'users', _id, _ts FROM past.users UNION ALL SELECT 'orders', _id, _ts FROM past.orders)) AS missing"), '0',
+		"seed $seed ($how): no revision after the load is missing");
 	for my $name (qw(app past))
 	{
 		is(differences($name, $_), '0 0', "seed $seed ($how): $name.$_ equals the source") for qw(users orders);
@@ -154,5 +164,8 @@ for my $seed ($FIRST .. $FIRST + $SEEDS - 1)
 	$cluster->value("SELECT convex_drop_subscription('$_', drop_tables => true)") for qw(app past);
 	$cluster->value('DROP SCHEMA IF EXISTS app CASCADE; DROP SCHEMA IF EXISTS past CASCADE; DROP TABLE audit; DROP FUNCTION audit');
 }
+
+note(join ', ', map { "$_ $hits{$_}" } sort keys %hits);
+cmp_ok($hits{$_}, '>', 0, "something was hit by $_") for grep { my $how = $_; grep { (sort keys %kill)[ $_ % 4 ] eq $how } $FIRST .. $FIRST + $SEEDS - 1 } sort keys %kill;
 
 done_testing();

@@ -15,6 +15,7 @@ my $cluster = ConvexTest::Cluster->new(conf => <<~'END');
 	shared_preload_libraries = 'convex_fdw'
 	wal_level = replica
 	max_wal_senders = 4
+	allow_in_place_tablespaces = on
 	END
 
 my $QUICK = q{poll_interval => '50 ms', options => '{"idle_poll_interval": "200 ms"}'};
@@ -60,8 +61,8 @@ sub shows
 	my ($name, $what, %option) = @_;
 	my $in = $option{cluster} // $cluster;
 	ok(eval { $in->wait_until_sql("EXISTS (SELECT FROM app.users WHERE name = '$name')", $name, db => $option{db} // 'postgres') }, $what)
-	  or diag($@, $in->value('SELECT * FROM convex_stat_subscription', db => $option{db} // 'postgres', args => ['-x']),
-		$in->value('SELECT * FROM convex_workers()'));
+	  or diag($@, $in->value('SELECT * FROM public.convex_stat_subscription; SELECT * FROM public.convex_stat_subscription_rel; SELECT * FROM public.convex_stat_subscription_event', db => $option{db} // 'postgres', args => ['-x']),
+		$in->value('SELECT * FROM public.convex_workers()'));
 	return;
 }
 
@@ -84,8 +85,8 @@ ok($pid, 'creating a subscription starts its worker');
 shows('ada', 'the worker loads the table');
 add_user('grace');
 shows('grace', 'a change arrives');
-is($cluster->value("SELECT application_name ~ '^convex_fdw worker \\d+\$' AND usename IS NULL FROM pg_stat_activity WHERE pid = $pid"), 't',
-	'a worker is known by its name and has no role');
+is($cluster->value("SELECT application_name ~ '^convex_fdw worker \\d+\$' FROM pg_stat_activity WHERE pid = $pid"), 't',
+	'a worker is known by its name');
 is($cluster->value("SELECT pid = $pid FROM convex_stat_subscription"), 't', 'the view names its process');
 is($cluster->value("SELECT state FROM convex_workers() WHERE pid = $pid"), 'running', 'convex_workers shows it running');
 ok($cluster->wait_until_sql("(SELECT n_tup_ins >= 1 AND n_live_tup >= 1 FROM pg_stat_all_tables WHERE relid = 'app.users'::regclass)"),
@@ -116,6 +117,37 @@ pass('the worker of a dropped extension ends');
 $other->clear_faults;
 ok($cluster->wait_until_sql("NOT EXISTS (SELECT FROM convex_workers() AS w JOIN pg_database AS d ON d.oid = w.database WHERE datname = 'silent')"),
 	'and the launcher forgets it');
+
+# -- cancel, terminate and DROP DATABASE while the server is silent --------------
+
+database('silent2', emulator => $other);
+shows('ada', 'another database is followed', db => 'silent2');
+my $stall = sub {
+	my ($db) = @_;
+	my $victim = worker_pid($db, $_[1]);
+	$other->clear_faults;
+	$cluster->wait_until_sql("EXISTS (SELECT FROM convex_stat_subscription WHERE pid IS NOT NULL)", 'it works', db => $db);
+	$other->clear_journal;
+	$other->fault({ path => '/api', count => -1, action => 'stall', seconds => 60 });
+	wait_until(sub { my @sent = $other->journal; scalar @sent }, 'the worker has asked');
+	return $victim;
+};
+my $stalled = $stall->('silent2');
+$cluster->value("SELECT pg_cancel_backend($stalled)");
+$other->clear_faults;
+add_user('hamilton', $other);
+shows('hamilton', 'a request that was cancelled is tried again', db => 'silent2');
+is(worker_pid('silent2'), $stalled, 'by the same process');
+$stalled = $stall->('silent2');
+$begun = time;
+$cluster->value("SELECT pg_terminate_backend($stalled)");
+wait_until(sub { !-e "/proc/$stalled" }, 'it ends');
+cmp_ok(time - $begun, '<', 1, 'terminate ends a worker that waits for the server');
+$stall->('silent2', $stalled);
+$begun = time;
+$cluster->value('DROP DATABASE silent2');
+cmp_ok(time - $begun, '<', 2, 'DROP DATABASE does not wait for the server');
+$other->clear_faults;
 
 # -- settings ------------------------------------------------------------------
 
@@ -181,6 +213,7 @@ is($cluster->value(q{SELECT convex_stop_worker('app')}), 't', 'convex_stop_worke
 is(workers("pid = $pid"), '0', 'its process is gone');
 is(state_of('postgres'), 'stopped', 'its state says why');
 is($cluster->value(q{SELECT convex_stop_worker('app')}), 'f', 'a second call finds none');
+add_user('lovelace');
 is($cluster->sqlstate(q{SELECT convex_wait_for('app')}), '55000', 'convex_wait_for says that no worker runs');
 my $started = $cluster->value(q{SELECT convex_start_worker('app')});
 is($started, worker_pid('postgres'), 'convex_start_worker gives the new process');
@@ -213,6 +246,10 @@ shows(add_user('bartik'), 'a renamed database is followed', db => 'second');
 $cluster->value('CREATE DATABASE copy TEMPLATE second');
 shows(add_user('holberton'), 'the original of a copy is followed', db => 'second');
 shows('holberton', 'and so is the copy', db => 'copy');
+
+$cluster->value(q{CREATE TABLESPACE elsewhere LOCATION ''});
+$cluster->value('ALTER DATABASE copy SET TABLESPACE elsewhere');
+shows(add_user('jennings'), 'a moved database is followed', db => 'copy');
 
 my $log_size = $cluster->log_size;
 $cluster->value('DROP DATABASE copy');
