@@ -10,8 +10,8 @@ export PG_CONFIG
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
 ISOLATION = write_conflict
-CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random clear import_write
-TAPS = cancel leaks json fuzz tls wire import
+CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random clear import_write follow follow_schema follow_swap follow_modes follow_wait
+TAPS = workers kills readers cron dump cancel leaks json fuzz tls wire import
 export REGRESS ISOLATION CHAPTERS TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.
