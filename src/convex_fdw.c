@@ -5,7 +5,7 @@
  * The rooms' initialisation in floor order; each room defines its own
  * settings and callbacks.
  *
- * Room: doors 5.3
+ * Room: doors 5.5
  */
 #include "postgres.h"
 
