@@ -36,8 +36,10 @@
 #include "options.h"
 #include "schema.h"
 #include "sub.h"
+#include "sub_process.h"
 
 /* How often convex_wait_for() looks, and convex_sync() tries to walk. */
+#define LAUNCH_MS	10000		/* a launcher starts a worker sooner */
 #define LOOK_MS		20
 
 static List *read_patterns(ArrayType *array);
@@ -349,6 +351,9 @@ convex_wait_for(PG_FUNCTION_ARGS)
 	Interval   *timeout;
 	int64		ts;
 	bool		is_done = false;
+	bool		is_launched;
+	TimestampTz expected = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   LAUNCH_MS);
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
 		ereport(ERROR,
@@ -376,11 +381,14 @@ convex_wait_for(PG_FUNCTION_ARGS)
 		if (ts < 0)
 			ts = cvx_api_fresh_snapshot(http);
 	}
+	is_launched = cvx_process_table != NULL && cvx_worker_enabled &&
+		sub->is_enabled;
 	cvx_worker_wake(MyDatabaseId, sub->subid);
 	while (!(is_done = is_reached(sub->subid, ts)) &&
 		   GetCurrentTimestamp() < until)
 	{
-		if (cvx_catalog_pid(sub->subid) == 0)
+		if (cvx_catalog_pid(sub->subid) == 0 &&
+			!(is_launched && GetCurrentTimestamp() < expected))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("no process follows subscription \"%s\"", sub->name),

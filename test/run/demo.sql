@@ -48,3 +48,26 @@ SELECT _id AS message FROM app.messages WHERE sequence = 7 \gset
 SELECT ts, table_name, id, deleted, document->>'body' AS body
 FROM convex_changes('convex', :snapshot);
 SELECT body FROM app.messages WHERE _id = :'message';
+
+\echo
+\echo '-- Write by key: everything leaves at COMMIT, as one Convex transaction.'
+CREATE FOREIGN TABLE app.products (sku text, price numeric, stock integer, _id text)
+	SERVER convex OPTIONS (primary_key 'sku');
+SELECT convex_ensure_primary_key('app.products');
+BEGIN;
+INSERT INTO app.products (sku, price, stock) VALUES ('a-1', 9.5, 10), ('b-2', 20, 0);
+UPDATE app.products SET stock = stock - 1 WHERE sku = 'a-1';
+SELECT sku, price, stock FROM app.products;
+COMMIT;
+SELECT table_name, ts = max(ts) OVER () AS same_transaction, document->>'sku' AS sku, document->>'stock' AS stock
+FROM convex_changes('convex', :snapshot, '{products}') WHERE id IS NOT NULL;
+
+\echo
+\echo '-- Follow: local tables that a background worker keeps up to date.'
+SELECT convex_create_subscription('crm', server => 'convex', tables => '{users,products}');
+SELECT convex_wait_for('crm');
+SELECT count(*) AS users FROM crm.users;
+UPDATE app.products SET stock = 5 WHERE sku = 'b-2';
+SELECT convex_wait_for('crm');
+SELECT sku, price, stock FROM crm.products ORDER BY sku;
+SELECT name, phase, caught_up, lag FROM convex_stat_subscription;

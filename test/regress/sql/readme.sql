@@ -57,14 +57,27 @@ SELECT name FROM app.users WHERE active LIMIT 2;
 \o
 ANALYZE app.messages;
 
+CREATE FOREIGN TABLE app.products (sku text, price numeric, stock integer)
+    SERVER prod OPTIONS (primary_key 'sku');
+SELECT convex_ensure_primary_key('app.products');
+
+BEGIN;
+INSERT INTO app.products VALUES ('a-1', 9.5, 10), ('b-2', 20, 0);
+UPDATE app.products SET stock = stock - 1 WHERE sku = 'a-1';
+DELETE FROM app.products WHERE stock = 0;
+COMMIT;
+SELECT sku, price, stock FROM app.products;
+
+SELECT convex_create_subscription('crm', server => 'prod', tables => '{users,products}');
+CALL convex_sync('crm');
+SELECT count(*) FROM crm.users;
+SELECT sku, price, stock FROM crm.products;
+SELECT convex_drop_subscription('crm', drop_tables => true);
+
 -- Limits
 SELECT name FROM app.users ORDER BY name LIMIT 1 FOR UPDATE;
-INSERT INTO app.users (name) VALUES ('x');
 UPDATE app.users SET name = 'x';
 DELETE FROM app.users;
-TRUNCATE app.users;
-COPY app.users (name) FROM stdin;
-\.
 
 ALTER USER MAPPING FOR CURRENT_USER SERVER prod
     OPTIONS (DROP deploy_key, ADD deploy_key_file '/etc/postgresql/convex.key');
