@@ -133,6 +133,8 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 
 	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	GetUserIdAndSecContext(&userid, &context);
 	SetUserIdAndSecContext(cvx_catalog_owner(),
 						   context | SECURITY_LOCAL_USERID_CHANGE);
