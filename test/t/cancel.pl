@@ -197,6 +197,61 @@ $session->query('IMPORT FOREIGN SCHEMA convex FROM SERVER convex INTO target');
 is($session->sqlstate, '', 'after all of this IMPORT FOREIGN SCHEMA works');
 is($session->query('SELECT count(*) FROM target.users'), '6', 'and a scan of what it made');
 
+# Writes leave at COMMIT. Before a byte of them is sent a cancel is a cancel, and
+# nothing is in Convex; from then on the outcome is unknown.
+$emulator->clear_faults;
+$emulator->config({ page_limit => 1024, delta_limit => 128 });
+$emulator->mutate({ op => 'index', table => 'keyed', fields => ['name'] }, map { { op => 'insert', table => 'keyed', doc => { name => $_ } } } qw(ada bob));
+for my $name (qw(resolve connect handshake mute))
+{
+	$cluster->value("CREATE FOREIGN TABLE ${name}_log (n int) SERVER $name OPTIONS (table_name 'log')");
+}
+$cluster->value(q{
+	CREATE FOREIGN TABLE log (n int) SERVER convex;
+	CREATE FOREIGN TABLE patient_log (n int) SERVER patient OPTIONS (table_name 'log');
+	CREATE FOREIGN TABLE keyed (name text, n int) SERVER convex OPTIONS (primary_key 'name');
+});
+my @early = (
+	['in name resolution of a write', 'INSERT INTO resolve_log VALUES (1)'],
+	['in connect of a write', 'INSERT INTO connect_log VALUES (1)'],
+	['in the TLS handshake of a write', 'INSERT INTO handshake_log VALUES (1)'],
+	['in the conflict check', 'UPDATE keyed SET n = 1', fault(%stall, path => '/api/document_deltas'), sent(2)],
+	['in the scan of an UPDATE', 'UPDATE keyed SET n = 1', fault(%stall, path => '/api/list_snapshot'), sent(1)]);
+my @late = (
+	['in an append', 'INSERT INTO log VALUES (1)'],
+	['in an append by COPY', q{COPY log FROM PROGRAM 'echo 1'}],
+	['in an Upsert', q{INSERT INTO keyed VALUES ('cyd', 1)}],
+	['in an Update', 'UPDATE keyed SET n = 1'],
+	['in TRUNCATE', 'TRUNCATE log']);
+sub writes { return scalar grep { $_->{path} =~ m{/streaming_import/(?!get_schema)} } $emulator->journal }
+for my $stage (@early)
+{
+	my ($what) = @$stage;
+	for my $how ($what =~ /conflict/ ? qw(cancel terminate) : sort keys %act)
+	{
+		check($how, @$stage);
+		is(writes(), 0, "$how $what sends nothing");
+	}
+}
+{
+	local @wanted_state{qw(cancel statement_timeout terminate)} = ('08007') x 3;
+	for my $stage (@late)
+	{
+		my ($what, $sql) = @$stage;
+		my $wait = fault(%stall, path => '/api/streaming_import');
+		my $is_sent = sub { writes() == 1 };
+		for my $how (sort keys %act)
+		{
+			check($how, $what, $sql, $wait, $is_sent);
+			is(writes(), 1, "$how $what sends nothing again");
+		}
+	}
+	check($_, 'on a server that takes a write and is mute', 'INSERT INTO mute_log VALUES (1)') for sort keys %act;
+}
+$session->query('INSERT INTO log VALUES (7)');
+is($session->sqlstate, '', 'after all of this a write works');
+$emulator->config({ page_limit => 2, delta_limit => 2 });
+
 # Cursors: a later page is silent. What a savepoint catches, it catches: the
 # transaction goes on.
 sub cursor
