@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/timeout.h"
 
 #include "api.h"
 #include "compat.h"
@@ -312,26 +313,24 @@ cvx_api_outcome(CvxCall *call)
 }
 
 /*
- * Wait for a write.  False: the deadline, a cancel or a termination came while
- * the server may have been at work.  Throws when they came before anything
- * was sent.
+ * Wait for a write.  False: a cancel or a termination came while the server may
+ * have been at work.  Throws when they came before anything was sent.
  */
 bool
-cvx_api_await_write(CvxCall *call, TimestampTz deadline)
+cvx_api_await_write(CvxCall *call)
 {
-	if (cvx_http_wait_quietly(call, deadline))
+	if (cvx_http_wait_quietly(call, 0))
 		return true;
 	if (cvx_http_may_have_arrived(call))
 	{
 		/* What is thrown now tells of the cancel; it is not to hit again. */
 		QueryCancelPending = false;
+		(void) get_timeout_indicator(STATEMENT_TIMEOUT, true);
 		return false;
 	}
 	cvx_http_free(call);
 	CHECK_FOR_INTERRUPTS();
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("canceling statement due to statement timeout")));
+	elog(ERROR, "a wait ended without an interrupt");
 	return false;				/* keep the compiler quiet */
 }
 
@@ -340,10 +339,10 @@ cvx_api_await_write(CvxCall *call, TimestampTz deadline)
  * more and hint are for the message, or NULL.
  */
 void
-cvx_api_finish_write(CvxCall *call, CvxHttp *http, TimestampTz deadline,
-					 const char *more, const char *hint)
+cvx_api_finish_write(CvxCall *call, CvxHttp *http, const char *more,
+					 const char *hint)
 {
-	if (!cvx_api_await_write(call, deadline) ||
+	if (!cvx_api_await_write(call) ||
 		cvx_api_outcome(call) != CVX_OUTCOME_APPLIED)
 		cvx_api_fail_write(call, http, more, hint);
 	cvx_http_free(call);

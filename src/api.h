@@ -55,9 +55,8 @@ extern CvxCall *cvx_api_clear_tables(CvxHttp *http, const char *const *tables,
 									 int ntables);
 extern CvxOutcome cvx_api_outcome(CvxCall *call);
 extern void cvx_api_finish_write(CvxCall *call, CvxHttp *http,
-								 TimestampTz deadline, const char *more,
-								 const char *hint);
-extern bool cvx_api_await_write(CvxCall *call, TimestampTz deadline);
+								 const char *more, const char *hint);
+extern bool cvx_api_await_write(CvxCall *call);
 CVX_NORETURN extern void cvx_api_fail_write(CvxCall *call, CvxHttp *http,
 											const char *more,
 											const char *hint);

@@ -25,6 +25,7 @@
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -138,7 +139,7 @@ static bool fits(const Request *request, const CvxBatchTable *table,
 				 CvxOp kind, int64 nmessages, int64 nbytes, int64 old_bytes,
 				 int64 new_bytes);
 static void send_request(CvxBatch *batch, CvxHttp *http, Request *request,
-						 int64 head, TimestampTz deadline);
+						 int64 head);
 static CvxCall *start_request(CvxBatch *batch, CvxHttp *http,
 							  Request *request);
 static void add_streams(StringInfo body, CvxBatch *batch, Request *request);
@@ -551,6 +552,7 @@ flush_all(void)
 {
 	int			nrequests = 0;
 	int			nservers = 0;
+	bool		has_timer = false;
 	ListCell   *lc;
 
 	foreach(lc, batches)
@@ -584,8 +586,20 @@ flush_all(void)
 	/* PostgreSQL makes this check after us; a failure must come before. */
 	if (nrequests > 0 && IsolationIsSerializable())
 		PreCommit_CheckForSerializationFailure();
+
+	/* PostgreSQL has stopped its own timer before COMMIT does its work. */
+	if (nrequests > 0 && StatementTimeout > 0 &&
+		!get_timeout_active(STATEMENT_TIMEOUT))
+	{
+		enable_timeout_at(STATEMENT_TIMEOUT,
+						  TimestampTzPlusMilliseconds(GetCurrentStatementStartTimestamp(),
+													  StatementTimeout));
+		has_timer = true;
+	}
 	foreach(lc, batches)
 		flush(lfirst(lc));
+	if (has_timer)
+		disable_timeout(STATEMENT_TIMEOUT, false);
 	foreach(lc, batches)
 		cvx_spool_free(((CvxBatch *) lfirst(lc))->spool);
 	batches = NIL;
@@ -606,9 +620,6 @@ flush(CvxBatch *batch)
 	MemoryContext request_cxt = AllocSetContextCreate(cxt, "convex request",
 													  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	TimestampTz deadline = StatementTimeout > 0 ?
-		TimestampTzPlusMilliseconds(GetCurrentStatementStartTimestamp(),
-									StatementTimeout) : 0;
 	CvxHttp    *http;
 	Request		request;
 	int64		offset = 0;
@@ -626,7 +637,7 @@ flush(CvxBatch *batch)
 	MemoryContextSwitchTo(request_cxt);
 	while (next_request(batch, offset, &request))
 	{
-		send_request(batch, http, &request, head, deadline);
+		send_request(batch, http, &request, head);
 		napplied += request.nmessages;
 		offset = request.end;
 		head = 0;
@@ -759,8 +770,7 @@ fits(const Request *request, const CvxBatchTable *table, CvxOp kind,
  * before it, or 0.
  */
 static void
-send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head,
-			 TimestampTz deadline)
+send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head)
 {
 	bool		is_keyed = request->kind != CVX_OP_CLEAR;
 	ListCell   *lc;
@@ -775,7 +785,7 @@ send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head,
 		if (is_keyed && head <= 0)
 			head = cvx_api_query_ts(http);
 		call = start_request(batch, http, request);
-		if (!cvx_api_await_write(call, deadline))
+		if (!cvx_api_await_write(call))
 			cvx_api_fail_write(call, http, applied_detail(request),
 							   NULL);
 		switch (cvx_api_outcome(call))
@@ -804,7 +814,7 @@ send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head,
 								   NULL);
 		}
 		cvx_http_free(call);
-		cvx_http_pause(http, nth, deadline);
+		cvx_http_pause(http, nth);
 	}
 }
 

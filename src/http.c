@@ -364,7 +364,9 @@ cvx_http_may_have_arrived(CvxCall *call)
 {
 	if (call->state == CALL_RUNNING)
 		return is_beyond_connecting(call);
-	return call->answer.may_have_arrived;
+
+	/* A write pauses only when it is certain that nothing was applied. */
+	return call->state == CALL_DONE && call->answer.may_have_arrived;
 }
 
 /* Is the answer final?  Does not let libcurl work. */
@@ -379,7 +381,7 @@ cvx_http_is_done(CvxCall *call)
  * itself.  Interrupts are served.
  */
 void
-cvx_http_pause(CvxHttp *http, int nth, TimestampTz deadline)
+cvx_http_pause(CvxHttp *http, int nth)
 {
 	int64		until = now_ms() + backoff_ms(&http->remote, nth);
 
@@ -388,7 +390,7 @@ cvx_http_pause(CvxHttp *http, int nth, TimestampTz deadline)
 		int64		left = until - now_ms();
 
 		CHECK_FOR_INTERRUPTS();
-		if (left <= 0 || (deadline != 0 && GetCurrentTimestamp() >= deadline))
+		if (left <= 0)
 			return;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -785,9 +787,11 @@ configure(CvxCall *call)
 
 	/*
 	 * On a kept connection that turns out to be closed libcurl would send the
-	 * request again by itself.
+	 * request again by itself.  So a write has a connection of its own.
 	 */
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT,
+					 call->request.is_write ? 1L : 0L);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE,
 					 call->request.is_write ? 1L : 0L);
 	if (call->request.body)
 	{

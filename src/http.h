@@ -106,7 +106,7 @@ extern void cvx_http_wait(CvxCall *call);
 extern bool cvx_http_wait_quietly(CvxCall *call, TimestampTz deadline);
 extern bool cvx_http_may_have_arrived(CvxCall *call);
 extern bool cvx_http_is_done(CvxCall *call);
-extern void cvx_http_pause(CvxHttp *http, int nth, TimestampTz deadline);
+extern void cvx_http_pause(CvxHttp *http, int nth);
 extern const CvxAnswer *cvx_http_answer(CvxCall *call);
 extern const char *cvx_http_endpoint(CvxCall *call);
 extern void cvx_http_free(CvxCall *call);

@@ -99,7 +99,7 @@ convex_clear_tables(PG_FUNCTION_ARGS)
 	cvx_clear_check_names(http, (const char *const *) tables, ntables);
 	cvx_clear_announce(server->serverid);
 	call = cvx_api_clear_tables(http, (const char *const *) tables, ntables);
-	cvx_api_finish_write(call, http, 0, NULL, NULL);
+	cvx_api_finish_write(call, http, NULL, NULL);
 	PG_RETURN_VOID();
 }
 
