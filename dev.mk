@@ -10,7 +10,7 @@ export PG_CONFIG
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
 ISOLATION =
-CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random follow follow_schema follow_swap follow_modes
+CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random follow follow_schema follow_swap follow_modes follow_wait
 TAPS = workers kills readers joins cron dump cancel leaks json fuzz tls wire
 export REGRESS ISOLATION CHAPTERS TAPS
 

@@ -186,6 +186,8 @@ typedef struct CvxBatchDocs
 
 extern void cvx_apply_create_staging(const CvxSubscription *sub,
 									 CvxSubRel *rel);
+extern bool cvx_apply_has_staging(const CvxSubscription *sub,
+								  const CvxSubRel *rel);
 extern void cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 						   const CvxBatchDocs *docs);
 extern void cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel);

@@ -242,6 +242,16 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	rel->is_staged = true;
 }
 
+/* Is the staging table of a table there? */
+bool
+cvx_apply_has_staging(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+
+	return OidIsValid(schema) &&
+		OidIsValid(get_relname_relid(cvx_catalog_staging(sub, rel), schema));
+}
+
 /* Give a target that exists the columns that its fields ask for. */
 static void
 add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)

@@ -102,6 +102,7 @@ struct CvxSync
 	MemoryContext step_cxt;
 	CvxSubscription *sub;
 	bool		is_careful;		/* each table in a subtransaction */
+	bool		is_applying;	/* to one table */
 	bool		was_walk;		/* the last step was a walk's */
 	bool		is_caught_up;
 	bool		is_waiting;		/* for another walk */
@@ -123,6 +124,7 @@ struct CvxSync
 };
 
 static CvxStep step(CvxSync *sync);
+static bool mend_staging(CvxSubscription *sub);
 static void begin(CvxSync *sync);
 static void commit(CvxSync *sync);
 static bool take_lock(CvxSync *sync);
@@ -200,6 +202,7 @@ cvx_sync_step(CvxSync *sync)
 	MemoryContextSwitchTo(sync->step_cxt);
 	sync->sub = NULL;
 	sync->failure = NULL;
+	sync->is_applying = false;
 	sync->is_waiting = false;
 	PG_TRY();
 	{
@@ -222,7 +225,8 @@ cvx_sync_step(CvxSync *sync)
 		FlushErrorState();
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
-		if (!sync->is_careful && is_of_table(error->sqlerrcode))
+		if (!sync->is_careful && sync->is_applying &&
+			is_of_table(error->sqlerrcode))
 		{
 			/* Once more, each table by itself: perhaps only one is broken. */
 			sync->is_careful = true;
@@ -331,6 +335,11 @@ step(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_GONE;
 	}
+	if (mend_staging(sub))
+	{
+		commit(sync);
+		return CVX_STEP_WORKED;
+	}
 	sync->sub = sub;
 	sync->poll_ms = sub->poll_ms;
 	sync->idle_poll_ms = sub->idle_poll_ms;
@@ -344,6 +353,39 @@ step(CvxSync *sync)
 	if (sub->cursor == 0 || sub->is_reloading)
 		return reload(sync);
 	return follow(sync);
+}
+
+/*
+ * A staging table that is gone, as after a restore, is loaded again, and with
+ * it all that walk together.
+ */
+static bool
+mend_staging(CvxSubscription *sub)
+{
+	bool		is_mended = false;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (!rel->is_staged || cvx_apply_has_staging(sub, rel))
+			continue;
+		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
+		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
+		{
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_rel SET load = 'wanted' WHERE subid = $1"
+							" AND (load = 'walking' OR ($2 AND load IS NOT NULL))", "ib",
+							sub->subid, sub->cursor == 0 || sub->is_reloading);
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
+							"i", sub->subid);
+		}
+		cvx_catalog_event(sub->subid, "resync", rel, "the staging table is gone");
+		is_mended = true;
+	}
+	return is_mended;
 }
 
 /* Begin a transaction; the current context stays the step's. */
@@ -1327,7 +1369,9 @@ guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 
 	if (!sync->is_careful)
 	{
+		sync->is_applying = true;
 		work(sync, rel, arg);
+		sync->is_applying = false;
 		return true;
 	}
 	BeginInternalSubTransaction(NULL);
