@@ -317,6 +317,22 @@ $cluster->value("SELECT pg_terminate_backend($launcher)");
 $cluster->wait_until_sql("EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'convex_fdw launcher' AND pid <> $launcher)", 'the launcher comes back');
 is(worker_pid('postgres'), $pid, 'a restart of the launcher does not disturb the workers');
 
+# -- point-in-time recovery ------------------------------------------------------
+
+my $backup = $cluster->backup;
+add_user('gosling');
+shows('gosling', 'the original goes on after a backup');
+$cluster->value(q{SELECT pg_create_restore_point('then')});
+add_user('borg');
+shows('borg', 'and after the restore point');
+$cluster->value('SELECT pg_switch_wal()');
+my $wal = $cluster->data_dir . '/pg_wal';
+my $recovered = $backup->start_as("restore_command = 'cp $wal/%f %p'\nrecovery_target_name = 'then'\nrecovery_target_action = 'promote'\n", 'recovery.signal');
+shows('borg', 'a cluster recovered to a point in time applies again what came later', cluster => $recovered);
+is($recovered->value('SELECT count(*) - count(DISTINCT _id) FROM app.users'), '0', 'and nothing twice');
+is($recovered->value("SELECT count(*) FROM convex_stat_subscription_event WHERE kind IN ('resnapshot', 'resync', 'table_replaced')"), '0', 'without loading anything again');
+$recovered->remove;
+
 # -- standby and promotion -----------------------------------------------------
 
 my $standby = $cluster->standby;
