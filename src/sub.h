@@ -9,6 +9,7 @@
 #ifndef CVX_SUB_H
 #define CVX_SUB_H
 
+#include "executor/spi.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -146,6 +147,7 @@ typedef struct CvxSubscription
 
 extern void cvx_catalog_run(int expected, const char *sql,
 							const char *types,...);
+extern SPIPlanPtr cvx_catalog_plan(const char *sql, int n, Oid *types);
 extern char *cvx_catalog_text(uint64 row, int column);
 extern int64 cvx_catalog_int64(uint64 row, int column);
 extern bool cvx_catalog_bool(uint64 row, int column);

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "foreign/foreign.h"
 #include "mb/pg_wchar.h"
@@ -45,6 +46,20 @@
 /* Arguments of one statement. */
 #define MAX_ARGUMENTS	32
 
+/* Plans that are kept. */
+#define MAX_PLANS		500
+
+typedef struct KeptPlan
+{
+	char	   *sql;
+	uint32		hash;
+	SPIPlanPtr	plan;
+} KeptPlan;
+
+/* Written by cvx_catalog_plan(). */
+static KeptPlan plans[MAX_PLANS];
+static int	nplans = 0;
+
 /* Set while this file writes: what else inserts is a restore. */
 static bool is_writing = false;
 
@@ -52,6 +67,7 @@ static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
 						  char *null);
 static int	execute(const char *sql, int n, Oid *types, Datum *values,
 					const char *nulls);
+static bool is_cacheable(const char *sql);
 static Oid	extension_schema(void);
 static char *expand(const char *sql);
 static Jsonb *copy_jsonb(uint64 row, int column);
@@ -108,6 +124,46 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 	AtEOXact_GUC(true, nest);
 	if (expected != 0 && rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+}
+
+/*
+ * The plan of a statement, kept for the life of the process as long as there
+ * are not too many.  The same text must always come with the same types.
+ */
+SPIPlanPtr
+cvx_catalog_plan(const char *sql, int n, Oid *types)
+{
+	uint32		hash = hash_bytes((const unsigned char *) sql, strlen(sql));
+	SPIPlanPtr	plan;
+	KeptPlan   *entry;
+
+	for (int i = 0; i < nplans; i++)
+		if (plans[i].hash == hash && strcmp(plans[i].sql, sql) == 0)
+			return plans[i].plan;
+	plan = SPI_prepare(sql, n, types);
+	if (plan == NULL)
+		elog(ERROR, "cannot prepare: %s", sql);
+	if (nplans == MAX_PLANS || !is_cacheable(sql))
+		return plan;
+	SPI_keepplan(plan);
+	entry = &plans[nplans];
+	entry->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	entry->hash = hash;
+	entry->plan = plan;
+	nplans++;
+	return plan;
+}
+
+/* Statements that change or read rows; not those that make objects. */
+static bool
+is_cacheable(const char *sql)
+{
+	static const char *const words[] = {"SELECT ", "INSERT ", "UPDATE ", "DELETE "};
+
+	for (int i = 0; i < lengthof(words); i++)
+		if (strncmp(sql, words[i], 7) == 0)
+			return true;
+	return false;
 }
 
 /* A column of a row that cvx_catalog_run() found; NULL for NULL. */
@@ -571,12 +627,13 @@ static int
 execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	SPIPlanPtr	plan = cvx_catalog_plan(sql, n, types);
 	volatile int rc = 0;
 
 	PG_TRY();
 	{
 		is_writing = true;
-		rc = SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+		rc = SPI_execute_plan(plan, values, nulls, false, 0);
 	}
 	PG_FINALLY();
 	{
