@@ -137,6 +137,7 @@ static bool has_load(CvxSubscription *sub, CvxRelLoad load);
 static CvxStep follow(CvxSync *sync);
 static CvxStep reload(CvxSync *sync);
 static CvxStep load_or(CvxSync *sync, bool *is_done);
+static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
@@ -502,14 +503,20 @@ record_failure(CvxSync *sync, const ErrorData *error)
 	commit(sync);
 }
 
+/* Is a table in this stage?  One that waits for its retry is not wanted. */
 static bool
 has_load(CvxSubscription *sub, CvxRelLoad load)
 {
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
-		if (((CvxSubRel *) lfirst(lc))->load == load)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->load == load &&
+			(load != CVX_LOAD_WANTED || rel->is_retry_due))
 			return true;
+	}
 	return false;
 }
 
@@ -579,6 +586,12 @@ load_or(CvxSync *sync, bool *is_done)
 	return CVX_STEP_WORKED;
 }
 
+static void
+stage_one(CvxSync *sync, CvxSubRel *rel, void *arg)
+{
+	cvx_apply_create_staging(sync->sub, rel);
+}
+
 /* All tables that are wanted now walk together. */
 static CvxStep
 begin_walk(CvxSync *sync)
@@ -596,10 +609,10 @@ begin_walk(CvxSync *sync)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->load != CVX_LOAD_WANTED)
+		if (rel->load != CVX_LOAD_WANTED || !rel->is_retry_due)
 			continue;
-		cvx_apply_create_staging(sub, rel);
-		cvx_catalog_rel(sub, rel, "load = 'walking', snapshot = NULL");
+		if (guarded(sync, rel, 0, stage_one, NULL))
+			cvx_catalog_rel(sub, rel, "load = 'walking', snapshot = NULL");
 	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
@@ -607,6 +620,7 @@ begin_walk(CvxSync *sync)
 					" phase = CASE WHEN cursor IS NULL THEN 'loading' WHEN reload THEN 'reloading' ELSE phase END"
 					" WHERE subid = $1", "i", sub->subid);
 	commit(sync);
+	sync->is_careful = false;
 	return CVX_STEP_WORKED;
 }
 
@@ -883,6 +897,19 @@ catch_up(CvxSync *sync, List *rels)
 	{
 		commit(sync);
 		return CVX_STEP_WORKED;
+	}
+	foreach(lc, rels)
+	{
+		cvx_catalog_run(SPI_OK_SELECT,
+						"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
+						" AND load = 'catching_up' AND synced_ts = $3 FOR UPDATE", "iil",
+						sub->subid, ((CvxSubRel *) lfirst(lc))->relno,
+						first->synced_ts);
+		if (SPI_processed != 1)
+		{
+			commit(sync);
+			return CVX_STEP_WORKED;
+		}
 	}
 	rows = apply_tables(sync, rels, page, ts, first->is_staged);
 	foreach(lc, rels)
@@ -1229,8 +1256,10 @@ still_at(CvxSync *sync)
 					"SELECT st.subid FROM @.convex_subscription_state AS st"
 					" JOIN @.convex_subscription AS s USING (subid)"
 					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
-					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "iln",
-					sync->subid, sync->sub->generation, sync->sub->cursor);
+					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
+					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "ilnnt",
+					sync->subid, sync->sub->generation, sync->sub->cursor,
+					sync->sub->snapshot, sync->sub->page_cursor);
 	return SPI_processed == 1;
 }
 
