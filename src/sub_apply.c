@@ -880,10 +880,15 @@ relation_owner(Oid relid)
 	return owner;
 }
 
-/* An error gives the identity back with the end of its transaction. */
+/*
+ * An error gives the identity back with the end of its transaction.  A
+ * trigger of another owner may have changed the search path.
+ */
 static void
 become_owner(Oid owner, Oid *userid, int *context)
 {
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	GetUserIdAndSecContext(userid, context);
 	SetUserIdAndSecContext(owner, *context | SECURITY_RESTRICTED_OPERATION);
 }

@@ -114,7 +114,8 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 		read_argument(types[n], &args, &argtypes[n], &values[n], &nulls[n]);
 	va_end(args);
 
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET,
+	/* Named last, the caller's temporary types do not come first. */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	GetUserIdAndSecContext(&userid, &context);
 	SetUserIdAndSecContext(cvx_catalog_owner(),
