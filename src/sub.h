@@ -170,6 +170,7 @@ extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_check_options(Jsonb *options);
 extern List *cvx_catalog_fetch(CvxHttp *http);
 extern CvxSubscription *cvx_catalog_check(const char *name);
+extern void cvx_catalog_check_server(const CvxSubscription *sub);
 extern void cvx_catalog_drop_staging(const CvxSubscription *sub,
 									 const CvxSubRel *rel);
 extern int	cvx_catalog_pid(int32 subid);

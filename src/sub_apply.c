@@ -225,7 +225,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 			else if (token == WJB_VALUE)
 			{
 				char	   *said = pnstrdup(value.val.string.val, value.val.string.len);
-				char	   *type = strchr(said, ' ');
+				char	   *type = strchr(said, '\t');
 
 				appendStringInfo(&buf, ", %s %s", quote_identifier(attname),
 								 type ? type + 1 : "pg_catalog.jsonb");
@@ -279,7 +279,7 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 		if (token != WJB_VALUE || get_attnum(rel->target, attname) != InvalidAttrNumber)
 			continue;
 		said = pnstrdup(value.val.string.val, value.val.string.len);
-		type = strchr(said, ' ');
+		type = strchr(said, '\t');
 		if (type == NULL)
 			continue;
 		become_owner(relation_owner(rel->target), &userid, &context);
@@ -834,7 +834,7 @@ field_of(const CvxSubRel *rel, const char *attname)
 	if (value == NULL || value->type != jbvString)
 		return NULL;
 	field = pnstrdup(value->val.string.val, value->val.string.len);
-	field[strcspn(field, " ")] = '\0';
+	field[strcspn(field, "\t")] = '\0';
 	return field;
 }
 

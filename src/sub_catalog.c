@@ -239,7 +239,8 @@ cvx_catalog_find(const char *name)
 
 /*
  * A subscription with its state and tables, in the current context; NULL when
- * it is gone.  Follows renamed roles and targets.
+ * it is gone.  Follows renamed roles and targets; a role or server that is
+ * gone is invalid in it.
  */
 CvxSubscription *
 cvx_catalog_load(int32 subid)
@@ -305,19 +306,15 @@ cvx_catalog_load(int32 subid)
 							"it", subid, now);
 		sub->owner = owner_oid;
 	}
-	else
-	{
-		sub->owner = get_role_oid(owner, false);
+	else if (OidIsValid(sub->owner = get_role_oid(owner, true)))
 		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner_oid = $2 WHERE subid = $1",
 						"io", subid, sub->owner);
-	}
 	server = GetForeignServerByName(sub->server, true);
-	if (server == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server \"%s\" does not exist", sub->server)));
-	sub->serverid = server->serverid;
-	sub->table_options = *cvx_options_server(server->serverid);
+	if (server != NULL)
+	{
+		sub->serverid = server->serverid;
+		sub->table_options = *cvx_options_server(server->serverid);
+	}
 	sub->table_options.on_misfit = CVX_MISFIT_NULL;
 	sub->table_options.nul_handling = CVX_NUL_REPLACE;
 	read_options(sub, options);
@@ -541,11 +538,26 @@ cvx_catalog_check(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription \"%s\" does not exist", name)));
-	if (!has_privs_of_role(GetUserId(), sub->owner))
+	if (OidIsValid(sub->owner) ? !has_privs_of_role(GetUserId(), sub->owner) :
+		!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of subscription \"%s\"", name)));
 	return sub;
+}
+
+/* Throws 42704 when the subscription's role or server is gone. */
+void
+cvx_catalog_check_server(const CvxSubscription *sub)
+{
+	if (!OidIsValid(sub->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("owner of subscription \"%s\" does not exist", sub->name)));
+	if (!OidIsValid(sub->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", sub->server)));
 }
 
 /* Where a table is loaded: a table in the schema convex_staging. */
@@ -961,7 +973,7 @@ add_table(CvxSubscription *sub, const CvxTableSchema *table,
 
 /*
  * The columns of a table to be made, as an object: attribute -> field.  Types
- * are put behind the field, after a blank, until the table is made.
+ * stand behind the field, after a tab, which no field's name can hold.
  */
 static Jsonb *
 make_columns(const CvxTableSchema *table)
@@ -994,7 +1006,7 @@ make_columns(const CvxTableSchema *table)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue	value;
-		char	   *said = psprintf("%s %s%s", fields[i]->name,
+		char	   *said = psprintf("%s\t%s%s", fields[i]->name,
 									cvx_names_type(fields[i]->name, fields[i]->type),
 									fields[i]->type == CVX_TYPE_ID ? " COLLATE pg_catalog.\"C\"" : "");
 

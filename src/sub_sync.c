@@ -453,6 +453,7 @@ open_connection(CvxSync *sync)
 											  ALLOCSET_SMALL_SIZES);
 	CvxRemote  *remote;
 
+	cvx_catalog_check_server(sync->sub);
 	if (cvx_server_aclcheck(sync->sub->serverid, sync->sub->owner) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
