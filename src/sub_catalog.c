@@ -435,6 +435,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		cvx_catalog_drop_staging(sub, rel);
 		cvx_catalog_rel(sub, rel, "state = 'dropped', load = NULL, synced_ts = coalesce(synced_ts, 0), is_staged = false");
 		cvx_catalog_event(sub->subid, "table_dropped", rel, NULL);
+		rel->state = CVX_REL_DROPPED;
 	}
 	if (!is_first)
 		foreach(lc, fresh)

@@ -147,6 +147,7 @@ static CvxStep catch_up(CvxSync *sync, List *rels);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
 static CvxStep reload_all(CvxSync *sync, const char *why);
 static CvxStep check_tables(CvxSync *sync);
+static bool is_ready(CvxSync *sync, CvxSubRel *rel);
 static bool check_table(CvxSync *sync, CvxSubRel *rel);
 static Request make_request(CvxSync *sync, bool is_delta, int64 ts,
 							const char *cursor, List *rels, bool is_everything);
@@ -1092,6 +1093,17 @@ check_tables(CvxSync *sync)
 	return CVX_STEP_WORKED;
 }
 
+/* Is the table still what it was when the step began? */
+static bool
+is_ready(CvxSync *sync, CvxSubRel *rel)
+{
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
+					" AND state = 'ready' AND load IS NULL FOR UPDATE", "ii",
+					sync->subid, rel->relno);
+	return SPI_processed == 1;
+}
+
 /*
  * Compare a page of _ids at the cursor with the mirror; when they differ, the
  * table was replaced behind the change log and is loaded again.
@@ -1123,7 +1135,7 @@ check_table(CvxSync *sync, CvxSubRel *rel)
 						page->docs[page->ndocs - 1].id.len);
 
 	begin(sync);
-	if (still_at(sync))
+	if (still_at(sync) && is_ready(sync, rel))
 	{
 		if (tablet && rel->tablet && strcmp(tablet, rel->tablet) != 0)
 			problem = "its tablet is another one";
