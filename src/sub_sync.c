@@ -256,6 +256,13 @@ cvx_sync_rethrow(CvxSync *sync)
 	elog(ERROR, "a step failed and left no error");
 }
 
+/* After a failure: its message. */
+const char *
+cvx_sync_failure(CvxSync *sync)
+{
+	return sync->failure ? sync->failure->message : "failed";
+}
+
 /* After a failure: when to try again. */
 TimestampTz
 cvx_sync_next_attempt(CvxSync *sync)

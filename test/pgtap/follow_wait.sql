@@ -82,6 +82,12 @@ SELECT is((SELECT ROW (phase, last_error_code, next_attempt_at IS NOT NULL)::tex
 CALL convex_sync('app');
 SELECT is((SELECT ROW (phase, next_attempt_at)::text FROM convex_stat_subscription), '(following,)', 'until it works again');
 
+SELECT convex_create_subscription('second', 'convex', '{a}') \g /dev/null
+SELECT emu.fault('{"action": "status", "status": 401, "code": "BadAdminKey", "path": "/api/document_deltas", "count": 1}') \g /dev/null
+SELECT is(emu.failure($$ SELECT dblink_exec('two', 'CALL convex_sync()') $$) ->> 'sqlstate', 'HV000', 'a call for all subscriptions fails when one does');
+SELECT is((SELECT caught_up FROM convex_stat_subscription WHERE name = 'second'), true, 'and the others are followed all the same');
+SELECT convex_drop_subscription('second', true) \g /dev/null
+
 -- A reader of two tables never sees a transaction torn, nor half a table.
 SELECT emu.insert('c', VARIADIC ARRAY(SELECT '{"n": 0.0}'::jsonb FROM generate_series(1, 20))) \g /dev/null
 SELECT emu.insert('d', VARIADIC ARRAY(SELECT '{"n": 0.0}'::jsonb FROM generate_series(1, 20))) \g /dev/null
