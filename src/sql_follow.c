@@ -366,6 +366,7 @@ convex_wait_for(PG_FUNCTION_ARGS)
 													IntervalPGetDatum(timeout)));
 	begin_catalog();
 	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_check_server(sub);
 	if (!PG_ARGISNULL(1))
 		ts = PG_GETARG_INT64(1);
 	else
@@ -706,7 +707,8 @@ own_subscriptions(void)
 	{
 		CvxSubscription *sub = cvx_catalog_load(subids[i]);
 
-		if (sub && has_privs_of_role(GetUserId(), sub->owner))
+		if (sub && OidIsValid(sub->owner) &&
+			has_privs_of_role(GetUserId(), sub->owner))
 			result = lappend(result, sub);
 	}
 	return result;

@@ -62,6 +62,12 @@
 /* The relation by which statements see the rows of a page. */
 #define PAGE_RELATION		"convex_page"
 
+/* Off while a page's statements are planned: what is left is look-ups. */
+static const char *const lookup_settings[] = {
+	"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan",
+	"jit"
+};
+
 /* What fills a column. */
 typedef enum Role
 {
@@ -156,6 +162,7 @@ static Tuplestorestate *collect_rows(Target *target, const CvxBatchDocs *docs,
 									 TupleDesc tupdesc, int *nrows,
 									 int *ndeleted);
 static TupleDesc page_tupdesc(Target *target);
+static int64 run_page(Target *target, const char *sql, int expected);
 static int64 run_changes(Target *target, int nrows, int ndeleted);
 static int64 run(const char *sql, int expected);
 static char *column_list(Target *target, const char *prefix);
@@ -218,7 +225,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 			else if (token == WJB_VALUE)
 			{
 				char	   *said = pnstrdup(value.val.string.val, value.val.string.len);
-				char	   *type = strchr(said, ' ');
+				char	   *type = strchr(said, '\t');
 
 				appendStringInfo(&buf, ", %s %s", quote_identifier(attname),
 								 type ? type + 1 : "pg_catalog.jsonb");
@@ -272,7 +279,7 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 		if (token != WJB_VALUE || get_attnum(rel->target, attname) != InvalidAttrNumber)
 			continue;
 		said = pnstrdup(value.val.string.val, value.val.string.len);
-		type = strchr(said, ' ');
+		type = strchr(said, '\t');
 		if (type == NULL)
 			continue;
 		become_owner(relation_owner(rel->target), &userid, &context);
@@ -827,7 +834,7 @@ field_of(const CvxSubRel *rel, const char *attname)
 	if (value == NULL || value->type != jbvString)
 		return NULL;
 	field = pnstrdup(value->val.string.val, value->val.string.len);
-	field[strcspn(field, " ")] = '\0';
+	field[strcspn(field, "\t")] = '\0';
 	return field;
 }
 
@@ -1510,6 +1517,34 @@ collect_rows(Target *target, const CvxBatchDocs *docs, TupleDesc tupdesc,
 	return rows;
 }
 
+/*
+ * A statement over the page's rows.  Where no trigger could be planned under
+ * the same settings its plan is kept, and looks rows up by their key: one made
+ * while the table was small must be good when it is large.
+ */
+static int64
+run_page(Target *target, const char *sql, int expected)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Relation	relation = target->relation;
+	int			nest;
+	int			rc;
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->trigdesc != NULL)
+		return run(sql, expected);
+	nest = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(lookup_settings); i++)
+		(void) set_config_option(lookup_settings[i], "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	rc = SPI_execute_plan(cvx_catalog_plan(sql, 0, NULL), NULL, NULL, false, 0);
+	AtEOXact_GUC(true, nest);
+	MemoryContextSwitchTo(cxt);
+	if (rc != expected)
+		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+	return (int64) SPI_processed;
+}
+
 /* The statements of the mode; returns how many rows changed. */
 static int64
 run_changes(Target *target, int nrows, int ndeleted)
@@ -1520,27 +1555,27 @@ run_changes(Target *target, int nrows, int ndeleted)
 	if (nrows == 0)
 		return 0;
 	if (target->sub->mode == CVX_MODE_HISTORY)
-		return run(psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
+		return run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
 							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id AND t._ts = p._ts)",
 							table, column_list(target, ""), column_list(target, "p."), table),
 				   SPI_OK_INSERT);
 	if (ndeleted > 0 && target->sub->mode == CVX_MODE_MIRROR)
-		changed += run(psprintf("DELETE FROM %s AS t USING " PAGE_RELATION " AS p"
+		changed += run_page(target, psprintf("DELETE FROM %s AS t USING " PAGE_RELATION " AS p"
 								" WHERE t._id = p._id AND p.\"?deleted\"", table),
 					   SPI_OK_DELETE);
 	else if (ndeleted > 0)
-		changed += run(psprintf("UPDATE %s AS t SET _deleted_at = p._deleted_at%s FROM " PAGE_RELATION " AS p"
+		changed += run_page(target, psprintf("UPDATE %s AS t SET _deleted_at = p._deleted_at%s FROM " PAGE_RELATION " AS p"
 								" WHERE t._id = p._id AND p.\"?deleted\"", table,
 								target->ts ? ", _ts = p._ts" : ""),
 					   SPI_OK_UPDATE);
 	if (nrows > ndeleted)
 	{
 		if (target->ncolumns > 1)
-			changed += run(psprintf("UPDATE %s AS t SET %s FROM " PAGE_RELATION " AS p"
+			changed += run_page(target, psprintf("UPDATE %s AS t SET %s FROM " PAGE_RELATION " AS p"
 									" WHERE t._id = p._id AND NOT p.\"?deleted\"",
 									table, set_list(target, "p")), SPI_OK_UPDATE);
 		if (changed < nrows)
-			changed += run(psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
+			changed += run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
 									" WHERE NOT p.\"?deleted\" AND NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id)",
 									table, column_list(target, ""), column_list(target, "p."), table),
 						   SPI_OK_INSERT);

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "foreign/foreign.h"
 #include "mb/pg_wchar.h"
@@ -45,6 +46,20 @@
 /* Arguments of one statement. */
 #define MAX_ARGUMENTS	32
 
+/* Plans that are kept. */
+#define MAX_PLANS		500
+
+typedef struct KeptPlan
+{
+	char	   *sql;
+	uint32		hash;
+	SPIPlanPtr	plan;
+} KeptPlan;
+
+/* Written by cvx_catalog_plan(). */
+static KeptPlan plans[MAX_PLANS];
+static int	nplans = 0;
+
 /* Set while this file writes: what else inserts is a restore. */
 static bool is_writing = false;
 
@@ -52,6 +67,7 @@ static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
 						  char *null);
 static int	execute(const char *sql, int n, Oid *types, Datum *values,
 					const char *nulls);
+static bool is_cacheable(const char *sql);
 static Oid	extension_schema(void);
 static char *expand(const char *sql);
 static Jsonb *copy_jsonb(uint64 row, int column);
@@ -109,6 +125,46 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 	AtEOXact_GUC(true, nest);
 	if (expected != 0 && rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+}
+
+/*
+ * The plan of a statement, kept for the life of the process as long as there
+ * are not too many.  The same text must always come with the same types.
+ */
+SPIPlanPtr
+cvx_catalog_plan(const char *sql, int n, Oid *types)
+{
+	uint32		hash = hash_bytes((const unsigned char *) sql, strlen(sql));
+	SPIPlanPtr	plan;
+	KeptPlan   *entry;
+
+	for (int i = 0; i < nplans; i++)
+		if (plans[i].hash == hash && strcmp(plans[i].sql, sql) == 0)
+			return plans[i].plan;
+	plan = SPI_prepare(sql, n, types);
+	if (plan == NULL)
+		elog(ERROR, "cannot prepare: %s", sql);
+	if (nplans == MAX_PLANS || !is_cacheable(sql))
+		return plan;
+	SPI_keepplan(plan);
+	entry = &plans[nplans];
+	entry->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	entry->hash = hash;
+	entry->plan = plan;
+	nplans++;
+	return plan;
+}
+
+/* Statements that change or read rows; not those that make objects. */
+static bool
+is_cacheable(const char *sql)
+{
+	static const char *const words[] = {"SELECT ", "INSERT ", "UPDATE ", "DELETE "};
+
+	for (int i = 0; i < lengthof(words); i++)
+		if (strncmp(sql, words[i], 7) == 0)
+			return true;
+	return false;
 }
 
 /* A column of a row that cvx_catalog_run() found; NULL for NULL. */
@@ -183,7 +239,8 @@ cvx_catalog_find(const char *name)
 
 /*
  * A subscription with its state and tables, in the current context; NULL when
- * it is gone.  Follows renamed roles and targets.
+ * it is gone.  Follows renamed roles and targets; a role or server that is
+ * gone is invalid in it.
  */
 CvxSubscription *
 cvx_catalog_load(int32 subid)
@@ -249,19 +306,15 @@ cvx_catalog_load(int32 subid)
 							"it", subid, now);
 		sub->owner = owner_oid;
 	}
-	else
-	{
-		sub->owner = get_role_oid(owner, false);
+	else if (OidIsValid(sub->owner = get_role_oid(owner, true)))
 		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner_oid = $2 WHERE subid = $1",
 						"io", subid, sub->owner);
-	}
 	server = GetForeignServerByName(sub->server, true);
-	if (server == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server \"%s\" does not exist", sub->server)));
-	sub->serverid = server->serverid;
-	sub->table_options = *cvx_options_server(server->serverid);
+	if (server != NULL)
+	{
+		sub->serverid = server->serverid;
+		sub->table_options = *cvx_options_server(server->serverid);
+	}
 	sub->table_options.on_misfit = CVX_MISFIT_NULL;
 	sub->table_options.nul_handling = CVX_NUL_REPLACE;
 	read_options(sub, options);
@@ -485,11 +538,26 @@ cvx_catalog_check(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription \"%s\" does not exist", name)));
-	if (!has_privs_of_role(GetUserId(), sub->owner))
+	if (OidIsValid(sub->owner) ? !has_privs_of_role(GetUserId(), sub->owner) :
+		!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of subscription \"%s\"", name)));
 	return sub;
+}
+
+/* Throws 42704 when the subscription's role or server is gone. */
+void
+cvx_catalog_check_server(const CvxSubscription *sub)
+{
+	if (!OidIsValid(sub->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("owner of subscription \"%s\" does not exist", sub->name)));
+	if (!OidIsValid(sub->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", sub->server)));
 }
 
 /* Where a table is loaded: a table in the schema convex_staging. */
@@ -572,12 +640,13 @@ static int
 execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	SPIPlanPtr	plan = cvx_catalog_plan(sql, n, types);
 	volatile int rc = 0;
 
 	PG_TRY();
 	{
 		is_writing = true;
-		rc = SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+		rc = SPI_execute_plan(plan, values, nulls, false, 0);
 	}
 	PG_FINALLY();
 	{
@@ -904,7 +973,7 @@ add_table(CvxSubscription *sub, const CvxTableSchema *table,
 
 /*
  * The columns of a table to be made, as an object: attribute -> field.  Types
- * are put behind the field, after a blank, until the table is made.
+ * stand behind the field, after a tab, which no field's name can hold.
  */
 static Jsonb *
 make_columns(const CvxTableSchema *table)
@@ -937,7 +1006,7 @@ make_columns(const CvxTableSchema *table)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue	value;
-		char	   *said = psprintf("%s %s%s", fields[i]->name,
+		char	   *said = psprintf("%s\t%s%s", fields[i]->name,
 									cvx_names_type(fields[i]->name, fields[i]->type),
 									fields[i]->type == CVX_TYPE_ID ? " COLLATE pg_catalog.\"C\"" : "");
 

@@ -315,6 +315,7 @@ static CvxStep
 step(CvxSync *sync)
 {
 	CvxSubscription *sub;
+	bool		had_lock;
 
 	begin(sync);
 	if (!OidIsValid(cvx_catalog_relid()) ||
@@ -323,6 +324,7 @@ step(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_GONE;
 	}
+	had_lock = sync->has_lock;
 	if (!take_lock(sync))
 	{
 		sync->holder = cvx_catalog_pid(sync->subid);
@@ -330,7 +332,8 @@ step(CvxSync *sync)
 		return CVX_STEP_BUSY_ELSEWHERE;
 	}
 	/* What was read before the lock was there may be old. */
-	sub = cvx_catalog_load(sync->subid);
+	if (!had_lock)
+		sub = cvx_catalog_load(sync->subid);
 	if (sub == NULL)
 	{
 		commit(sync);
@@ -450,6 +453,7 @@ open_connection(CvxSync *sync)
 											  ALLOCSET_SMALL_SIZES);
 	CvxRemote  *remote;
 
+	cvx_catalog_check_server(sync->sub);
 	if (cvx_server_aclcheck(sync->sub->serverid, sync->sub->owner) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

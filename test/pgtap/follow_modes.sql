@@ -211,4 +211,9 @@ SELECT convex_drop_subscription('theirs') \g /dev/null
 DROP OWNED BY follower, stranger;
 DROP ROLE follower, stranger;
 
+-- A server that is gone.
+DROP SERVER convex CASCADE;
+SELECT throws_ok($$ SELECT convex_wait_for('hist') $$, '42704', NULL, 'a subscription without its server cannot be waited for');
+SELECT lives_ok($$ SELECT convex_drop_subscription('hist') $$, 'but it can be dropped');
+
 SELECT * FROM finish();
