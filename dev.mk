@@ -11,7 +11,7 @@ export PG_CONFIG
 REGRESS = readme options explain
 ISOLATION =
 CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random follow follow_schema follow_swap follow_modes follow_wait
-TAPS = workers owners kills readers joins cron dump cancel leaks json fuzz tls wire
+TAPS = workers owners kills readers joins spread cron dump cancel leaks json fuzz tls wire
 export REGRESS ISOLATION CHAPTERS TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.
