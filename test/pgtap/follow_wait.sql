@@ -70,8 +70,10 @@ SELECT emu.clear_faults() \g /dev/null
 SELECT dblink_exec('two', 'LISTEN convex_app') \g /dev/null
 SELECT emu.insert('a', '{"x": "four"}') \g /dev/null
 CALL convex_sync('app');
+SELECT * FROM dblink('two', 'SELECT 1') AS t (x integer) \g /dev/null
 SELECT is((SELECT extra FROM dblink_get_notify('two')), (SELECT applied_ts::text FROM convex_stat_subscription), 'a batch of changes notifies with its timestamp');
 CALL convex_sync('app');
+SELECT * FROM dblink('two', 'SELECT 1') AS t (x integer) \g /dev/null
 SELECT is((SELECT count(*) FROM dblink_get_notify('two')), 0::bigint, 'no changes, no notification');
 
 -- ------------------------------------------------------------------ failures of the server
