@@ -48,7 +48,8 @@ static void make_schema(const char *name, Oid owner);
 static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
 static void touch(int32 subid, const char *sets);
-static void sync_one(int32 subid, const char *name, int *max_pages);
+static bool sync_one(int32 subid, const char *name, bool is_alone,
+					 int *max_pages);
 static void host_begin(void);
 static void host_commit(void);
 static void host_rollback(void);
@@ -371,6 +372,7 @@ convex_wait_for(PG_FUNCTION_ARGS)
 													IntervalPGetDatum(timeout)));
 	begin_catalog();
 	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_check_server(sub);
 	if (!PG_ARGISNULL(1))
 		ts = PG_GETARG_INT64(1);
 	else
@@ -409,6 +411,7 @@ convex_sync(PG_FUNCTION_ARGS)
 	char	   *name = PG_ARGISNULL(0) ? NULL : NameStr(*PG_GETARG_NAME(0));
 	int			max_pages = PG_ARGISNULL(1) ? INT_MAX : PG_GETARG_INT32(1);
 	List	   *subids = NIL;
+	int			nfailed = 0;
 	ListCell   *lc;
 
 	if (is_atomic)
@@ -448,12 +451,19 @@ convex_sync(PG_FUNCTION_ARGS)
 	{
 		CvxSubscription *sub = lfirst(lc);
 
-		sync_one(sub->subid, sub->name, &max_pages);
+		if (!sync_one(sub->subid, sub->name, name != NULL, &max_pages))
+			nfailed++;
 		MemoryContextSwitchTo(cxt);
 		if (max_pages <= 0)
 			break;
 	}
 	SPI_finish();
+	if (nfailed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("%d of %d subscriptions failed", nfailed,
+						list_length(subids)),
+				 errhint("See convex_stat_subscription.")));
 	PG_RETURN_VOID();
 }
 
@@ -605,12 +615,17 @@ touch(int32 subid, const char *sets)
 					"i", subid);
 }
 
-static void
-sync_one(int32 subid, const char *name, int *max_pages)
+/*
+ * Step one subscription to the head.  One that fails throws when it is alone;
+ * otherwise it gives a WARNING and false.
+ */
+static bool
+sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 {
 	CvxSync    *sync = cvx_sync_open(subid, &call_host);
 	TimestampTz told_at = GetCurrentTimestamp();
-	bool		is_done = false;
+	volatile bool is_done = false;
+	volatile bool is_good = true;
 
 	PG_TRY();
 	{
@@ -635,10 +650,17 @@ sync_one(int32 subid, const char *name, int *max_pages)
 						is_done = true;
 					break;
 				case CVX_STEP_FAILED:
-					cvx_sync_rethrow(sync);
+					if (is_alone)
+						cvx_sync_rethrow(sync);
+					ereport(WARNING,
+							(errmsg("subscription \"%s\": %s", name,
+									cvx_sync_failure(sync))));
+					is_good = false;
+					is_done = true;
 					break;
 				case CVX_STEP_BUSY_ELSEWHERE:
-					ereport(ERROR,
+					is_done = true;
+					ereport(is_alone ? ERROR : NOTICE,
 							(errcode(ERRCODE_OBJECT_IN_USE),
 							 errmsg("subscription \"%s\" is already running", name),
 							 errdetail("Process %d follows it.", cvx_sync_holder(sync))));
@@ -655,6 +677,7 @@ sync_one(int32 subid, const char *name, int *max_pages)
 		cvx_sync_close(sync);
 	}
 	PG_END_TRY();
+	return is_good;
 }
 
 static void
@@ -714,7 +737,8 @@ own_subscriptions(void)
 	{
 		CvxSubscription *sub = cvx_catalog_load(subids[i]);
 
-		if (sub && has_privs_of_role(GetUserId(), sub->owner))
+		if (sub && OidIsValid(sub->owner) &&
+			has_privs_of_role(GetUserId(), sub->owner))
 			result = lappend(result, sub);
 	}
 	return result;

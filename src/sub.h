@@ -9,6 +9,7 @@
 #ifndef CVX_SUB_H
 #define CVX_SUB_H
 
+#include "executor/spi.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -52,6 +53,7 @@ extern int	cvx_sync_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_idle_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_holder(CvxSync *sync);
 CVX_NORETURN extern void cvx_sync_rethrow(CvxSync *sync);
+extern const char *cvx_sync_failure(CvxSync *sync);
 extern bool cvx_sync_is_waiting(CvxSync *sync);
 extern int	cvx_sync_pages(CvxSync *sync);
 extern void cvx_sync_close(CvxSync *sync);
@@ -146,6 +148,7 @@ typedef struct CvxSubscription
 
 extern void cvx_catalog_run(int expected, const char *sql,
 							const char *types,...);
+extern SPIPlanPtr cvx_catalog_plan(const char *sql, int n, Oid *types);
 extern char *cvx_catalog_text(uint64 row, int column);
 extern int64 cvx_catalog_int64(uint64 row, int column);
 extern bool cvx_catalog_bool(uint64 row, int column);
@@ -168,6 +171,7 @@ extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_check_options(Jsonb *options);
 extern List *cvx_catalog_fetch(CvxHttp *http);
 extern CvxSubscription *cvx_catalog_check(const char *name);
+extern void cvx_catalog_check_server(const CvxSubscription *sub);
 extern void cvx_catalog_drop_staging(const CvxSubscription *sub,
 									 const CvxSubRel *rel);
 extern int	cvx_catalog_pid(int32 subid);

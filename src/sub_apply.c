@@ -62,6 +62,12 @@
 /* The relation by which statements see the rows of a page. */
 #define PAGE_RELATION		"convex_page"
 
+/* Off while a page's statements are planned: what is left is look-ups. */
+static const char *const lookup_settings[] = {
+	"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan",
+	"jit"
+};
+
 /* What fills a column. */
 typedef enum Role
 {
@@ -122,6 +128,9 @@ static void close_target(Target *target);
 static void add_column(Target *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
+static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
+						 Oid to);
+static char *column_type(TupleDesc tupdesc, AttrNumber attnum);
 static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
 static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
 static Oid	relation_owner(Oid relid);
@@ -143,6 +152,8 @@ static bool has_attribute(Target *target, const char *field);
 static CvxType type_of_kind(CvxKind kind);
 static bool add_columns(Target *target);
 static bool add_one_column(Target *target, const Unknown *unknown);
+static bool known_column(Target *target, const char *field, char **name,
+						 const char **type);
 static void note_drift(Target *target, const char *drift);
 static void report_drifts(Target *target);
 static Datum timestamptz_of_ts(int64 ts);
@@ -151,6 +162,7 @@ static Tuplestorestate *collect_rows(Target *target, const CvxBatchDocs *docs,
 									 TupleDesc tupdesc, int *nrows,
 									 int *ndeleted);
 static TupleDesc page_tupdesc(Target *target);
+static int64 run_page(Target *target, const char *sql, int expected);
 static int64 run_changes(Target *target, int nrows, int ndeleted);
 static int64 run(const char *sql, int expected);
 static char *column_list(Target *target, const char *prefix);
@@ -190,17 +202,11 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 		target = open_target(sub, rel, rel->target);
 		for (int i = 0; i < target->ncolumns; i++)
 		{
-			Form_pg_attribute att = TupleDescAttr(target->tupdesc,
-												  target->columns[i].attnum - 1);
+			const Column *column = &target->columns[i];
 
 			appendStringInfo(&buf, "%s%s %s", i > 0 ? ", " : "",
-							 quote_identifier(NameStr(att->attname)),
-							 format_type_extended(att->atttypid, att->atttypmod,
-												  FORMAT_TYPE_TYPEMOD_GIVEN |
-												  FORMAT_TYPE_FORCE_QUALIFY));
-			if (OidIsValid(att->attcollation))
-				appendStringInfo(&buf, " COLLATE %s",
-								 generate_collation_name(att->attcollation));
+							 quote_identifier(column->name),
+							 column_type(target->tupdesc, column->attnum));
 		}
 		close_target(target);
 	}
@@ -219,7 +225,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 			else if (token == WJB_VALUE)
 			{
 				char	   *said = pnstrdup(value.val.string.val, value.val.string.len);
-				char	   *type = strchr(said, ' ');
+				char	   *type = strchr(said, '\t');
 
 				appendStringInfo(&buf, ", %s %s", quote_identifier(attname),
 								 type ? type + 1 : "pg_catalog.jsonb");
@@ -235,9 +241,6 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	}
 	appendStringInfoChar(&buf, ')');
 	cvx_catalog_run(SPI_OK_UTILITY, buf.data, "");
-	cvx_catalog_run(SPI_OK_UTILITY,
-					psprintf("ALTER TABLE convex_staging.%s OWNER TO %s", name,
-							 quote_identifier(GetUserNameFromId(sub->owner, false))), "");
 	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0");
 	rel->is_staged = true;
 }
@@ -259,12 +262,13 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
+	int			nest = NewGUCNestLevel();
 	Oid			userid;
 	int			context;
 	char	   *attname = NULL;
 
 	(void) set_config_option("lock_timeout", ALTER_LOCK_TIMEOUT, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		char	   *said;
@@ -275,7 +279,7 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 		if (token != WJB_VALUE || get_attnum(rel->target, attname) != InvalidAttrNumber)
 			continue;
 		said = pnstrdup(value.val.string.val, value.val.string.len);
-		type = strchr(said, ' ');
+		type = strchr(said, '\t');
 		if (type == NULL)
 			continue;
 		become_owner(relation_owner(rel->target), &userid, &context);
@@ -284,8 +288,50 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 					 quote_identifier(attname), type + 1), SPI_OK_UTILITY);
 		SetUserIdAndSecContext(userid, context);
 	}
-	(void) set_config_option("lock_timeout", "0", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	AtEOXact_GUC(true, nest);
+}
+
+/* Give one table the columns with fields that it lacks and the other has. */
+static void
+copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
+{
+	Target	   *source = open_target(sub, rel, from);
+	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(to)),
+												  get_rel_name(to));
+	int			nest = NewGUCNestLevel();
+	Oid			userid;
+	int			context;
+
+	(void) set_config_option("lock_timeout", ALTER_LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < source->nfields; i++)
+	{
+		const Column *column = &source->columns[i];
+
+		if (get_attnum(to, column->name) != InvalidAttrNumber)
+			continue;
+		become_owner(relation_owner(to), &userid, &context);
+		run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", name,
+					 quote_identifier(column->name),
+					 column_type(source->tupdesc, column->attnum)), SPI_OK_UTILITY);
+		SetUserIdAndSecContext(userid, context);
+	}
+	AtEOXact_GUC(true, nest);
+	close_target(source);
+}
+
+/* A column's type and collation, as in a definition. */
+static char *
+column_type(TupleDesc tupdesc, AttrNumber attnum)
+{
+	Form_pg_attribute att = TupleDescAttr(tupdesc, attnum - 1);
+	char	   *type = format_type_extended(att->atttypid, att->atttypmod,
+											FORMAT_TYPE_TYPEMOD_GIVEN |
+											FORMAT_TYPE_FORCE_QUALIFY);
+
+	return OidIsValid(att->attcollation) ?
+		psprintf("%s COLLATE %s", type, generate_collation_name(att->attcollation)) :
+		type;
 }
 
 /* Add documents of a walk to a staging table. */
@@ -297,15 +343,11 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	Oid			userid;
 	int			context;
 
-	/* Checks of domains and input functions of types may be a user's code. */
-	become_owner(target->relation->rd_rel->relowner, &userid, &context);
-
 	/*
 	 * Columns first: then each row is decoded for the load once.  Of a table
 	 * that nothing is known about the first page shows the fields.
 	 */
-	target->may_add = !OidIsValid(rel->target) &&
-		(sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0);
+	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
 	if (target->may_add)
 	{
 		for (int i = 0; i < docs->ndocs; i++)
@@ -338,6 +380,8 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 		}
 		target->may_add = false;
 	}
+	/* Types of an existing target may bring code of their own. */
+	become_owner(sub->owner, &userid, &context);
 	multi_insert(target, docs);
 	SetUserIdAndSecContext(userid, context);
 	report_drifts(target);
@@ -368,25 +412,35 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 	else
 	{
 		Target	   *target;
+		Oid			owner;
+		const char *name;
 		Oid			userid;
 		int			context;
 
 		cvx_apply_check_target(sub, rel->target);
+
+		/* Either may have got columns while the other was not looked at. */
+		copy_columns(sub, rel, staging, rel->target);
+		copy_columns(sub, rel, rel->target, staging);
 		target = open_target(sub, rel, rel->target);
+		owner = target->relation->rd_rel->relowner;
+		name = quote_identifier(GetUserNameFromId(owner, false));
 
 		/* The target's owner reads the staging table for this while. */
 		cvx_catalog_run(SPI_OK_UTILITY,
-						psprintf("ALTER TABLE convex_staging.%s OWNER TO %s",
-								 cvx_catalog_staging(sub, rel),
-								 quote_identifier(GetUserNameFromId(relation_owner(rel->target), false))), "");
-		cvx_catalog_run(SPI_OK_UTILITY,
-						psprintf("GRANT USAGE ON SCHEMA convex_staging TO %s",
-								 quote_identifier(GetUserNameFromId(relation_owner(rel->target), false))), "");
-		become_owner(relation_owner(rel->target), &userid, &context);
+						psprintf("GRANT SELECT ON convex_staging.%s TO %s",
+								 cvx_catalog_staging(sub, rel), name), "");
+		if (!superuser_arg(owner))
+			cvx_catalog_run(SPI_OK_UTILITY,
+							psprintf("GRANT USAGE ON SCHEMA convex_staging TO %s", name), "");
+		become_owner(owner, &userid, &context);
 		run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
 		merge(target, psprintf("convex_staging.%s", cvx_catalog_staging(sub, rel)), ts);
 		SetUserIdAndSecContext(userid, context);
 		close_target(target);
+		if (!superuser_arg(owner))
+			cvx_catalog_run(SPI_OK_UTILITY,
+							psprintf("REVOKE USAGE ON SCHEMA convex_staging FROM %s", name), "");
 		cvx_catalog_drop_staging(sub, rel);
 	}
 	rel->is_staged = false;
@@ -428,12 +482,14 @@ cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel, bool to_staging,
 		cvx_apply_check_target(sub, rel->target);
 		target = open_target(sub, rel, rel->target);
 	}
-	become_owner(target->relation->rd_rel->relowner, &userid, &context);
 	target->may_add = true;
 	for (;;)
 	{
 		tupdesc = page_tupdesc(target);
+		become_owner(to_staging ? sub->owner : target->relation->rd_rel->relowner,
+					 &userid, &context);
 		rows = collect_rows(target, docs, tupdesc, &nrows, &ndeleted);
+		SetUserIdAndSecContext(userid, context);
 		if (target->unknowns == NIL || !target->may_add)
 			break;
 		tuplestore_end(rows);
@@ -456,6 +512,7 @@ cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel, bool to_staging,
 	(void) SPI_unregister_relation(PAGE_RELATION);
 	if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "cannot register the rows of a page");
+	become_owner(target->relation->rd_rel->relowner, &userid, &context);
 	if (!to_staging)
 		run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
 	changed = run_changes(target, nrows, ndeleted);
@@ -777,7 +834,7 @@ field_of(const CvxSubRel *rel, const char *attname)
 	if (value == NULL || value->type != jbvString)
 		return NULL;
 	field = pnstrdup(value->val.string.val, value->val.string.len);
-	field[strcspn(field, " ")] = '\0';
+	field[strcspn(field, "\t")] = '\0';
 	return field;
 }
 
@@ -823,10 +880,15 @@ relation_owner(Oid relid)
 	return owner;
 }
 
-/* An error gives the identity back with the end of its transaction. */
+/*
+ * An error gives the identity back with the end of its transaction.  A
+ * trigger of another owner may have changed the search path.
+ */
 static void
 become_owner(Oid owner, Oid *userid, int *context)
 {
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	GetUserIdAndSecContext(userid, context);
 	SetUserIdAndSecContext(owner, *context | SECURITY_RESTRICTED_OPERATION);
 }
@@ -1188,12 +1250,13 @@ add_one_column(Target *target, const Unknown *unknown)
 	};
 	CvxLocalName name = {pstrdup(unknown->field), unknown->field};
 	bool		is_there = has_attribute(target, unknown->field);
+	const char *type = cvx_names_type(unknown->field, unknown->type);
 	volatile bool is_added = false;
 
 	memcpy(taken, system, sizeof(system));
 	for (int i = 0; i < natts; i++)
 		taken[lengthof(system) + i] = NameStr(TupleDescAttr(target->tupdesc, i)->attname);
-	if (!is_there)
+	if (!is_there && !known_column(target, unknown->field, &name.name, &type))
 		cvx_names_make_unique(&name, 1, taken, lengthof(system) + natts);
 
 	/* An ALTER TABLE wants nobody else here to use the relation. */
@@ -1203,22 +1266,23 @@ add_one_column(Target *target, const Unknown *unknown)
 	PG_TRY();
 	{
 		char	   *table = target->name;
+		int			nest = NewGUCNestLevel();
 		Oid			userid;
 		int			context;
 
 		(void) set_config_option("lock_timeout", ALTER_LOCK_TIMEOUT, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 		become_owner(relation_owner(relid), &userid, &context);
 		if (!is_there)
 			run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table,
-						 quote_identifier(name.name),
-						 cvx_names_type(unknown->field, unknown->type)), SPI_OK_UTILITY);
+						 quote_identifier(name.name), type), SPI_OK_UTILITY);
 		SetUserIdAndSecContext(userid, context);
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
 						" WHERE subid = $1 AND relno = $2", "iitt",
 						target->sub->subid, rel->relno, name.name,
 						unknown->field);
+		AtEOXact_GUC(true, nest);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
@@ -1267,9 +1331,31 @@ add_one_column(Target *target, const Unknown *unknown)
 	if (!is_there)
 		cvx_catalog_event(target->sub->subid, "column_added", rel,
 						  psprintf("field \"%s\": column \"%s\" of type %s",
-							   unknown->field, name.name,
-							   cvx_names_type(unknown->field, unknown->type)));
+							   unknown->field, name.name, type));
 	return true;
+}
+
+/* The name and type that the field's column has in the target itself. */
+static bool
+known_column(Target *target, const char *field, char **name, const char **type)
+{
+	Oid			relid = target->rel->target;
+	Target	   *real;
+	bool		is_found = false;
+
+	if (!OidIsValid(relid) || relid == RelationGetRelid(target->relation))
+		return false;
+	real = open_target(target->sub, target->rel, relid);
+	for (int i = 0; i < real->nfields && !is_found; i++)
+	{
+		if (strcmp(real->columns[i].field, field) != 0)
+			continue;
+		*name = real->columns[i].name;
+		*type = column_type(real->tupdesc, real->columns[i].attnum);
+		is_found = true;
+	}
+	close_target(real);
+	return is_found;
 }
 
 static void
@@ -1431,6 +1517,34 @@ collect_rows(Target *target, const CvxBatchDocs *docs, TupleDesc tupdesc,
 	return rows;
 }
 
+/*
+ * A statement over the page's rows.  Where no trigger could be planned under
+ * the same settings its plan is kept, and looks rows up by their key: one made
+ * while the table was small must be good when it is large.
+ */
+static int64
+run_page(Target *target, const char *sql, int expected)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Relation	relation = target->relation;
+	int			nest;
+	int			rc;
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->trigdesc != NULL)
+		return run(sql, expected);
+	nest = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(lookup_settings); i++)
+		(void) set_config_option(lookup_settings[i], "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	rc = SPI_execute_plan(cvx_catalog_plan(sql, 0, NULL), NULL, NULL, false, 0);
+	AtEOXact_GUC(true, nest);
+	MemoryContextSwitchTo(cxt);
+	if (rc != expected)
+		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+	return (int64) SPI_processed;
+}
+
 /* The statements of the mode; returns how many rows changed. */
 static int64
 run_changes(Target *target, int nrows, int ndeleted)
@@ -1441,27 +1555,27 @@ run_changes(Target *target, int nrows, int ndeleted)
 	if (nrows == 0)
 		return 0;
 	if (target->sub->mode == CVX_MODE_HISTORY)
-		return run(psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
+		return run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
 							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id AND t._ts = p._ts)",
 							table, column_list(target, ""), column_list(target, "p."), table),
 				   SPI_OK_INSERT);
 	if (ndeleted > 0 && target->sub->mode == CVX_MODE_MIRROR)
-		changed += run(psprintf("DELETE FROM %s AS t USING " PAGE_RELATION " AS p"
+		changed += run_page(target, psprintf("DELETE FROM %s AS t USING " PAGE_RELATION " AS p"
 								" WHERE t._id = p._id AND p.\"?deleted\"", table),
 					   SPI_OK_DELETE);
 	else if (ndeleted > 0)
-		changed += run(psprintf("UPDATE %s AS t SET _deleted_at = p._deleted_at%s FROM " PAGE_RELATION " AS p"
+		changed += run_page(target, psprintf("UPDATE %s AS t SET _deleted_at = p._deleted_at%s FROM " PAGE_RELATION " AS p"
 								" WHERE t._id = p._id AND p.\"?deleted\"", table,
 								target->ts ? ", _ts = p._ts" : ""),
 					   SPI_OK_UPDATE);
 	if (nrows > ndeleted)
 	{
 		if (target->ncolumns > 1)
-			changed += run(psprintf("UPDATE %s AS t SET %s FROM " PAGE_RELATION " AS p"
+			changed += run_page(target, psprintf("UPDATE %s AS t SET %s FROM " PAGE_RELATION " AS p"
 									" WHERE t._id = p._id AND NOT p.\"?deleted\"",
 									table, set_list(target, "p")), SPI_OK_UPDATE);
 		if (changed < nrows)
-			changed += run(psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
+			changed += run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
 									" WHERE NOT p.\"?deleted\" AND NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id)",
 									table, column_list(target, ""), column_list(target, "p."), table),
 						   SPI_OK_INSERT);
@@ -1493,9 +1607,9 @@ merge(Target *target, const char *staging, int64 ts)
 		run(psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
 					 table, staging), SPI_OK_DELETE);
 	else if (target->sub->applies_deletes)
-		run(psprintf("UPDATE %s AS t SET _deleted_at = pg_catalog.to_timestamp(" INT64_FORMAT "::pg_catalog.numeric / 1000000000)%s"
+		run(psprintf("UPDATE %s AS t SET _deleted_at = pg_catalog.timestamptz 'epoch' + " INT64_FORMAT " * interval '1 microsecond'%s"
 					 " WHERE t._deleted_at IS NULL AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
-					 table, ts, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
+					 table, ts / 1000, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
 					 staging), SPI_OK_UPDATE);
 	if (target->ncolumns > 1)
 		run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id AND pg_catalog.record_image_ne(ROW(%s), ROW(%s))",
@@ -1512,7 +1626,6 @@ move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
 	char	   *name = cvx_catalog_staging(sub, rel);
 	char	   *key = psprintf("%s_pkey", name);
 	Oid			schema = get_namespace_oid(rel->target_schema, false);
-	const char *target = quote_qualified_identifier(rel->target_schema, rel->target_name);
 	char	   *new_key = psprintf("%.*s_pkey", NAMEDATALEN - 6, rel->target_name);
 
 	if (cvx_schema_aclcheck(schema, sub->owner) != ACLCHECK_OK)
@@ -1520,6 +1633,9 @@ move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("owner of subscription \"%s\" may not create tables in schema \"%s\"",
 						sub->name, rel->target_schema)));
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE convex_staging.%s OWNER TO %s", name,
+							 quote_identifier(GetUserNameFromId(sub->owner, false))), "");
 	cvx_catalog_run(SPI_OK_UTILITY,
 					psprintf("ALTER TABLE convex_staging.%s SET SCHEMA %s", name,
 							 quote_identifier(rel->target_schema)), "");
@@ -1537,7 +1653,6 @@ move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
 					"UPDATE @.convex_subscription_rel SET target_oid = $3 WHERE subid = $1 AND relno = $2",
 					"iio", sub->subid, rel->relno, staging);
 	rel->target = staging;
-	(void) target;
 }
 
 static int64

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "foreign/foreign.h"
 #include "mb/pg_wchar.h"
@@ -46,6 +47,20 @@
 /* Arguments of one statement. */
 #define MAX_ARGUMENTS	32
 
+/* Plans that are kept. */
+#define MAX_PLANS		500
+
+typedef struct KeptPlan
+{
+	char	   *sql;
+	uint32		hash;
+	SPIPlanPtr	plan;
+} KeptPlan;
+
+/* Written by cvx_catalog_plan(). */
+static KeptPlan plans[MAX_PLANS];
+static int	nplans = 0;
+
 /* Set while this file writes: what else inserts is a restore. */
 static bool is_writing = false;
 
@@ -54,6 +69,7 @@ static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
 						  char *null);
 static int	execute(const char *sql, int n, Oid *types, Datum *values,
 					const char *nulls);
+static bool is_cacheable(const char *sql);
 static Oid	extension_schema(void);
 static char *expand(const char *sql);
 static Jsonb *copy_jsonb(uint64 row, int column);
@@ -131,7 +147,8 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 		read_argument(types[n], &args, &argtypes[n], &values[n], &nulls[n]);
 	va_end(args);
 
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET,
+	/* Named last, the caller's temporary types do not come first. */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
@@ -143,6 +160,46 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 	AtEOXact_GUC(true, nest);
 	if (expected != 0 && rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+}
+
+/*
+ * The plan of a statement, kept for the life of the process as long as there
+ * are not too many.  The same text must always come with the same types.
+ */
+SPIPlanPtr
+cvx_catalog_plan(const char *sql, int n, Oid *types)
+{
+	uint32		hash = hash_bytes((const unsigned char *) sql, strlen(sql));
+	SPIPlanPtr	plan;
+	KeptPlan   *entry;
+
+	for (int i = 0; i < nplans; i++)
+		if (plans[i].hash == hash && strcmp(plans[i].sql, sql) == 0)
+			return plans[i].plan;
+	plan = SPI_prepare(sql, n, types);
+	if (plan == NULL)
+		elog(ERROR, "cannot prepare: %s", sql);
+	if (nplans == MAX_PLANS || !is_cacheable(sql))
+		return plan;
+	SPI_keepplan(plan);
+	entry = &plans[nplans];
+	entry->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	entry->hash = hash;
+	entry->plan = plan;
+	nplans++;
+	return plan;
+}
+
+/* Statements that change or read rows; not those that make objects. */
+static bool
+is_cacheable(const char *sql)
+{
+	static const char *const words[] = {"SELECT ", "INSERT ", "UPDATE ", "DELETE "};
+
+	for (int i = 0; i < lengthof(words); i++)
+		if (strncmp(sql, words[i], 7) == 0)
+			return true;
+	return false;
 }
 
 /* A column of a row that cvx_catalog_run() found; NULL for NULL. */
@@ -217,7 +274,8 @@ cvx_catalog_find(const char *name)
 
 /*
  * A subscription with its state and tables, in the current context; NULL when
- * it is gone.  Follows renamed roles and targets.
+ * it is gone.  Follows renamed roles and targets; a role or server that is
+ * gone is invalid in it.
  */
 CvxSubscription *
 cvx_catalog_load(int32 subid)
@@ -284,19 +342,15 @@ cvx_catalog_load(int32 subid)
 							"it", subid, now);
 		sub->owner = owner_oid;
 	}
-	else
-	{
-		sub->owner = get_role_oid(owner, false);
+	else if (OidIsValid(sub->owner = get_role_oid(owner, true)))
 		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner_oid = $2 WHERE subid = $1",
 						"io", subid, sub->owner);
-	}
 	server = GetForeignServerByName(sub->server, true);
-	if (server == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server \"%s\" does not exist", sub->server)));
-	sub->serverid = server->serverid;
-	sub->table_options = *cvx_options_server(server->serverid);
+	if (server != NULL)
+	{
+		sub->serverid = server->serverid;
+		sub->table_options = *cvx_options_server(server->serverid);
+	}
 	sub->table_options.on_misfit = CVX_MISFIT_NULL;
 	sub->table_options.nul_handling = CVX_NUL_REPLACE;
 	read_options(sub, options);
@@ -417,6 +471,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		cvx_catalog_drop_staging(sub, rel);
 		cvx_catalog_rel(sub, rel, "state = 'dropped', load = NULL, synced_ts = coalesce(synced_ts, 0), is_staged = false");
 		cvx_catalog_event(sub->subid, "table_dropped", rel, NULL);
+		rel->state = CVX_REL_DROPPED;
 	}
 	if (!is_first)
 		foreach(lc, fresh)
@@ -520,11 +575,26 @@ cvx_catalog_check(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription \"%s\" does not exist", name)));
-	if (!has_privs_of_role(GetUserId(), sub->owner))
+	if (OidIsValid(sub->owner) ? !has_privs_of_role(GetUserId(), sub->owner) :
+		!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of subscription \"%s\"", name)));
 	return sub;
+}
+
+/* Throws 42704 when the subscription's role or server is gone. */
+void
+cvx_catalog_check_server(const CvxSubscription *sub)
+{
+	if (!OidIsValid(sub->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("owner of subscription \"%s\" does not exist", sub->name)));
+	if (!OidIsValid(sub->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", sub->server)));
 }
 
 /* Where a table is loaded: a table in the schema convex_staging. */
@@ -607,12 +677,13 @@ static int
 execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	SPIPlanPtr	plan = cvx_catalog_plan(sql, n, types);
 	volatile int rc = 0;
 
 	PG_TRY();
 	{
 		is_writing = true;
-		rc = SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+		rc = SPI_execute_plan(plan, values, nulls, false, 0);
 	}
 	PG_FINALLY();
 	{
@@ -939,7 +1010,7 @@ add_table(CvxSubscription *sub, const CvxTableSchema *table,
 
 /*
  * The columns of a table to be made, as an object: attribute -> field.  Types
- * are put behind the field, after a blank, until the table is made.
+ * stand behind the field, after a tab, which no field's name can hold.
  */
 static Jsonb *
 make_columns(const CvxTableSchema *table)
@@ -972,7 +1043,7 @@ make_columns(const CvxTableSchema *table)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue	value;
-		char	   *said = psprintf("%s %s%s", fields[i]->name,
+		char	   *said = psprintf("%s\t%s%s", fields[i]->name,
 									cvx_names_type(fields[i]->name, fields[i]->type),
 									fields[i]->type == CVX_TYPE_ID ? " COLLATE pg_catalog.\"C\"" : "");
 

@@ -94,7 +94,6 @@ typedef struct Launcher
 	Database   *probed;
 	uint64		nprobes;		/* reports before it was started */
 	TimestampTz probe_begun_at;
-	bool		lacks_slot;		/* for a probe; it has been logged */
 
 	/* in this turn */
 	TimestampTz now;
@@ -110,6 +109,7 @@ static Database *find_database(Launcher *launcher, Oid dbid);
 static void forget_databases(Launcher *launcher);
 static void check_probe(Launcher *launcher);
 static void start_probe(Launcher *launcher);
+static void note_slot(bool lacks_slot);
 static void check_processes(Launcher *launcher);
 static void check_process(Launcher *launcher, int i, int *nrunning,
 						  int *order);
@@ -129,7 +129,7 @@ cvx_launcher_init(void)
 {
 	BackgroundWorker worker = {0};
 
-	if (!process_shared_preload_libraries_in_progress)
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -461,22 +461,30 @@ start_probe(Launcher *launcher)
 	{
 		/* Somebody else's process has to end first. */
 		launcher->probe = NULL;
-		if (!launcher->lacks_slot)
+		if (!cvx_process_table->lacks_slot)
 			ereport(LOG,
 					(errmsg("no look into database \"%s\": no free background worker slot",
 							next->name),
 					 errhint("You might need to increase max_worker_processes.")));
-		launcher->lacks_slot = true;
+		note_slot(true);
 		due(launcher, TimestampTzPlusMilliseconds(launcher->now,
 												  SLOT_INTERVAL_MS));
 		return;
 	}
-	launcher->lacks_slot = false;
+	note_slot(false);
 	next->look_at = TimestampTzPlusMilliseconds(launcher->now,
 												LOOK_INTERVAL_MS);
 	launcher->probed = next;
 	launcher->probe_begun_at = launcher->now;
 	due(launcher, TimestampTzPlusMilliseconds(launcher->now, 1000));
+}
+
+static void
+note_slot(bool lacks_slot)
+{
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	cvx_process_table->lacks_slot = lacks_slot;
+	LWLockRelease(cvx_process_table->lock);
 }
 
 /* ------------------------------------------------------------------------

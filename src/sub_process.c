@@ -341,7 +341,7 @@ cvx_process_list(void)
 	return list;
 }
 
-/* Did a subscription's worker find no free slot? */
+/* Did a subscription's worker, or the probe to find it, get no free slot? */
 bool
 cvx_process_lacks_slot(Oid dbid, int32 subid)
 {
@@ -350,7 +350,7 @@ cvx_process_lacks_slot(Oid dbid, int32 subid)
 
 	LWLockAcquire(cvx_process_table->lock, LW_SHARED);
 	process = cvx_process_find(dbid, subid, false);
-	lacks_slot = process && process->lacks_slot;
+	lacks_slot = process ? process->lacks_slot : cvx_process_table->lacks_slot;
 	LWLockRelease(cvx_process_table->lock);
 	return lacks_slot;
 }

@@ -82,6 +82,7 @@ typedef struct CvxProcessTable
 	int			probe_pid;
 	Oid			probe_dbid;
 	uint64		nprobes;		/* that have reported */
+	bool		lacks_slot;		/* the last probe could not be started */
 
 	/* asked of the launcher */
 	bool		look_everywhere;

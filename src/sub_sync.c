@@ -138,6 +138,7 @@ static bool has_load(CvxSubscription *sub, CvxRelLoad load);
 static CvxStep follow(CvxSync *sync);
 static CvxStep reload(CvxSync *sync);
 static CvxStep load_or(CvxSync *sync, bool *is_done);
+static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
@@ -147,6 +148,7 @@ static CvxStep catch_up(CvxSync *sync, List *rels);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
 static CvxStep reload_all(CvxSync *sync, const char *why);
 static CvxStep check_tables(CvxSync *sync);
+static bool is_ready(CvxSync *sync, CvxSubRel *rel);
 static bool check_table(CvxSync *sync, CvxSubRel *rel);
 static Request make_request(CvxSync *sync, bool is_delta, int64 ts,
 							const char *cursor, List *rels, bool is_everything);
@@ -255,6 +257,13 @@ cvx_sync_rethrow(CvxSync *sync)
 	elog(ERROR, "a step failed and left no error");
 }
 
+/* After a failure: its message. */
+const char *
+cvx_sync_failure(CvxSync *sync)
+{
+	return sync->failure ? sync->failure->message : "failed";
+}
+
 /* After a failure: when to try again. */
 TimestampTz
 cvx_sync_next_attempt(CvxSync *sync)
@@ -315,6 +324,7 @@ static CvxStep
 step(CvxSync *sync)
 {
 	CvxSubscription *sub;
+	bool		had_lock;
 
 	begin(sync);
 	if (!OidIsValid(cvx_catalog_relid()) ||
@@ -323,6 +333,7 @@ step(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_GONE;
 	}
+	had_lock = sync->has_lock;
 	if (!take_lock(sync))
 	{
 		sync->holder = cvx_catalog_pid(sync->subid);
@@ -330,7 +341,8 @@ step(CvxSync *sync)
 		return CVX_STEP_BUSY_ELSEWHERE;
 	}
 	/* What was read before the lock was there may be old. */
-	sub = cvx_catalog_load(sync->subid);
+	if (!had_lock)
+		sub = cvx_catalog_load(sync->subid);
 	if (sub == NULL)
 	{
 		commit(sync);
@@ -450,6 +462,7 @@ open_connection(CvxSync *sync)
 											  ALLOCSET_SMALL_SIZES);
 	CvxRemote  *remote;
 
+	cvx_catalog_check_server(sync->sub);
 	if (cvx_server_aclcheck(sync->sub->serverid, sync->sub->owner) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -503,14 +516,20 @@ record_failure(CvxSync *sync, const ErrorData *error)
 	commit(sync);
 }
 
+/* Is a table in this stage?  One that waits for its retry is not wanted. */
 static bool
 has_load(CvxSubscription *sub, CvxRelLoad load)
 {
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
-		if (((CvxSubRel *) lfirst(lc))->load == load)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->load == load &&
+			(load != CVX_LOAD_WANTED || rel->is_retry_due))
 			return true;
+	}
 	return false;
 }
 
@@ -580,6 +599,12 @@ load_or(CvxSync *sync, bool *is_done)
 	return CVX_STEP_WORKED;
 }
 
+static void
+stage_one(CvxSync *sync, CvxSubRel *rel, void *arg)
+{
+	cvx_apply_create_staging(sync->sub, rel);
+}
+
 /* All tables that are wanted now walk together. */
 static CvxStep
 begin_walk(CvxSync *sync)
@@ -597,10 +622,10 @@ begin_walk(CvxSync *sync)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->load != CVX_LOAD_WANTED)
+		if (rel->load != CVX_LOAD_WANTED || !rel->is_retry_due)
 			continue;
-		cvx_apply_create_staging(sub, rel);
-		cvx_catalog_rel(sub, rel, "load = 'walking', snapshot = NULL");
+		if (guarded(sync, rel, 0, stage_one, NULL))
+			cvx_catalog_rel(sub, rel, "load = 'walking', snapshot = NULL");
 	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
@@ -608,6 +633,7 @@ begin_walk(CvxSync *sync)
 					" phase = CASE WHEN cursor IS NULL THEN 'loading' WHEN reload THEN 'reloading' ELSE phase END"
 					" WHERE subid = $1", "i", sub->subid);
 	commit(sync);
+	sync->is_careful = false;
 	return CVX_STEP_WORKED;
 }
 
@@ -890,6 +916,19 @@ catch_up(CvxSync *sync, List *rels)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
+	foreach(lc, rels)
+	{
+		cvx_catalog_run(SPI_OK_SELECT,
+						"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
+						" AND load = 'catching_up' AND synced_ts = $3 FOR UPDATE", "iil",
+						sub->subid, ((CvxSubRel *) lfirst(lc))->relno,
+						first->synced_ts);
+		if (SPI_processed != 1)
+		{
+			commit(sync);
+			return CVX_STEP_WORKED;
+		}
+	}
 	rows = apply_tables(sync, rels, page, ts, first->is_staged);
 	foreach(lc, rels)
 		cvx_catalog_run(0,
@@ -1075,6 +1114,17 @@ check_tables(CvxSync *sync)
 	return CVX_STEP_WORKED;
 }
 
+/* Is the table still what it was when the step began? */
+static bool
+is_ready(CvxSync *sync, CvxSubRel *rel)
+{
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
+					" AND state = 'ready' AND load IS NULL FOR UPDATE", "ii",
+					sync->subid, rel->relno);
+	return SPI_processed == 1;
+}
+
 /*
  * Compare a page of _ids at the cursor with the mirror; when they differ, the
  * table was replaced behind the change log and is loaded again.
@@ -1106,7 +1156,7 @@ check_table(CvxSync *sync, CvxSubRel *rel)
 						page->docs[page->ndocs - 1].id.len);
 
 	begin(sync);
-	if (still_at(sync))
+	if (still_at(sync) && is_ready(sync, rel))
 	{
 		if (tablet && rel->tablet && strcmp(tablet, rel->tablet) != 0)
 			problem = "its tablet is another one";
@@ -1243,8 +1293,10 @@ still_at(CvxSync *sync)
 					"SELECT st.subid FROM @.convex_subscription_state AS st"
 					" JOIN @.convex_subscription AS s USING (subid)"
 					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
-					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "iln",
-					sync->subid, sync->sub->generation, sync->sub->cursor);
+					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
+					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "ilnnt",
+					sync->subid, sync->sub->generation, sync->sub->cursor,
+					sync->sub->snapshot, sync->sub->page_cursor);
 	return SPI_processed == 1;
 }
 

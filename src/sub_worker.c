@@ -95,7 +95,7 @@ convex_worker_main(Datum arg)
 											  0);
 	cvx_process_settings();
 	snprintf(name, sizeof(name), CVX_WORKER_TYPE " %d", worker->order.subid);
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_OVERRIDE);
 	worker->activity = MemoryContextStrdup(TopMemoryContext,
 										   psprintf("convex subscription %s",
 													NameStr(worker->order.name)));
@@ -283,6 +283,9 @@ begin(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+
+	/* What a trigger has set in an earlier transaction ends here. */
+	ResetAllOptions();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI does not connect");

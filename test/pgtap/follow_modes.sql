@@ -35,7 +35,7 @@ SELECT results_eq(format('SELECT x, _ts, _deleted FROM hist.a WHERE _id = %L ORD
 SELECT results_eq(format('SELECT x, _ts, _deleted FROM hist.a WHERE _id = %L ORDER BY _ts OFFSET 1', :'two'),
 	format($$ VALUES (NULL::text, %s::bigint, true) $$, :'t3'), 'and the deletion');
 SELECT is((SELECT x FROM soft.a WHERE _id = :'one'), 'eins', 'soft_delete has the last revision');
-SELECT is((SELECT _deleted_at FROM soft.a WHERE _id = :'two'), to_timestamp(:t3::numeric / 1000000000), 'and marks a deleted row with the time of the deletion');
+SELECT is((SELECT _deleted_at FROM soft.a WHERE _id = :'two'), 'epoch'::timestamptz + :t3 / 1000 * interval '1 us', 'and marks a deleted row with the time of the deletion');
 SELECT is((SELECT x FROM soft.a WHERE _id = :'two'), 'two', 'which keeps its values');
 SELECT is((SELECT count(*) FROM keep.a), 3::bigint, 'deletes ignore keeps deleted rows');
 SELECT is((SELECT x FROM keep.a WHERE _id = :'one'), 'eins', 'and applies the rest');
@@ -151,7 +151,6 @@ SET ROLE follower;
 SELECT convex_create_subscription('theirs', 'convex', '{a}') \g /dev/null
 CALL convex_sync('theirs');
 RESET ROLE;
-GRANT SELECT ON ALL TABLES IN SCHEMA emu TO follower;
 SELECT bag_eq('SELECT _id || '' '' || x FROM theirs.a', $$ SELECT source('a') $$, 'a role without rights on the catalog follows with its own mapping');
 SELECT is((SELECT tableowner FROM pg_tables WHERE schemaname = 'theirs' AND tablename = 'a'), 'follower', 'and owns its tables');
 SET ROLE stranger;
@@ -164,6 +163,24 @@ SET ROLE stranger;
 SELECT count(*) AS seen FROM convex_stat_subscription \gset
 RESET ROLE;
 SELECT is(:seen, 0, 'and the views show a role its own subscriptions only');
+
+SELECT emu.insert('a', '{"x": "nine", "fresh": true}') \g /dev/null
+SELECT convex_resync_table('theirs', 'a') \g /dev/null
+CALL convex_sync('theirs');
+SELECT bag_eq('SELECT _id || '' '' || x FROM theirs.a', $$ SELECT source('a') $$, 'a reload reads the staging table as the target''s owner');
+SELECT has_column('theirs', 'a', 'fresh', 'and new columns are added as that role');
+SELECT is(has_schema_privilege('follower', 'convex_staging', 'USAGE'), false, 'who may not see staging tables otherwise');
+
+-- A target that becomes useless waits alone when it is to be loaded, too.
+SELECT convex_create_subscription('bad', 'convex', '{a,other}') \g /dev/null
+CREATE TABLE bad.a (_id int PRIMARY KEY);
+CALL convex_sync('bad');
+SELECT is((SELECT ROW (state, error_code)::text FROM convex_stat_subscription_rel WHERE name = 'bad' AND table_name = 'a'), '(error,42P16)', 'a target that cannot be used is an error of its table');
+SELECT is((SELECT count(*) FROM bad.other), (SELECT count(*) FROM emu.dump('other')), 'the other one is loaded');
+DROP TABLE bad.a;
+SELECT ok(emu.wait_until($$ (SELECT retry_at <= clock_timestamp() FROM convex_subscription_rel WHERE target_schema = 'bad' AND table_name = 'a') $$), 'it is tried again');
+CALL convex_sync('bad');
+SELECT bag_eq('SELECT _id || '' '' || x FROM bad.a', $$ SELECT source('a') $$, 'and loaded when it is out of the way');
 
 -- A trigger runs as the table's owner and cannot become somebody else.
 SET ROLE follower;
@@ -193,5 +210,10 @@ DROP SCHEMA theirs CASCADE;
 SELECT convex_drop_subscription('theirs') \g /dev/null
 DROP OWNED BY follower, stranger;
 DROP ROLE follower, stranger;
+
+-- A server that is gone.
+DROP SERVER convex CASCADE;
+SELECT throws_ok($$ SELECT convex_wait_for('hist') $$, '42704', NULL, 'a subscription without its server cannot be waited for');
+SELECT lives_ok($$ SELECT convex_drop_subscription('hist') $$, 'but it can be dropped');
 
 SELECT * FROM finish();

@@ -91,6 +91,14 @@ SELECT is((SELECT ROW ("Name", name, "NAME")::text FROM app.t WHERE _id = :'id')
 SELECT is((SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.t'::regclass AND (attname LIKE 'xxxx%' OR attname LIKE 'ctid\_%')), 2::bigint, 'long names and names of system columns get a hash');
 SELECT is((SELECT count(*) FROM mirror('app.t') AS m WHERE m ->> '_id' = :'id' AND m ->> 'Name' = 'upper'), 1::bigint, 'and nothing is lost');
 
+SELECT emu.insert('spaced', '{"first name": "Ada"}') \g /dev/null
+SELECT convex_create_subscription('spaced', 'convex', '{spaced}') \g /dev/null
+SELECT emu.insert('spaced', jsonb_build_object(repeat('y', 1024), 'long', 'last name', 'Lovelace')) \g /dev/null
+CALL convex_sync('spaced');
+SELECT bag_eq($$ SELECT m - 'last name' FROM mirror('spaced.spaced') AS m WHERE m ? 'first name' $$, $$ SELECT s FROM source('spaced') AS s WHERE s ? 'first name' $$, 'names of fields may hold blanks');
+SELECT is((SELECT count(*) FROM pg_attribute WHERE attrelid = 'spaced.spaced'::regclass AND attname LIKE 'yyyy%'), 1::bigint, 'and be 1024 bytes long');
+SELECT convex_drop_subscription('spaced', true) \g /dev/null
+
 -- Many fields: columns up to the limit, the rest in _extra.
 SELECT emu.insert('many', VARIADIC ARRAY(SELECT (SELECT jsonb_object_agg('f' || d || '_' || i, i + 0.5) FROM generate_series(1, 100) AS i) FROM generate_series(1, 20) AS d)) \g /dev/null
 SELECT convex_refresh_subscription('app') \g /dev/null

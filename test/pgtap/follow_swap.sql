@@ -46,6 +46,42 @@ CALL convex_sync('app');
 SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'the new table is followed');
 SELECT 'app.a'::regclass::oid AS oid_before \gset
 
+-- ------------------------------------------------------------------ import
+
+CREATE FUNCTION import(table_name text, mode text, lines text, suffix text DEFAULT '') RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'cat >/dev/null; printf %s ' || emu.shell_quote(lines)
+		|| ' | curl -q -sS --noproxy ''*'' -X POST -o /dev/null -H ''Content-Type: application/octet-stream'' -H '
+		|| emu.shell_quote('Authorization: Convex ' || emu.key()) || ' --data-binary @- '
+		|| emu.shell_quote(current_setting('emu.url') || '/api/import?format=jsonLines&mode=' || mode || '&tableName=' || table_name)
+		|| suffix);
+END
+$$;
+SELECT last_event() AS mark \gset
+SELECT import('a', 'replace', e'{"x": "i1"}\n{"x": "i2"}\n{"x": "i3"}\n') \g /dev/null
+SELECT is((SELECT count(*) FROM emu.dump('a')), 3::bigint, 'an import replaces a table');
+CALL convex_sync('app');
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'and the mirror is equal after one convex_refresh_subscription');
+SELECT is(events(:mark), '{"table_replaced a","table_resynced a"}', 'the events tell');
+
+-- Polls before, during and after.
+SELECT emu.config('{"import_hold": "in_progress", "import_batch_rows": 1}') \g /dev/null
+SELECT import('a', 'replace', e'{"x": "j1"}\n{"x": "j2"}\n{"x": "j3"}\n', ' >/dev/null 2>&1 &') \g /dev/null
+SELECT ok(emu.wait_until($$ EXISTS (SELECT FROM jsonb_array_elements(emu.state() -> 'tables') AS t WHERE t ->> 'table' = 'a' AND t ->> 'state' = 'hidden' AND (t ->> 'documents')::int > 0) $$), 'while an import is going on');
+CALL convex_sync('app');
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'a refresh leaves the rows that Convex shows');
+SELECT emu.config('{"import_hold": null, "import_batch_rows": 8000}') \g /dev/null
+SELECT ok(emu.wait_until($$ (SELECT count(*) FROM emu.dump('a') AS d WHERE d ->> 'x' LIKE 'j%') = 3 $$), 'when it has ended');
+CALL convex_sync('app');
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'the mirror is equal after a refresh');
+
 -- ------------------------------------------------------------------ drop, and again
 
 SELECT last_event() AS mark \gset

@@ -70,8 +70,10 @@ SELECT emu.clear_faults() \g /dev/null
 SELECT dblink_exec('two', 'LISTEN convex_app') \g /dev/null
 SELECT emu.insert('a', '{"x": "four"}') \g /dev/null
 CALL convex_sync('app');
+SELECT * FROM dblink('two', 'SELECT 1') AS t (x integer) \g /dev/null
 SELECT is((SELECT extra FROM dblink_get_notify('two')), (SELECT applied_ts::text FROM convex_stat_subscription), 'a batch of changes notifies with its timestamp');
 CALL convex_sync('app');
+SELECT * FROM dblink('two', 'SELECT 1') AS t (x integer) \g /dev/null
 SELECT is((SELECT count(*) FROM dblink_get_notify('two')), 0::bigint, 'no changes, no notification');
 
 -- ------------------------------------------------------------------ failures of the server
@@ -81,6 +83,12 @@ SELECT is(emu.failure($$ SELECT dblink_exec('two', 'CALL convex_sync(''app'')') 
 SELECT is((SELECT ROW (phase, last_error_code, next_attempt_at IS NOT NULL)::text FROM convex_stat_subscription), '(failing,28000,t)', 'and stands in the view');
 CALL convex_sync('app');
 SELECT is((SELECT ROW (phase, next_attempt_at)::text FROM convex_stat_subscription), '(following,)', 'until it works again');
+
+SELECT convex_create_subscription('second', 'convex', '{a}') \g /dev/null
+SELECT emu.fault('{"action": "status", "status": 401, "code": "BadAdminKey", "path": "/api/document_deltas", "count": 1}') \g /dev/null
+SELECT is(emu.failure($$ SELECT dblink_exec('two', 'CALL convex_sync()') $$) ->> 'sqlstate', 'HV000', 'a call for all subscriptions fails when one does');
+SELECT is((SELECT caught_up FROM convex_stat_subscription WHERE name = 'second'), true, 'and the others are followed all the same');
+SELECT convex_drop_subscription('second', true) \g /dev/null
 
 -- A reader of two tables never sees a transaction torn, nor half a table.
 SELECT emu.insert('c', VARIADIC ARRAY(SELECT '{"n": 0.0}'::jsonb FROM generate_series(1, 20))) \g /dev/null

@@ -239,6 +239,12 @@ is($cluster->sqlstate('SET ROLE stranger; DROP DATABASE first'), '42501', 'who m
 is($cluster->sqlstate('BEGIN; DROP DATABASE first'), '25001', 'nor can it be dropped inside a transaction');
 is(worker_pid('first'), $first, 'neither disturbs its worker');
 
+my $guest = $cluster->session(db => 'first');
+is($cluster->sqlstate('DROP DATABASE first'), '55006', 'with a session in it, it is not dropped');
+$guest->quit;
+$first = worker_pid('first', $first);
+shows(add_user('clarke'), 'and its worker comes back', db => 'first');
+
 $cluster->value('ALTER DATABASE first RENAME TO second');
 $first = worker_pid('second', $first);
 shows(add_user('bartik'), 'a renamed database is followed', db => 'second');
@@ -317,6 +323,22 @@ $cluster->value("SELECT pg_terminate_backend($launcher)");
 $cluster->wait_until_sql("EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'convex_fdw launcher' AND pid <> $launcher)", 'the launcher comes back');
 is(worker_pid('postgres'), $pid, 'a restart of the launcher does not disturb the workers');
 
+# -- point-in-time recovery ------------------------------------------------------
+
+my $backup = $cluster->backup;
+add_user('gosling');
+shows('gosling', 'the original goes on after a backup');
+$cluster->value(q{SELECT pg_create_restore_point('then')});
+add_user('borg');
+shows('borg', 'and after the restore point');
+$cluster->value('SELECT pg_switch_wal()');
+my $wal = $cluster->data_dir . '/pg_wal';
+my $recovered = $backup->start_as("restore_command = 'cp $wal/%f %p'\nrecovery_target_name = 'then'\nrecovery_target_action = 'promote'\n", 'recovery.signal');
+shows('borg', 'a cluster recovered to a point in time applies again what came later', cluster => $recovered);
+is($recovered->value('SELECT count(*) - count(DISTINCT _id) FROM app.users'), '0', 'and nothing twice');
+is($recovered->value("SELECT count(*) FROM convex_stat_subscription_event WHERE kind IN ('resnapshot', 'resync', 'table_replaced')"), '0', 'without loading anything again');
+$recovered->remove;
+
 # -- standby and promotion -----------------------------------------------------
 
 my $standby = $cluster->standby;
@@ -328,6 +350,22 @@ $standby->value('SELECT pg_promote()');
 add_user('snyder');
 shows('snyder', 'after the promotion the launcher and the workers run', cluster => $standby);
 $standby->remove;
+
+# -- hardly any slots ------------------------------------------------------------
+
+# The server's own launcher, ours, and one more.
+my $small = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex_fdw'\nmax_worker_processes = 3\n");
+$small->convex($emulator);
+$small->value("SELECT convex_create_subscription('app', 'convex', tables => '{users}', $QUICK)");
+shows('snyder', 'one slot is enough for a probe and then a worker', cluster => $small);
+$small->value("SELECT convex_create_subscription('app2', 'convex', tables => '{users}', $QUICK)");
+$log_size = $small->log_size;
+is($small->sqlstate(q{SELECT convex_start_worker('app2')}), '53400', 'another worker finds no slot, and the call says so');
+shows(add_user('easley'), 'the one that runs goes on', cluster => $small);
+$small->value(q{SELECT convex_disable_subscription('app')});
+$small->wait_until_sql("EXISTS (SELECT FROM app2.users WHERE name = 'easley')", 'a slot that becomes free is taken', deadline_s => 30);
+pass('a slot that becomes free is taken');
+$small->remove;
 
 # -- without preload -----------------------------------------------------------
 

@@ -119,6 +119,13 @@ sub restart
 sub standby
 {
 	my ($self) = @_;
+	return $self->backup->start_as("primary_conninfo = '" . $self->connstr . "'\n", 'standby.signal');
+}
+
+# A copy of this cluster, stopped; start_as gives it settings and a signal file.
+sub backup
+{
+	my ($self) = @_;
 	my $standby = (ref $self)->new(conf => $self->{conf}, start => 0);
 	my ($from, $to) = ($self->{dir}, $standby->{dir});
 	my $owner = (stat $self->data_dir)[4];
@@ -126,19 +133,29 @@ sub standby
 	  or die "pg_basebackup failed\n";
 	my $conf = ConvexTest::slurp("$to/data/postgresql.conf");
 	$conf =~ s/\Q$from\E/$to/g;
-	my $connection = $self->connstr;
 	open(my $file, '>', "$to/data/postgresql.conf") or die "postgresql.conf: $!\n";
-	print $file $conf, "primary_conninfo = '$connection'\nhot_standby = on\n";
+	print $file $conf;
 	close $file;
-	for my $path ("$to/data/standby.signal", "$to/ready")
-	{
-		open($file, '>', $path) or die "$path: $!\n";
-		close $file;
-	}
+	open($file, '>', "$to/ready") or die "ready: $!\n";
+	close $file;
 	mkdir "$to/socket";
 	IPC::Run::run([ 'cp', "$from/password", "$to/password" ]) or die "no password\n";
 	IPC::Run::run([ 'chown', '-R', $owner, $to ]) if $> == 0;
-	return $standby->start;
+	return $standby;
+}
+
+sub start_as
+{
+	my ($self, $settings, $signal) = @_;
+	my ($owner, $group) = (stat $self->data_dir)[ 4, 5 ];
+	open(my $file, '>>', $self->data_dir . '/postgresql.conf') or die "postgresql.conf: $!\n";
+	print $file $settings;
+	close $file;
+	my $path = $self->data_dir . "/$signal";
+	open($file, '>', $path) or die "$path: $!\n";
+	close $file;
+	chown $owner, $group, $path;
+	return $self->start;
 }
 
 # Takes effect with the next start; reload makes it take effect now.
