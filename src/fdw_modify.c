@@ -862,6 +862,12 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 			continue;
 		if (!is_named && !modify->has_before_trigger)
 			continue;
+
+		/* Where nothing or null is, NULL changes nothing. */
+		if (is_same && slot->tts_isnull[at] && !column->options->is_document &&
+			(!cvx_document_get(target->doc, target->doc_len, &column->path,
+							   &old) || old.data[0] == 'n'))
+			continue;
 		initStringInfo(&value);
 		change->column = column;
 		change->value = NULL;
