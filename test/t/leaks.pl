@@ -99,8 +99,7 @@ sub check
 	my $before = holdings($session);
 	$many->();
 	my $connected = holdings($session);
-	# Four connections to a deployment at most, and what libcurl and its waiting need.
-	cmp_ok($connected->{fds}, '<=', $before->{fds} + 8 * $connected->{convex}, "$what: descriptors stay few while connections are kept");
+	cmp_ok($connected->{fds}, '<=', $before->{fds} + 6 * $connected->{convex}, "$what: descriptors stay few while connections are kept");
 	$session->query('SELECT convex_fdw_disconnect_all()');
 	my $after = holdings($session);
 	is($after->{fds}, $before->{fds}, "$what: descriptors are where they were");
