@@ -92,9 +92,12 @@ SELECT document('ada') AS ada \gset
 UPDATE users SET score = NULL WHERE name = 'ada';
 SELECT is(array_agg(m ->> 1), '{Upsert}', 'UPDATE to NULL is an Upsert of the whole document') FROM emu.messages() AS m;
 SELECT is(document('ada'), :'ada'::jsonb - 'score', 'without the field; all else stays exactly as it was');
+UPDATE users SET score = score, age = age WHERE name = 'ada';
+SELECT is((SELECT (array_agg(m ->> 1))[2] FROM emu.messages() AS m), 'Update', 'a column that is NULL and stays NULL is no change');
+SELECT is(document('ada'), :'ada'::jsonb - 'score', 'and changes nothing');
 UPDATE users SET score = 1.5 WHERE name = 'ada';
 SELECT is(document('ada'), :'ada'::jsonb, 'and back');
-SELECT is(emu.count_writes(), 2, 'each in one request');
+SELECT is(emu.count_writes(), 3, 'each in one request');
 
 CREATE FOREIGN TABLE users_null (name text, score float8 OPTIONS (nulls 'null'), tags jsonb OPTIONS (nulls 'null')) SERVER convex OPTIONS (table_name 'users', primary_key 'name');
 UPDATE users_null SET score = NULL WHERE name = 'ada';
