@@ -203,4 +203,34 @@ SELECT cmp_ok((SELECT pages FROM convex_stat_subscription WHERE name = 'walk'), 
 SELECT cmp_ok((SELECT applied_ts FROM convex_stat_subscription WHERE name = 'walk'), '>', :applied_then::bigint, 'the cursor moves through them');
 SELECT is((SELECT applied_ts FROM convex_stat_subscription WHERE name = 'walk'), (emu.state() ->> 'head')::bigint, 'up to the head');
 
+-- ------------------------------------------------------------------ swaps by this database
+
+SELECT emu.reset() \g /dev/null
+SELECT convex_drop_subscription(name) FROM convex_stat_subscription \g /dev/null
+SELECT emu.insert('shop', '{"x": "one"}', '{"x": "two"}') \g /dev/null
+SELECT emu.insert('stock', '{"x": "three"}') \g /dev/null
+CREATE FOREIGN TABLE shop (x text) SERVER convex;
+SELECT emu.server('again') \g /dev/null
+SELECT convex_create_subscription('swaps', 'again', '{shop,stock}') \g /dev/null
+CALL convex_sync('swaps');
+SELECT is((SELECT array_agg(x ORDER BY x) FROM swaps.shop), '{one,two}', 'two tables are followed, by another server of the same deployment');
+SELECT last_event() AS mark \gset
+BEGIN;
+TRUNCATE shop;
+ROLLBACK;
+CALL convex_sync('swaps');
+SELECT is(events(:mark), '{}', 'a TRUNCATE that is rolled back asks for nothing');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+TRUNCATE shop;
+COMMIT;
+CALL convex_sync('swaps');
+SELECT is((SELECT count(*) FROM swaps.shop), 0::bigint, 'TRUNCATE of a foreign table asks for the check by itself');
+SELECT is(events(:mark), '{swap_seen,"table_replaced shop","table_resynced shop"}', 'and the events tell');
+SELECT is(convex_import('convex', 'stock', $$ SELECT 'row ' || n AS x FROM generate_series(1, 3) AS n $$, 'replace'), 3::bigint, 'an import replaces the other table');
+CALL convex_sync('swaps');
+SELECT is((SELECT array_agg(x ORDER BY x) FROM swaps.stock), '{row 1,row 2,row 3}', 'and is noticed as well');
+SELECT convex_clear_tables('convex', 'stock') \g /dev/null
+CALL convex_sync('swaps');
+SELECT is((SELECT count(*) FROM swaps.stock), 0::bigint, 'so is convex_clear_tables()');
+
 SELECT * FROM finish();
