@@ -208,8 +208,15 @@ sub try_psql
 {
 	my ($self, $sql, %option) = @_;
 	my ($out, $err) = ('', '');
-	$self->with_env(sub { IPC::Run::run([ $self->_psql(%option) ], '<', \$sql, '>', \$out, '2>', \$err) });
-	my $status = $? >> 8;
+	local $SIG{PIPE} = 'IGNORE';
+	my $has_run = eval {
+		$self->with_env(sub { IPC::Run::run([ $self->_psql(%option) ], '<', \$sql, '>', \$out, '2>', \$err) });
+		1;
+	};
+
+	# psql may end before it has read anything: no server, for example.
+	my $status = $has_run ? $? >> 8 : 2;
+	die $@ if !$has_run && $@ !~ /Broken pipe/;
 	chomp $out;
 	return ($status, $out, $err);
 }
