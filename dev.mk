@@ -10,7 +10,7 @@ export PG_CONFIG
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
 ISOLATION =
-CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random clear import_write
+CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random clear import_write
 TAPS = cancel leaks json fuzz tls wire import
 export REGRESS ISOLATION CHAPTERS TAPS
 

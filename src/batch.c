@@ -71,7 +71,6 @@ struct CvxBatch
 	List	   *tables;			/* CvxBatchTable */
 	CvxSpool   *spool;
 	List	   *levels;			/* Level, innermost last */
-	int64		napplied;		/* messages that Convex has */
 	int64		nunsent;		/* immediate: in the spool */
 	int64		unsent_bytes;
 };
@@ -119,6 +118,9 @@ typedef struct Change
 /* Batches of this transaction, in TopTransactionContext. */
 static List *batches = NIL;
 
+/* Messages of this transaction that Convex has; set by flush(). */
+static int64 napplied = 0;
+
 /* convex_fdw.strict_atomic_writes */
 static bool strict_atomic_writes = false;
 
@@ -141,7 +143,7 @@ static CvxCall *start_request(CvxBatch *batch, CvxHttp *http,
 							  Request *request);
 static void add_streams(StringInfo body, CvxBatch *batch, Request *request);
 static char *index_hint(CvxBatch *batch, Request *request, CvxCall *call);
-static char *applied_detail(CvxBatch *batch, Request *request);
+static char *applied_detail(const Request *request);
 static int64 check_conflicts(CvxBatch *batch, CvxHttp *http);
 static void name_tables(CvxBatch *batch, CvxSelection *selection,
 						CvxPageWant *want);
@@ -527,13 +529,16 @@ at_xact(XactEvent event, void *arg)
 								(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 								 errmsg("cannot prepare a transaction that has written to Convex server \"%s\"",
 										batch->server_name)));
+					cvx_spool_free(batch->spool);
 				}
+				batches = NIL;
 				break;
 			}
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			batches = NIL;
+			napplied = 0;
 			break;
 		default:
 			break;
@@ -561,8 +566,6 @@ flush_all(void)
 			offset = request.end;
 		}
 	}
-	if (nrequests == 0)
-		return;
 	if (strict_atomic_writes && nservers > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -579,10 +582,13 @@ flush_all(void)
 				 errhint("Write less, through one route, without TRUNCATE; see also batch_size and batch_bytes; or turn convex_fdw.strict_atomic_writes off.")));
 
 	/* PostgreSQL makes this check after us; a failure must come before. */
-	if (IsolationIsSerializable())
+	if (nrequests > 0 && IsolationIsSerializable())
 		PreCommit_CheckForSerializationFailure();
 	foreach(lc, batches)
 		flush(lfirst(lc));
+	foreach(lc, batches)
+		cvx_spool_free(((CvxBatch *) lfirst(lc))->spool);
+	batches = NIL;
 }
 
 /* ------------------------------------------------------------------------
@@ -621,7 +627,7 @@ flush(CvxBatch *batch)
 	while (next_request(batch, offset, &request))
 	{
 		send_request(batch, http, &request, head, deadline);
-		batch->napplied += request.nmessages;
+		napplied += request.nmessages;
 		offset = request.end;
 		head = 0;
 		MemoryContextReset(request_cxt);
@@ -770,20 +776,20 @@ send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head,
 			head = cvx_api_query_ts(http);
 		call = start_request(batch, http, request);
 		if (!cvx_api_await_write(call, deadline))
-			cvx_api_fail_write(call, http, applied_detail(batch, request),
+			cvx_api_fail_write(call, http, applied_detail(request),
 							   NULL);
 		switch (cvx_api_outcome(call))
 		{
 			case CVX_OUTCOME_APPLIED:
 				return;
 			case CVX_OUTCOME_REFUSED:
-				cvx_api_fail_write(call, http, applied_detail(batch, request),
+				cvx_api_fail_write(call, http, applied_detail(request),
 								   index_hint(batch, request, call));
 			case CVX_OUTCOME_UNKNOWN:
 				break;
 		}
 		if (!is_keyed || head <= 0)
-			cvx_api_fail_write(call, http, applied_detail(batch, request),
+			cvx_api_fail_write(call, http, applied_detail(request),
 							   NULL);
 		switch (ask_change_log(batch, http, request, head))
 		{
@@ -794,7 +800,7 @@ send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head,
 					break;
 				/* FALLTHROUGH */
 			case CVX_OUTCOME_UNKNOWN:
-				cvx_api_fail_write(call, http, applied_detail(batch, request),
+				cvx_api_fail_write(call, http, applied_detail(request),
 								   NULL);
 		}
 		cvx_http_free(call);
@@ -956,12 +962,12 @@ index_hint(CvxBatch *batch, Request *request, CvxCall *call)
 
 /* What of the transaction is in Convex already; NULL: nothing. */
 static char *
-applied_detail(CvxBatch *batch, Request *request)
+applied_detail(const Request *request)
 {
-	if (batch->napplied == 0)
+	if (napplied == 0)
 		return NULL;
 	return psprintf(INT64_FORMAT " %s of this transaction are in Convex.",
-					batch->napplied,
+					napplied,
 					request->kind == CVX_OP_APPEND ? "documents" : "changes");
 }
 
@@ -1194,7 +1200,8 @@ expect_request(CvxBatch *batch, Request *request, HTAB *expected, HTAB *known)
 			row->row = (char *) message.row;
 			row->row_len = message.row_len;
 		}
-		row->is_provable = row->op != CVX_OP_DELETE || message.id != NULL;
+		row->is_provable = !message.changes_nothing &&
+			(row->op != CVX_OP_DELETE || message.id != NULL);
 		if (message.id != NULL)
 		{
 			CvxTextKey	id = {message.id, message.id_len};

@@ -27,6 +27,7 @@ typedef struct CvxMessage
 	int			table;			/* of the batch, see cvx_batch_table() */
 	CommandId	cid;			/* the command that wrote it */
 	bool		is_checked;		/* refused when its row has changed meanwhile */
+	bool		changes_nothing;	/* its row is in Convex as it is sent */
 	bool		has_partner;	/* the next one belongs into the same request */
 	int64		base_ts;		/* snapshot its row was read at; 0: none */
 	int64		old_bytes;		/* Convex's size of the document before, or 0 */

@@ -396,6 +396,23 @@ fail_limit(const char *what, int limit)
 			 errhint("Convex takes at most %d.", limit)));
 }
 
+/* The bytes of a string when it is not escaped. */
+static int64
+text_size(const CvxText *string)
+{
+	bool		has_nul;
+	char	   *plain;
+	size_t		size = string->len;
+
+	if (string->is_escaped)
+	{
+		plain = palloc(string->len + 1);
+		size = cvx_json_unescape(string, plain, &has_nul);
+		pfree(plain);
+	}
+	return (int64) size;
+}
+
 /* Convex's size of one value. */
 static int64
 measure(const char *data, size_t len, int depth)
@@ -419,18 +436,12 @@ measure(const char *data, size_t len, int depth)
 		case CVX_KIND_FLOAT64:
 			return 9;
 		case CVX_KIND_BYTES:
-			return 2 + (int64) value.text.len / 4 * 3;
+			size += (int64) value.text.len / 4 * 3;
+			for (size_t i = value.text.len; i > 0 && value.text.data[i - 1] == '='; i--)
+				size--;
+			return size;
 		case CVX_KIND_STRING:
-			if (value.text.is_escaped)
-			{
-				bool		has_nul;
-				char	   *plain = palloc(value.text.len + 1);
-
-				size += cvx_json_unescape(&value.text, plain, &has_nul);
-				pfree(plain);
-				return size;
-			}
-			return 2 + (int64) value.text.len;
+			return size + text_size(&value.text);
 		default:
 			break;
 	}
@@ -441,7 +452,7 @@ measure(const char *data, size_t len, int depth)
 	{
 		cvx_json_skip(&json, &text);
 		if (value.kind == CVX_KIND_OBJECT)
-			size += name.len + 1;
+			size += text_size(&name) + 1;
 		size += measure(text.data, text.len, depth + 1);
 	}
 	if (value.kind == CVX_KIND_ARRAY && n > MAX_ELEMENTS)

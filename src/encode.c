@@ -133,6 +133,7 @@ static bool write_jsonb_marker(CvxEncoder *encoder, JsonbContainer *container,
 							   StringInfo out);
 static void check_name(CvxEncoder *encoder, const char *name, int len);
 static double exact_double(Numeric number);
+static bool is_between(Numeric number, int64 min, int64 max);
 static int64 exact_int64(Numeric number);
 CVX_NORETURN static void refuse_route(const char *what);
 CVX_NORETURN static void refuse_type(CvxEncoder *encoder);
@@ -606,6 +607,19 @@ exact_double(Numeric number)
 			 errhint("Round the number, or send it as text or bigint.")));
 }
 
+static bool
+is_between(Numeric number, int64 min, int64 max)
+{
+	Datum		datum = NumericGetDatum(number);
+
+	return DatumGetBool(DirectFunctionCall2(numeric_ge, datum,
+											DirectFunctionCall1(int8_numeric,
+																Int64GetDatum(min)))) &&
+		DatumGetBool(DirectFunctionCall2(numeric_le, datum,
+										 DirectFunctionCall1(int8_numeric,
+															 Int64GetDatum(max))));
+}
+
 static int64
 exact_int64(Numeric number)
 {
@@ -616,7 +630,8 @@ exact_int64(Numeric number)
 		Datum		whole = DirectFunctionCall2(numeric_trunc, datum,
 												Int32GetDatum(0));
 
-		if (DatumGetBool(DirectFunctionCall2(numeric_eq, whole, datum)))
+		if (DatumGetBool(DirectFunctionCall2(numeric_eq, whole, datum)) &&
+			is_between(number, PG_INT64_MIN, PG_INT64_MAX))
 			return DatumGetInt64(DirectFunctionCall1(numeric_int8, datum));
 	}
 	ereport(ERROR,
@@ -743,22 +758,11 @@ write_jsonb_value(CvxEncoder *encoder, JsonbValue *value, const CvxText *old,
 				Datum		number = NumericGetDatum(value->val.numeric);
 				Datum		whole = DirectFunctionCall2(numeric_trunc, number,
 														Int32GetDatum(0));
-				Datum		limit = DirectFunctionCall1(int8_numeric,
-														Int64GetDatum(PG_INT64_MAX));
 
 				if (DatumGetBool(DirectFunctionCall2(numeric_eq, whole, number)) &&
-					DatumGetBool(DirectFunctionCall2(numeric_le,
-													 DirectFunctionCall1(numeric_abs, number),
-													 limit)))
+					is_between(value->val.numeric, PG_INT64_MIN, PG_INT64_MAX))
 				{
 					write_int64(encoder, exact_int64(value->val.numeric), out);
-					break;
-				}
-				if (DatumGetBool(DirectFunctionCall2(numeric_eq, number,
-													 DirectFunctionCall1(int8_numeric,
-																		 Int64GetDatum(before.int64)))))
-				{
-					write_int64(encoder, before.int64, out);
 					break;
 				}
 			}
@@ -803,6 +807,13 @@ write_jsonb_value(CvxEncoder *encoder, JsonbValue *value, const CvxText *old,
 	}
 }
 
+static bool
+is_text(const JsonbValue *value, const char *text)
+{
+	return value->val.string.len == strlen(text) &&
+		memcmp(value->val.string.val, text, value->val.string.len) == 0;
+}
+
 /*
  * {"$integer": ..}, {"$float": ..} or {"$bytes": ..} in a jsonb that keeps
  * markers.  False: it is an object.
@@ -816,6 +827,8 @@ write_jsonb_marker(CvxEncoder *encoder, JsonbContainer *container,
 	JsonbValue	content;
 	StringInfoData marker;
 	CvxValue	value;
+	bool		is_number;
+	int			nbytes;
 
 	if (JsonContainerSize(container) != 1)
 		return false;
@@ -826,6 +839,17 @@ write_jsonb_marker(CvxEncoder *encoder, JsonbContainer *container,
 		content.type != jbvString || name.val.string.len == 0 ||
 		name.val.string.val[0] != '$')
 		return false;
+	is_number = is_text(&name, "$integer") || is_text(&name, "$float");
+	if (!is_number && !is_text(&name, "$bytes"))
+		return false;
+	nbytes = cvx_b64_decode(content.val.string.val, content.val.string.len,
+							palloc(content.val.string.len + 1),
+							content.val.string.len + 1);
+	if (nbytes < 0 || (is_number && nbytes != 8))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+				 errmsg("the value of a Convex marker is malformed"),
+				 errhint("$bytes takes base64; $integer and $float take the base64 of 8 bytes, little-endian.")));
 	initStringInfo(&marker);
 	appendStringInfoChar(&marker, '{');
 	cvx_json_write_string(&marker, name.val.string.val, name.val.string.len);

@@ -33,6 +33,7 @@
 
 #include "compat.h"
 #include "batch.h"
+#include "clear.h"
 #include "document.h"
 #include "encode.h"
 #include "fdw.h"
@@ -129,6 +130,8 @@ static bool put_whole(CvxModify *modify, const CvxTargetRow *target,
 					  Change *changes, int nchanges);
 static void put_delete(CvxModify *modify, const CvxTargetRow *target,
 					   bool has_partner);
+static bool is_same_document(const StringInfoData *a,
+							 const StringInfoData *b);
 static void decode_target(CvxModify *modify, const CvxTargetRow *target,
 						  Datum *values, bool *nulls);
 static void key_of(CvxModify *modify, const char *doc, int len,
@@ -579,8 +582,12 @@ convexExecForeignDelete(EState *estate, ResultRelInfo *rri,
 void
 convexExecForeignTruncate(List *rels, DropBehavior behavior, bool restart_seqs)
 {
+	const char **names = palloc(sizeof(char *) * list_length(rels));
+	int			n = 0;
+	CvxTableOptions *any = NULL;
 	ListCell   *lc;
 
+	/* The executor gives tables of one server. */
 	foreach(lc, rels)
 	{
 		CvxTableOptions *options =
@@ -593,7 +600,12 @@ convexExecForeignTruncate(List *rels, DropBehavior behavior, bool restart_seqs)
 							options->relation),
 					 errhint("Its option truncatable, or that of its server, is false.")));
 		check_writable(options, CMD_INSERT);
+		names[n++] = options->table_name;
+		any = options;
 	}
+	cvx_clear_check_names(cvx_http_open(cvx_options_remote(any->serverid,
+														   GetUserId())),
+						  names, n);
 	foreach(lc, rels)
 	{
 		CvxTableOptions *options =
@@ -888,7 +900,8 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 			 strcmp(column->path.names[0], "fivetran") == 0))
 			*needs_whole = true;
 		for (int k = 0; k < key->n && column->path.n > 0; k++)
-			if (strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
+			if (!is_same &&
+				strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
 				*needs_whole = true;
 	}
 	return changes;
@@ -942,6 +955,7 @@ put_update(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 		cvx_document_merge(&after, merged.data, merged.len, patch.data,
 						   patch.len);
 		message.new_bytes = cvx_document_measure(after.data, after.len);
+		message.changes_nothing = is_same_document(&merged, &after);
 	}
 	message.table = modify->table;
 	message.cid = modify->cid;
@@ -966,11 +980,13 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 {
 	CvxMessage	message = {.op = CVX_OP_UPSERT};
 	StringInfoData doc;
+	StringInfoData before;
 	StringInfoData old_key;
 	StringInfoData new_key;
 	bool		is_new;
 
 	initStringInfo(&doc);
+	initStringInfo(&before);
 	initStringInfo(&old_key);
 	initStringInfo(&new_key);
 	cvx_document_strip(&doc, target->doc, target->doc_len, false);
@@ -1006,6 +1022,8 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	}
 	else
 	{
+		cvx_document_strip(&before, target->doc, target->doc_len, false);
+		message.changes_nothing = is_same_document(&before, &doc);
 		message.is_checked = true;
 		message.base_ts = target->ts;
 		message.id = target->id;
@@ -1061,6 +1079,20 @@ put_delete(CvxModify *modify, const CvxTargetRow *target, bool has_partner)
 	message.row = row.data;
 	message.row_len = row.len;
 	cvx_batch_put(modify->batch, &message);
+}
+
+/* Would Convex write nothing? */
+static bool
+is_same_document(const StringInfoData *a, const StringInfoData *b)
+{
+	StringInfoData x;
+	StringInfoData y;
+
+	initStringInfo(&x);
+	initStringInfo(&y);
+	cvx_document_canonical(&x, a->data, a->len, true);
+	cvx_document_canonical(&y, b->data, b->len, true);
+	return x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
 }
 
 /* The target's columns, in the current context. */

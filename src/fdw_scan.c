@@ -347,6 +347,8 @@ convexEndForeignScan(ForeignScanState *node)
 		tuplestore_end(scan->kept);
 		ExecDropSingleTupleTableSlot(scan->kept_slot);
 	}
+	if (scan->targets)
+		cvx_spool_free(scan->targets);
 	node->fdw_state = NULL;
 	cvx_scan_close(scan);
 }

@@ -104,6 +104,17 @@ cvx_spool_truncate(CvxSpool *spool, int64 len)
 	spool->len = len;
 }
 
+/* Give back the file and the memory.  After an error that happens by itself. */
+void
+cvx_spool_free(CvxSpool *spool)
+{
+	if (spool->file)
+		BufFileClose(spool->file);
+	else
+		pfree(spool->memory);
+	pfree(spool);
+}
+
 static void
 move_to_file(CvxSpool *spool)
 {

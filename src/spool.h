@@ -17,5 +17,6 @@ extern void cvx_spool_append(CvxSpool *spool, const void *data, size_t len);
 extern void cvx_spool_read(CvxSpool *spool, int64 offset, void *data,
 						   size_t len);
 extern void cvx_spool_truncate(CvxSpool *spool, int64 len);
+extern void cvx_spool_free(CvxSpool *spool);
 
 #endif							/* CVX_SPOOL_H */
