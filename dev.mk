@@ -9,9 +9,9 @@ export PG_CONFIG
 # on a name without its file. One kind or file can be chosen, for example
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
-ISOLATION =
-CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random clear import_write
-TAPS = cancel leaks json fuzz tls wire import
+ISOLATION = write_conflict
+CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random clear import_write follow follow_schema follow_swap follow_modes follow_wait
+TAPS = workers kills readers cron dump cancel leaks json fuzz tls wire import
 export REGRESS ISOLATION CHAPTERS TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.

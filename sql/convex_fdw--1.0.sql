@@ -150,3 +150,265 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION convex_fdw_disconnect_all() IS 'close all of this session''s connections to Convex deployments';
 REVOKE EXECUTE ON FUNCTION convex_fdw_disconnect_all() FROM PUBLIC;
+
+-- Subscriptions: the catalog
+
+CREATE SEQUENCE convex_subscription_subid AS integer;
+COMMENT ON SEQUENCE convex_subscription_subid IS 'numbers of subscriptions';
+
+CREATE TABLE convex_subscription (
+    subid integer PRIMARY KEY DEFAULT nextval('convex_subscription_subid'),
+    name name NOT NULL UNIQUE,
+    server name NOT NULL,
+    owner name NOT NULL,
+    owner_oid oid NOT NULL DEFAULT 0,
+    enabled boolean NOT NULL,
+    tables text[] NOT NULL,
+    target_schema name NOT NULL,
+    mode text NOT NULL CHECK (mode IN ('mirror', 'soft_delete', 'history')),
+    protocol text NOT NULL CHECK (protocol = 'document_deltas'),
+    poll_interval interval NOT NULL,
+    options jsonb NOT NULL
+);
+COMMENT ON TABLE convex_subscription IS 'subscriptions: what is mirrored, and how';
+
+CREATE TABLE convex_subscription_state (
+    subid integer PRIMARY KEY,
+    generation bigint NOT NULL DEFAULT 0,
+    phase text NOT NULL DEFAULT 'starting',
+    cursor bigint,
+    reload boolean NOT NULL DEFAULT false,
+    snapshot bigint,
+    page_cursor text,
+    load_restarts integer NOT NULL DEFAULT 0,
+    load_started_at timestamptz,
+    load_pages bigint NOT NULL DEFAULT 0,
+    applied_at timestamptz,
+    head_ts bigint,
+    caught_up boolean NOT NULL DEFAULT false,
+    check_wanted boolean NOT NULL DEFAULT false,
+    checked_at timestamptz,
+    rows bigint NOT NULL DEFAULT 0,
+    pages bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    requests bigint NOT NULL DEFAULT 0,
+    retries bigint NOT NULL DEFAULT 0,
+    failures integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz,
+    last_error_code text,
+    last_error_message text,
+    last_error_at timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE convex_subscription_state IS 'where each subscription stands';
+
+CREATE TABLE convex_subscription_rel (
+    subid integer NOT NULL,
+    relno integer NOT NULL,
+    component text NOT NULL,
+    table_name text NOT NULL,
+    target_schema name NOT NULL,
+    target_name name NOT NULL,
+    target_oid oid NOT NULL DEFAULT 0,
+    columns jsonb NOT NULL DEFAULT '{}',
+    state text NOT NULL DEFAULT 'joining'
+        CHECK (state IN ('joining', 'ready', 'resyncing', 'error', 'dropped')),
+    load text CHECK (load IN ('wanted', 'walking', 'indexing', 'catching_up')),
+    is_staged boolean NOT NULL DEFAULT false,
+    snapshot bigint,
+    synced_ts bigint,
+    tablet text,
+    check_cursor text,
+    check_id text,
+    checked_at timestamptz,
+    copied_rows bigint NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    retry_at timestamptz,
+    error_code text,
+    error_message text,
+    PRIMARY KEY (subid, component, table_name),
+    UNIQUE (subid, relno)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE convex_subscription_rel IS 'tables of subscriptions and their states';
+
+CREATE SEQUENCE convex_subscription_eventid;
+COMMENT ON SEQUENCE convex_subscription_eventid IS 'numbers of events of subscriptions';
+
+CREATE TABLE convex_subscription_event (
+    eventid bigint PRIMARY KEY DEFAULT nextval('convex_subscription_eventid'),
+    subid integer NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    kind text NOT NULL,
+    component text,
+    table_name text,
+    detail text
+);
+CREATE INDEX convex_subscription_event_subid ON convex_subscription_event (subid, kind);
+COMMENT ON TABLE convex_subscription_event IS 'what happened to subscriptions: re-snapshots, new and replaced tables, drift, errors';
+
+SELECT pg_catalog.pg_extension_config_dump('convex_subscription_subid', '');
+SELECT pg_catalog.pg_extension_config_dump('convex_subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('convex_subscription_state', '');
+SELECT pg_catalog.pg_extension_config_dump('convex_subscription_rel', '');
+SELECT pg_catalog.pg_extension_config_dump('convex_subscription_eventid', '');
+SELECT pg_catalog.pg_extension_config_dump('convex_subscription_event', '');
+
+CREATE FUNCTION convex_subscription_restored()
+RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C;
+COMMENT ON FUNCTION convex_subscription_restored() IS 'makes a restored subscription come back disabled and without OIDs';
+REVOKE EXECUTE ON FUNCTION convex_subscription_restored() FROM PUBLIC;
+
+CREATE TRIGGER restored BEFORE INSERT ON convex_subscription
+    FOR EACH ROW EXECUTE FUNCTION convex_subscription_restored();
+COMMENT ON TRIGGER restored ON convex_subscription IS 'a restored subscription is disabled';
+CREATE TRIGGER restored BEFORE INSERT ON convex_subscription_rel
+    FOR EACH ROW EXECUTE FUNCTION convex_subscription_restored();
+COMMENT ON TRIGGER restored ON convex_subscription_rel IS 'a restored table is found by its name';
+
+-- Subscriptions: functions
+
+CREATE FUNCTION convex_create_subscription(name name, server name,
+    tables text[] DEFAULT '{*}', target_schema name DEFAULT NULL,
+    mode text DEFAULT 'mirror', protocol text DEFAULT 'document_deltas',
+    poll_interval interval DEFAULT '1 s', enabled boolean DEFAULT true,
+    options jsonb DEFAULT '{}')
+RETURNS integer
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_create_subscription(name, name, text[], name, text, text, interval, boolean, jsonb) IS 'mirror tables of a Convex deployment into local tables';
+REVOKE EXECUTE ON FUNCTION convex_create_subscription(name, name, text[], name, text, text, interval, boolean, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION convex_alter_subscription(name name,
+    tables text[] DEFAULT NULL, poll_interval interval DEFAULT NULL,
+    options jsonb DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_alter_subscription(name, text[], interval, jsonb) IS 'change a subscription; what is NULL stays';
+REVOKE EXECUTE ON FUNCTION convex_alter_subscription(name, text[], interval, jsonb) FROM PUBLIC;
+
+CREATE FUNCTION convex_drop_subscription(name name, drop_tables boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_drop_subscription(name, boolean) IS 'end a subscription, and drop its tables if wanted';
+REVOKE EXECUTE ON FUNCTION convex_drop_subscription(name, boolean) FROM PUBLIC;
+
+CREATE FUNCTION convex_enable_subscription(name name)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_enable_subscription(name) IS 'let a subscription go on';
+REVOKE EXECUTE ON FUNCTION convex_enable_subscription(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_disable_subscription(name name)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_disable_subscription(name) IS 'let a subscription rest';
+REVOKE EXECUTE ON FUNCTION convex_disable_subscription(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_refresh_subscription(name name)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_refresh_subscription(name) IS 'look for new, replaced and dropped tables at the next step';
+REVOKE EXECUTE ON FUNCTION convex_refresh_subscription(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_resync_table(name name, "table" text)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_resync_table(name, text) IS 'load one table of a subscription again';
+REVOKE EXECUTE ON FUNCTION convex_resync_table(name, text) FROM PUBLIC;
+
+CREATE FUNCTION convex_wait_for(name name, ts bigint DEFAULT NULL,
+    timeout interval DEFAULT '30 s')
+RETURNS boolean
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_wait_for(name, bigint, interval) IS 'wait until a subscription shows what Convex had at a timestamp, or at the call';
+REVOKE EXECUTE ON FUNCTION convex_wait_for(name, bigint, interval) FROM PUBLIC;
+
+CREATE PROCEDURE convex_sync(name name DEFAULT NULL, max_pages integer DEFAULT NULL)
+AS 'MODULE_PATHNAME'
+LANGUAGE C;
+COMMENT ON PROCEDURE convex_sync(name, integer) IS 'bring subscriptions to the head as of the call';
+REVOKE EXECUTE ON PROCEDURE convex_sync(name, integer) FROM PUBLIC;
+
+-- Subscriptions: views
+
+CREATE VIEW convex_stat_subscription AS
+SELECT s.subid, s.name, s.server, s.owner, s.enabled, w.pid, st.phase,
+    s.protocol, st.cursor AS applied_ts, st.applied_at, st.head_ts,
+    st.caught_up,
+    CASE WHEN st.caught_up OR st.cursor >= st.head_ts THEN interval '0'
+        ELSE ((st.head_ts - st.cursor) / 1000) * interval '1 microsecond' END AS lag,
+    st.rows, st.pages, st.bytes, st.requests, st.retries, st.next_attempt_at,
+    st.last_error_code, st.last_error_message, st.last_error_at
+FROM convex_subscription AS s
+    JOIN convex_subscription_state AS st ON st.subid = s.subid
+    LEFT JOIN LATERAL (
+        SELECT l.pid FROM pg_catalog.pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.granted
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
+            AND l.classid = 'convex_subscription'::pg_catalog.regclass
+            AND l.objid = s.subid::bigint::pg_catalog.oid AND l.objsubid = 11
+        LIMIT 1) AS w ON true
+WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = s.owner
+        AND (pg_catalog.pg_has_role(r.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')));
+COMMENT ON VIEW convex_stat_subscription IS 'where each subscription of this database stands';
+GRANT SELECT ON convex_stat_subscription TO PUBLIC;
+
+CREATE VIEW convex_stat_subscription_rel AS
+SELECT s.subid, s.name, r.component, r.table_name, r.target_schema,
+    r.target_name, r.state, r.load, coalesce(r.synced_ts, st.cursor) AS synced_ts,
+    r.checked_at, r.copied_rows, r.retry_at, r.error_code, r.error_message
+FROM convex_stat_subscription AS s
+    JOIN convex_subscription_state AS st ON st.subid = s.subid
+    JOIN convex_subscription_rel AS r ON r.subid = s.subid;
+COMMENT ON VIEW convex_stat_subscription_rel IS 'where each table of a subscription stands';
+GRANT SELECT ON convex_stat_subscription_rel TO PUBLIC;
+
+CREATE VIEW convex_stat_progress_snapshot AS
+SELECT s.subid, s.name, s.pid, st.snapshot, st.load_started_at AS started_at,
+    st.load_pages AS pages,
+    (SELECT pg_catalog.sum(r.copied_rows) FROM convex_subscription_rel AS r
+        WHERE r.subid = s.subid AND r.load IS NOT NULL) AS rows
+FROM convex_stat_subscription AS s
+    JOIN convex_subscription_state AS st ON st.subid = s.subid
+WHERE st.snapshot IS NOT NULL;
+COMMENT ON VIEW convex_stat_progress_snapshot IS 'loads of subscriptions that are under way';
+GRANT SELECT ON convex_stat_progress_snapshot TO PUBLIC;
+
+CREATE VIEW convex_stat_subscription_event AS
+SELECT e.eventid, s.name, e.at, e.kind, e.component, e.table_name, e.detail
+FROM convex_stat_subscription AS s
+    JOIN convex_subscription_event AS e ON e.subid = s.subid;
+COMMENT ON VIEW convex_stat_subscription_event IS 'what happened to subscriptions';
+GRANT SELECT ON convex_stat_subscription_event TO PUBLIC;
+
+-- Processes
+
+CREATE FUNCTION convex_start_worker(name name)
+RETURNS integer
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_start_worker(name) IS 'the process that follows a subscription; it is started if there is none';
+REVOKE EXECUTE ON FUNCTION convex_start_worker(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_stop_worker(name name)
+RETURNS boolean
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION convex_stop_worker(name) IS 'end the process that follows a subscription, until convex_start_worker()';
+REVOKE EXECUTE ON FUNCTION convex_stop_worker(name) FROM PUBLIC;
+
+CREATE FUNCTION convex_workers(OUT database oid, OUT subid integer, OUT name name,
+    OUT pid integer, OUT state text, OUT since timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION convex_workers() IS 'the subscriptions of all databases that the launcher knows, and their processes';
+REVOKE EXECUTE ON FUNCTION convex_workers() FROM PUBLIC;

@@ -29,9 +29,17 @@
 #endif
 
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #define cvx_server_aclcheck(serverid, userid) \
 	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
+#define cvx_schema_aclcheck(schema, userid) \
+	object_aclcheck(NamespaceRelationId, schema, userid, ACL_CREATE)
+#define cvx_database_aclcheck(database, userid) \
+	object_aclcheck(DatabaseRelationId, database, userid, ACL_CREATE)
+#define cvx_database_ownercheck(dbid, userid) \
+	object_ownercheck(DatabaseRelationId, dbid, userid)
 #define cvx_scan_user(fsplan, estate) \
 	(OidIsValid((fsplan)->checkAsUser) ? (fsplan)->checkAsUser : GetUserId())
 #define cvx_modify_user(rri, estate) \
@@ -39,6 +47,12 @@
 #else
 #define cvx_server_aclcheck(serverid, userid) \
 	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
+#define cvx_schema_aclcheck(schema, userid) \
+	pg_namespace_aclcheck(schema, userid, ACL_CREATE)
+#define cvx_database_aclcheck(database, userid) \
+	pg_database_aclcheck(database, userid, ACL_CREATE)
+#define cvx_database_ownercheck(dbid, userid) \
+	pg_database_ownercheck(dbid, userid)
 #define cvx_scan_user(fsplan, estate) \
 	cvx_rte_user(exec_rt_fetch((fsplan)->scan.scanrelid, estate))
 #define cvx_modify_user(rri, estate) \
@@ -102,6 +116,24 @@
 #define cvx_may_start_subxact() true
 #else
 #define cvx_may_start_subxact() (!IsInParallelMode())
+#endif
+
+/* 14 has no hook in which a library asks for shared memory: it just asks. */
+#if PG_VERSION_NUM >= 150000
+#define CVX_HOOK_SHMEM_REQUEST(previous, hook) \
+	((previous) = shmem_request_hook, shmem_request_hook = (hook))
+#else
+typedef void (*shmem_request_hook_type) (void);
+#define CVX_HOOK_SHMEM_REQUEST(previous, hook) (hook) ()
+#endif
+#define cvx_previous_shmem_request(previous) \
+	((previous) ? (previous) () : (void) 0)
+
+/* One process as pg_stat_activity sees it, from 1 on. */
+#if PG_VERSION_NUM >= 160000
+#define cvx_local_beentry(i) pgstat_get_local_beentry_by_index(i)
+#else
+#define cvx_local_beentry(i) pgstat_fetch_stat_local_beentry(i)
 #endif
 
 /* The wait event that all of our waits report. */

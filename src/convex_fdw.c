@@ -5,7 +5,7 @@
  * The rooms' initialisation in floor order; each room defines its own
  * settings and callbacks.
  *
- * Room: doors 5.3
+ * Room: doors 5.5
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 #include "clear.h"
 #include "fdw.h"
 #include "http.h"
+#include "sub_process.h"
 
 PG_MODULE_MAGIC;
 
@@ -33,5 +34,7 @@ _PG_init(void)
 	cvx_scan_init();
 	cvx_modify_init();
 	cvx_import_init();
+	cvx_process_init();
+	cvx_launcher_init();
 	cvx_reserve_guc_prefix("convex_fdw");
 }

@@ -19,7 +19,6 @@
 #include "catalog/pg_class.h"
 #include "commands/comment.h"
 #include "commands/defrem.h"
-#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
@@ -30,6 +29,7 @@
 
 #include "compat.h"
 #include "fdw.h"
+#include "names.h"
 #include "schema.h"
 #include "value.h"
 
@@ -95,8 +95,6 @@ static ImportColumn *make_column(Import *import, const char *field,
 								 CvxFieldSchema *schema);
 static void make_names_unique(List *columns);
 static char *local_name(Import *import, const char *name);
-static bool is_unique(List *columns, const ImportColumn *column);
-static char *with_hash(const char *name, const char *source, uint32 seed);
 static char *make_statement(Import *import, const char *name,
 							CvxTableSchema *table, List *columns);
 static const char *column_type(const ImportColumn *column);
@@ -453,61 +451,26 @@ make_column(Import *import, const char *field, CvxFieldSchema *schema)
 	return column;
 }
 
-/*
- * Names that are too long, empty, equal to each other or to a system column
- * get the hash of the field's name: it does not depend on the other fields.
- * Of equal names the one that is the field's own stays.
- */
+/* Unique names that are no system columns. */
 static void
 make_names_unique(List *columns)
 {
 	static const char *const reserved[] = {"tableoid", "ctid", "xmin", "cmin", "xmax", "cmax"};
-	ListCell   *lc;
-	ListCell   *lc2;
-	List	   *changed = NIL;
-
-	foreach(lc, columns)
-	{
-		ImportColumn *column = lfirst(lc);
-		bool		is_bad = column->name[0] == '\0' ||
-			strlen(column->name) >= NAMEDATALEN;
-
-		for (int i = 0; i < lengthof(reserved); i++)
-			is_bad |= strcmp(column->name, reserved[i]) == 0;
-		foreach(lc2, columns)
-		{
-			ImportColumn *other = lfirst(lc2);
-
-			is_bad |= other != column && strcmp(other->name, column->name) == 0 &&
-				strcmp(column->name, column->field) != 0;
-		}
-		if (is_bad)
-			changed = lappend(changed, column);
-	}
-	foreach(lc, changed)
-	{
-		ImportColumn *column = lfirst(lc);
-		char	   *wanted = column->name;
-
-		/* A hash could be another field's name, or hash. */
-		for (uint32 seed = 0; seed == 0 || !is_unique(columns, column); seed++)
-			column->name = with_hash(wanted, column->field, seed);
-	}
-}
-
-static bool
-is_unique(List *columns, const ImportColumn *column)
-{
+	CvxLocalName *names = palloc(sizeof(CvxLocalName) *
+								 Max(list_length(columns), 1));
 	ListCell   *lc;
 
 	foreach(lc, columns)
 	{
-		const ImportColumn *other = lfirst(lc);
+		ImportColumn *column = lfirst(lc);
 
-		if (other != column && strcmp(other->name, column->name) == 0)
-			return false;
+		names[foreach_current_index(lc)].name = column->name;
+		names[foreach_current_index(lc)].source = column->field;
 	}
-	return true;
+	cvx_names_make_unique(names, list_length(columns), reserved,
+						  lengthof(reserved));
+	foreach(lc, columns)
+		((ImportColumn *) lfirst(lc))->name = names[foreach_current_index(lc)].name;
 }
 
 static char *
@@ -533,14 +496,6 @@ local_name(Import *import, const char *name)
 			appendStringInfoChar(&buf, is_upper ? *p - 'A' + 'a' : *p);
 	}
 	return buf.data;
-}
-
-static char *
-with_hash(const char *name, const char *source, uint32 seed)
-{
-	return psprintf("%.*s_%08x", NAMEDATALEN - 1 - 9, name[0] ? name : "field",
-					hash_bytes((const unsigned char *) source,
-							   strlen(source)) + seed);
 }
 
 static char *
@@ -585,26 +540,8 @@ make_statement(Import *import, const char *name, CvxTableSchema *table,
 static const char *
 column_type(const ImportColumn *column)
 {
-	if (column->schema == NULL)
-		return "pg_catalog.jsonb";
-	if (strcmp(column->field, "_creationTime") == 0)
-		return "pg_catalog.timestamptz";
-	switch (column->schema->type)
-	{
-		case CVX_TYPE_BOOLEAN:
-			return "pg_catalog.bool";
-		case CVX_TYPE_INT64:
-			return "pg_catalog.int8";
-		case CVX_TYPE_FLOAT64:
-			return "pg_catalog.float8";
-		case CVX_TYPE_STRING:
-		case CVX_TYPE_ID:
-			return "pg_catalog.text";
-		case CVX_TYPE_BYTES:
-			return "pg_catalog.bytea";
-		default:
-			return "pg_catalog.jsonb";
-	}
+	return column->schema == NULL ? "pg_catalog.jsonb" :
+		cvx_names_type(column->field, column->schema->type);
 }
 
 static char *

@@ -115,6 +115,32 @@ sub restart
 	return $self->stop($mode)->start;
 }
 
+# A standby of this cluster, running.
+sub standby
+{
+	my ($self) = @_;
+	my $standby = (ref $self)->new(conf => $self->{conf}, start => 0);
+	my ($from, $to) = ($self->{dir}, $standby->{dir});
+	my $owner = (stat $self->data_dir)[4];
+	$self->with_env(sub { IPC::Run::run([ 'pg_basebackup', '-D', "$to/data", '-c', 'fast', '-X', 'stream' ]) })
+	  or die "pg_basebackup failed\n";
+	my $conf = ConvexTest::slurp("$to/data/postgresql.conf");
+	$conf =~ s/\Q$from\E/$to/g;
+	my $connection = $self->connstr;
+	open(my $file, '>', "$to/data/postgresql.conf") or die "postgresql.conf: $!\n";
+	print $file $conf, "primary_conninfo = '$connection'\nhot_standby = on\n";
+	close $file;
+	for my $path ("$to/data/standby.signal", "$to/ready")
+	{
+		open($file, '>', $path) or die "$path: $!\n";
+		close $file;
+	}
+	mkdir "$to/socket";
+	IPC::Run::run([ 'cp', "$from/password", "$to/password" ]) or die "no password\n";
+	IPC::Run::run([ 'chown', '-R', $owner, $to ]) if $> == 0;
+	return $standby->start;
+}
+
 # Takes effect with the next start; reload makes it take effect now.
 sub append_conf
 {

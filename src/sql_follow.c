@@ -1,0 +1,728 @@
+/*
+ * sql_follow.c
+ *		What may a SQL user do with subscriptions?
+ *
+ * Each function looks at the rights of the role that calls it and leaves the
+ * catalog to sub_catalog.c and the work to sub_sync.c.
+ *
+ * Room: doors 5.3
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "api.h"
+#include "options.h"
+#include "schema.h"
+#include "sub.h"
+
+/* How often convex_wait_for() looks, and convex_sync() tries to walk. */
+#define LOOK_MS		20
+
+static List *read_patterns(ArrayType *array);
+static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
+static void make_schema(const char *name, Oid owner);
+static void check_found(CvxSubscription *sub);
+static void begin_catalog(void);
+static void touch(int32 subid, const char *sets);
+static void sync_one(int32 subid, const char *name, int *max_pages);
+static void host_begin(void);
+static void host_commit(void);
+static void host_rollback(void);
+static void pause_ms(long ms);
+static List *own_subscriptions(void);
+static bool is_reached(int32 subid, int64 ts);
+
+PG_FUNCTION_INFO_V1(convex_create_subscription);
+PG_FUNCTION_INFO_V1(convex_alter_subscription);
+PG_FUNCTION_INFO_V1(convex_drop_subscription);
+PG_FUNCTION_INFO_V1(convex_enable_subscription);
+PG_FUNCTION_INFO_V1(convex_disable_subscription);
+PG_FUNCTION_INFO_V1(convex_refresh_subscription);
+PG_FUNCTION_INFO_V1(convex_resync_table);
+PG_FUNCTION_INFO_V1(convex_wait_for);
+PG_FUNCTION_INFO_V1(convex_sync);
+PG_FUNCTION_INFO_V1(convex_subscription_restored);
+
+/* How CALL convex_sync() does its transactions; SPI is connected around it. */
+static const CvxSyncHost call_host = {
+	host_begin, host_commit, host_rollback, false
+};
+
+/* A subscription with its tables; the deployment is asked for them. */
+Datum
+convex_create_subscription(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	char	   *schema;
+	char	   *mode;
+	char	   *protocol;
+	ForeignServer *server;
+	CvxHttp    *http;
+	CvxSubscription *sub;
+	List	   *tables;
+	Jsonb	   *options;
+	int32		subid;
+
+	for (int i = 0; i < 9; i++)
+		if (PG_ARGISNULL(i) && i != 3)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("arguments of convex_create_subscription must not be null")));
+	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
+	schema = PG_ARGISNULL(3) ? name : pstrdup(NameStr(*PG_GETARG_NAME(3)));
+	mode = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	protocol = text_to_cstring(PG_GETARG_TEXT_PP(5));
+	options = PG_GETARG_JSONB_P(8);
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("subscriptions need a database with encoding UTF8")));
+	if (strcmp(mode, "mirror") != 0 && strcmp(mode, "soft_delete") != 0 &&
+		strcmp(mode, "history") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid mode \"%s\"", mode),
+				 errhint("Valid values are: mirror, soft_delete, history.")));
+	if (strcmp(protocol, "document_deltas") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("protocol \"%s\" is not supported", protocol),
+				 errhint("Valid values are: document_deltas.")));
+	(void) read_patterns(PG_GETARG_ARRAYTYPE_P(2));
+	cvx_catalog_check_options(options);
+
+	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(1)), false);
+	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "convex_fdw") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of convex_fdw", server->servername)));
+	if (cvx_server_aclcheck(server->serverid, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
+	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
+	tables = cvx_catalog_fetch(http);
+	check_server(http, server, list_length(tables));
+
+	begin_catalog();
+	if (cvx_catalog_find(name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("subscription \"%s\" already exists", name)));
+	make_schema(schema, GetUserId());
+	cvx_catalog_run(SPI_OK_INSERT_RETURNING,
+					"INSERT INTO @.convex_subscription (name, server, owner, owner_oid, enabled, tables,"
+					" target_schema, mode, protocol, poll_interval, options)"
+					" VALUES ($1::name, $2::name, $3::name, $4, $5, $6::text[], $7::name, $8, $9, $10::interval, $11)"
+					" RETURNING subid", "tttobtttttj", name, server->servername,
+					GetUserNameFromId(GetUserId(), false), GetUserId(),
+					PG_GETARG_BOOL(7),
+					OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(2)),
+					schema, mode, protocol,
+					DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(6))),
+					options);
+	subid = (int32) cvx_catalog_int64(0, 1);
+	cvx_catalog_run(SPI_OK_INSERT,
+					"INSERT INTO @.convex_subscription_state (subid) VALUES ($1)",
+					"i", subid);
+	sub = cvx_catalog_load(subid);
+	(void) cvx_catalog_add_tables(sub, tables, true);
+	check_found(cvx_catalog_load(subid));
+	cvx_catalog_event(subid, "created", NULL, NULL);
+	SPI_finish();
+	cvx_launcher_wake();
+	PG_RETURN_INT32(subid);
+}
+
+/* Change what is not NULL. */
+Datum
+convex_alter_subscription(PG_FUNCTION_ARGS)
+{
+	CvxSubscription *sub;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("name must not be null")));
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	if (!PG_ARGISNULL(1))
+	{
+		(void) read_patterns(PG_GETARG_ARRAYTYPE_P(1));
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription SET tables = $2::text[] WHERE subid = $1",
+						"it", sub->subid,
+						OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(1)));
+	}
+	if (!PG_ARGISNULL(2))
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription SET poll_interval = $2::interval WHERE subid = $1",
+						"it", sub->subid,
+						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(2))));
+	if (!PG_ARGISNULL(3))
+	{
+		cvx_catalog_check_options(PG_GETARG_JSONB_P(3));
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription SET options = options || $2 WHERE subid = $1",
+						"ij", sub->subid, PG_GETARG_JSONB_P(3));
+	}
+	touch(sub->subid, PG_ARGISNULL(1) ? "" : ", check_wanted = true");
+	SPI_finish();
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	PG_RETURN_VOID();
+}
+
+/* End a subscription; its tables stay, unless they are to go. */
+Datum
+convex_drop_subscription(PG_FUNCTION_ARGS)
+{
+	CvxSubscription *sub;
+	ListCell   *lc;
+
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	foreach(lc, sub->rels)
+		cvx_catalog_drop_staging(sub, lfirst(lc));
+	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_state WHERE subid = $1", "i", sub->subid);
+	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_rel WHERE subid = $1", "i", sub->subid);
+	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_event WHERE subid = $1", "i", sub->subid);
+	cvx_catalog_run(0, "DELETE FROM @.convex_subscription WHERE subid = $1", "i", sub->subid);
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		/* With the rights of the caller. */
+		if (PG_GETARG_BOOL(1) && OidIsValid(rel->target))
+			SPI_execute(psprintf("DROP TABLE %s",
+								 quote_qualified_identifier(rel->target_schema,
+															rel->target_name)),
+						false, 0);
+	}
+	SPI_finish();
+	cvx_launcher_wake();
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	PG_RETURN_VOID();
+}
+
+Datum
+convex_enable_subscription(PG_FUNCTION_ARGS)
+{
+	CvxSubscription *sub;
+	ListCell   *lc;
+
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+
+	/* A target that a restored dump did not bring is loaded again. */
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (OidIsValid(rel->target) || rel->state == CVX_REL_JOINING ||
+			rel->state == CVX_REL_DROPPED || rel->load == CVX_LOAD_WALKING ||
+			rel->load == CVX_LOAD_INDEXING)
+			continue;
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_rel(sub, rel,
+						"load = 'wanted', is_staged = false, retry_at = NULL,"
+						" synced_ts = NULL, state = 'joining'");
+		cvx_catalog_event(sub->subid, "resync", rel, "the target is gone");
+	}
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
+					"i", sub->subid);
+	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
+		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
+	SPI_finish();
+	cvx_launcher_wake();
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	PG_RETURN_VOID();
+}
+
+Datum
+convex_disable_subscription(PG_FUNCTION_ARGS)
+{
+	CvxSubscription *sub;
+
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET enabled = false WHERE subid = $1",
+					"i", sub->subid);
+	touch(sub->subid, "");
+	SPI_finish();
+	cvx_launcher_wake();
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	PG_RETURN_VOID();
+}
+
+/* Look for new, replaced and dropped tables at the next step. */
+Datum
+convex_refresh_subscription(PG_FUNCTION_ARGS)
+{
+	CvxSubscription *sub;
+
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	touch(sub->subid, ", check_wanted = true");
+	SPI_finish();
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	PG_RETURN_VOID();
+}
+
+/* Load one table again; it is named as in Convex, or as its target. */
+Datum
+convex_resync_table(PG_FUNCTION_ARGS)
+{
+	char	   *table = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	CvxSubscription *sub;
+	CvxSubRel  *rel = NULL;
+	ListCell   *lc;
+
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *candidate = lfirst(lc);
+		char	   *path = psprintf("%s%s%s", candidate->component,
+									candidate->component[0] ? "/" : "",
+									candidate->table);
+
+		if (strcmp(path, table) == 0 ||
+			(rel == NULL && strcmp(candidate->target_name, table) == 0))
+			rel = candidate;
+	}
+	if (rel == NULL || rel->state == CVX_REL_DROPPED)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("subscription \"%s\" has no table \"%s\"", sub->name, table)));
+	if (rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING ||
+		rel->load == CVX_LOAD_WANTED)
+		ereport(NOTICE,
+				(errmsg("table \"%s\" is being loaded already", table)));
+	else
+	{
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_rel(sub, rel,
+						OidIsValid(rel->target) ?
+						"load = 'wanted', is_staged = false, retry_at = NULL, synced_ts = NULL,"
+						" state = CASE state WHEN 'ready' THEN 'resyncing' ELSE state END" :
+						"load = 'wanted', is_staged = false, retry_at = NULL, synced_ts = NULL,"
+						" state = 'joining'");
+		cvx_catalog_event(sub->subid, "resync", rel, "asked for");
+		touch(sub->subid, "");
+	}
+	SPI_finish();
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Wait until the subscription shows what Convex had at ts; NULL: at this
+ * call.
+ */
+Datum
+convex_wait_for(PG_FUNCTION_ARGS)
+{
+	CvxSubscription *sub;
+	TimestampTz until;
+	Interval   *timeout;
+	int64		ts;
+	bool		is_done = false;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("name and timeout must not be null")));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("convex_wait_for cannot be used in isolation level %s",
+						IsolationIsSerializable() ? "SERIALIZABLE" : "REPEATABLE READ"),
+				 errdetail("The snapshot of the transaction could not show the rows.")));
+	timeout = PG_GETARG_INTERVAL_P(2);
+	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													TimestampTzGetDatum(GetCurrentTimestamp()),
+													IntervalPGetDatum(timeout)));
+	begin_catalog();
+	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	if (!PG_ARGISNULL(1))
+		ts = PG_GETARG_INT64(1);
+	else
+	{
+		CvxHttp    *http = cvx_http_open(cvx_options_remote(sub->serverid, sub->owner));
+
+		ts = cvx_api_query_ts(http);
+		if (ts < 0)
+			ts = cvx_api_fresh_snapshot(http);
+	}
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	while (!(is_done = is_reached(sub->subid, ts)) &&
+		   GetCurrentTimestamp() < until)
+	{
+		if (cvx_catalog_pid(sub->subid) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("no process follows subscription \"%s\"", sub->name),
+					 errhint("Use CALL convex_sync('%s').", sub->name)));
+		pause_ms(LOOK_MS);
+	}
+	SPI_finish();
+	PG_RETURN_BOOL(is_done);
+}
+
+/* Bring one subscription, or all of the role's, to the head as of the call. */
+Datum
+convex_sync(PG_FUNCTION_ARGS)
+{
+	bool		is_atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
+							  !((CallContext *) fcinfo->context)->atomic);
+	MemoryContext cxt;
+	char	   *name = PG_ARGISNULL(0) ? NULL : NameStr(*PG_GETARG_NAME(0));
+	int			max_pages = PG_ARGISNULL(1) ? INT_MAX : PG_GETARG_INT32(1);
+	List	   *subids = NIL;
+	ListCell   *lc;
+
+	if (is_atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("convex_sync cannot run inside a transaction block"),
+				 errhint("It commits page by page: CALL it alone, as the only statement of its string.")));
+	if (max_pages < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_pages must be positive")));
+
+	/* What outlives the commits is below the portal's context. */
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	cxt = AllocSetContextCreate(PortalContext, "convex sync",
+								ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cxt);
+	name = name ? pstrdup(name) : NULL;
+	host_begin();
+	MemoryContextSwitchTo(cxt);
+	if (name == NULL)
+		subids = own_subscriptions();
+	else
+	{
+		CvxSubscription *sub = cvx_catalog_check(name);
+
+		if (!sub->is_enabled)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("subscription \"%s\" is disabled", name),
+					 errhint("Use convex_enable_subscription('%s').", name)));
+		subids = list_make1(sub);
+	}
+	host_commit();
+	MemoryContextSwitchTo(cxt);
+	foreach(lc, subids)
+	{
+		CvxSubscription *sub = lfirst(lc);
+
+		sync_one(sub->subid, sub->name, &max_pages);
+		MemoryContextSwitchTo(cxt);
+		if (max_pages <= 0)
+			break;
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* BEFORE INSERT: what the library did not write itself is a restored dump. */
+Datum
+convex_subscription_restored(PG_FUNCTION_ARGS)
+{
+	static const char *const oids[] = {"owner_oid", "target_oid"};
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleDesc	tupdesc;
+	HeapTuple	tuple;
+	int			attnum;
+	Datum		zero = ObjectIdGetDatum(InvalidOid);
+	Datum		no = BoolGetDatum(false);
+	bool		isnull = false;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("convex_subscription_restored is for its own trigger only")));
+	tupdesc = RelationGetDescr(data->tg_relation);
+	tuple = data->tg_trigtuple;
+	if (cvx_catalog_is_writing())
+		return PointerGetDatum(tuple);
+	for (int i = 0; i < lengthof(oids); i++)
+		if ((attnum = SPI_fnumber(tupdesc, oids[i])) > 0)
+			tuple = heap_modify_tuple_by_cols(tuple, tupdesc, 1, &attnum, &zero, &isnull);
+	if ((attnum = SPI_fnumber(tupdesc, "enabled")) > 0)
+		tuple = heap_modify_tuple_by_cols(tuple, tupdesc, 1, &attnum, &no, &isnull);
+	return PointerGetDatum(tuple);
+}
+
+/* Patterns of tables: "*", "table", "component/table", "component/" and "*". */
+static List *
+read_patterns(ArrayType *array)
+{
+	List	   *patterns = NIL;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *pattern = nulls[i] ? NULL : TextDatumGetCString(elements[i]);
+		char	   *slash = pattern ? strrchr(pattern, '/') : NULL;
+		char	   *last = slash ? slash + 1 : pattern;
+
+		if (pattern == NULL ||
+			(strcmp(last, "*") != 0 && !cvx_options_is_table_name(last)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" is no pattern of tables", pattern ? pattern : "NULL"),
+					 errhint("Write *, table, component/table or component/*.")));
+		patterns = lappend(patterns, pattern);
+	}
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tables must not be empty")));
+	return patterns;
+}
+
+/* Several tables share one walk, which needs a server that obeys selections. */
+static void
+check_server(CvxHttp *http, ForeignServer *server, int ntables)
+{
+	static const CvxSelection nothing = {0};
+	static const CvxPageWant any = {0};
+	CvxCall    *call;
+	CvxPage    *page;
+
+	if (ntables < 2)
+		return;
+	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	page = cvx_api_page(call, http, &any);
+	if (page->ndocs > 0 || page->has_more)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("Convex server \"%s\" does not obey the selection of tables",
+						server->servername),
+				 errhint("Update the Convex server.")));
+	cvx_http_free(call);
+}
+
+/* The schema of the targets, owned by the subscription's owner. */
+static void
+make_schema(const char *name, Oid owner)
+{
+	Oid			schema = get_namespace_oid(name, true);
+
+	if (OidIsValid(schema))
+		return;
+	if (cvx_database_aclcheck(MyDatabaseId, owner) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_DATABASE,
+					   get_database_name(MyDatabaseId));
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("CREATE SCHEMA %s AUTHORIZATION %s", quote_identifier(name),
+							 quote_identifier(GetUserNameFromId(owner, false))), "");
+}
+
+/* Each table that was named must be there. */
+static void
+check_found(CvxSubscription *sub)
+{
+	Oid			schema = get_namespace_oid(sub->target_schema, false);
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, sub->patterns)
+	{
+		char	   *pattern = lfirst(lc);
+		bool		is_found = strchr(pattern, '*') != NULL;
+
+		foreach(lc2, sub->rels)
+		{
+			CvxSubRel  *rel = lfirst(lc2);
+
+			is_found |= strcmp(pattern, psprintf("%s%s%s", rel->component,
+												 rel->component[0] ? "/" : "",
+												 rel->table)) == 0;
+		}
+		if (!is_found)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
+					 errmsg("Convex server \"%s\" has no table \"%s\"", sub->server, pattern),
+					 errhint("convex_tables('%s') lists what it has.", sub->server)));
+	}
+	foreach(lc, sub->rels)
+		if (!OidIsValid(((CvxSubRel *) lfirst(lc))->target) &&
+			cvx_schema_aclcheck(schema, sub->owner) != ACLCHECK_OK)
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, sub->target_schema);
+}
+
+static void
+begin_catalog(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+/* Make a step under way look again, and set more. */
+static void
+touch(int32 subid, const char *sets)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					psprintf("UPDATE @.convex_subscription_state SET generation = generation + 1%s WHERE subid = $1", sets),
+					"i", subid);
+}
+
+static void
+sync_one(int32 subid, const char *name, int *max_pages)
+{
+	CvxSync    *sync = cvx_sync_open(subid, &call_host);
+	TimestampTz told_at = GetCurrentTimestamp();
+	bool		is_done = false;
+
+	PG_TRY();
+	{
+		while (!is_done && cvx_sync_pages(sync) < *max_pages)
+		{
+			CHECK_FOR_INTERRUPTS();
+			switch (cvx_sync_step(sync))
+			{
+				case CVX_STEP_WORKED:
+					if (TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), 5000))
+					{
+						told_at = GetCurrentTimestamp();
+						ereport(NOTICE,
+								(errmsg("subscription \"%s\": %d pages", name,
+										cvx_sync_pages(sync))));
+					}
+					break;
+				case CVX_STEP_IDLE:
+					if (cvx_sync_is_waiting(sync))
+						pause_ms(LOOK_MS);
+					else
+						is_done = true;
+					break;
+				case CVX_STEP_FAILED:
+					cvx_sync_rethrow(sync);
+					break;
+				case CVX_STEP_BUSY_ELSEWHERE:
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_IN_USE),
+							 errmsg("subscription \"%s\" is already running", name),
+							 errdetail("Process %d follows it.", cvx_sync_holder(sync))));
+					break;
+				case CVX_STEP_GONE:
+					is_done = true;
+					break;
+			}
+		}
+		*max_pages -= cvx_sync_pages(sync);
+	}
+	PG_FINALLY();
+	{
+		cvx_sync_close(sync);
+	}
+	PG_END_TRY();
+}
+
+static void
+host_begin(void)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+static void
+host_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	SPI_commit();
+}
+
+/* After an error: the connections within ours are left behind. */
+static void
+host_rollback(void)
+{
+	while (!SPI_inside_nonatomic_context())
+		if (SPI_finish() != SPI_OK_FINISH)
+			elog(ERROR, "SPI is not connected");
+
+	/* Since the first commit there are no snapshots of portals. */
+	while (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	SPI_rollback();
+}
+
+static void
+pause_ms(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, CVX_WAIT_EVENT);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* The enabled subscriptions that the role may run. */
+static List *
+own_subscriptions(void)
+{
+	List	   *result = NIL;
+	int32	   *subids;
+	uint64		n;
+
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT subid FROM @.convex_subscription WHERE enabled ORDER BY subid", "");
+	n = SPI_processed;
+	subids = palloc(sizeof(int32) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		subids[i] = (int32) cvx_catalog_int64(i, 1);
+	for (uint64 i = 0; i < n; i++)
+	{
+		CvxSubscription *sub = cvx_catalog_load(subids[i]);
+
+		if (sub && has_privs_of_role(GetUserId(), sub->owner))
+			result = lappend(result, sub);
+	}
+	return result;
+}
+
+static bool
+is_reached(int32 subid, int64 ts)
+{
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT st.cursor >= $2 AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
+					" WHERE r.subid = $1 AND r.state <> 'ready' AND r.state <> 'dropped')"
+					" FROM @.convex_subscription_state AS st WHERE st.subid = $1",
+					"il", subid, ts);
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the subscription was dropped")));
+	return cvx_catalog_bool(0, 1);
+}

@@ -1,0 +1,953 @@
+/*
+ * sub_catalog.c
+ *		Where is a subscription's state kept?
+ *
+ * In four tables in the extension's schema, which belong to the extension's
+ * owner.  Everything here runs as that owner, under a search_path of
+ * pg_catalog alone, and within a transaction and SPI that the caller has
+ * begun.  "@." in a statement stands for the extension's schema.
+ *
+ * Room: subscription 4.1
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "foreign/foreign.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "names.h"
+#include "schema.h"
+#include "sub.h"
+
+/* Events of one subscription that are kept. */
+#define KEPT_EVENTS		1000
+
+/* Columns of a table that schema_evolution stops at. */
+#define MAX_COLUMNS		250
+
+/* Arguments of one statement. */
+#define MAX_ARGUMENTS	32
+
+/* Set while this file writes: what else inserts is a restore. */
+static bool is_writing = false;
+
+static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
+						  char *null);
+static int	execute(const char *sql, int n, Oid *types, Datum *values,
+					const char *nulls);
+static Oid	extension_schema(void);
+static char *expand(const char *sql);
+static Jsonb *copy_jsonb(uint64 row, int column);
+static char *copy_text(uint64 row, int column);
+static void read_options(CvxSubscription *sub, Jsonb *options);
+static char *option_text(Jsonb *options, const char *name);
+static bool is_choice(const char *choices, const char *text);
+static int	interval_ms(const char *text);
+static void load_rels(CvxSubscription *sub);
+static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
+static bool is_selected(const CvxSubscription *sub, const CvxTableSchema *table);
+static CvxSubRel *find_rel(CvxSubscription *sub, const CvxTableSchema *table);
+static void name_targets(CvxSubscription *sub, List *tables);
+static void add_table(CvxSubscription *sub, const CvxTableSchema *table,
+					  const char *target, int relno);
+static Jsonb *make_columns(const CvxTableSchema *table);
+
+/* Is the catalog being written by the library itself? */
+bool
+cvx_catalog_is_writing(void)
+{
+	return is_writing;
+}
+
+/*
+ * Run a statement on the catalog as its owner.  types has a letter for each
+ * argument: i int4, l int64, n int64 with 0 as NULL, b boolean, o oid, t text
+ * or NULL, j Jsonb or NULL.  The result is in SPI's variables.
+ */
+void
+cvx_catalog_run(int expected, const char *sql, const char *types,...)
+{
+	Oid			argtypes[MAX_ARGUMENTS];
+	Datum		values[MAX_ARGUMENTS];
+	char		nulls[MAX_ARGUMENTS];
+	int			rc;
+	int			nest = NewGUCNestLevel();
+	Oid			userid;
+	int			context;
+	va_list		args;
+
+	va_start(args, types);
+	for (int n = 0; types[n]; n++)
+		read_argument(types[n], &args, &argtypes[n], &values[n], &nulls[n]);
+	va_end(args);
+
+	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	GetUserIdAndSecContext(&userid, &context);
+	SetUserIdAndSecContext(cvx_catalog_owner(),
+						   context | SECURITY_LOCAL_USERID_CHANGE);
+	rc = execute(expand(sql), strlen(types), argtypes, values, nulls);
+	SetUserIdAndSecContext(userid, context);
+	AtEOXact_GUC(true, nest);
+	if (expected != 0 && rc != expected)
+		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+}
+
+/* A column of a row that cvx_catalog_run() found; NULL for NULL. */
+char *
+cvx_catalog_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+/* The same as a number; 0 for NULL. */
+int64
+cvx_catalog_int64(uint64 row, int column)
+{
+	bool		isnull;
+	Oid			type = SPI_gettypeid(SPI_tuptable->tupdesc, column);
+	Datum		datum = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	if (isnull)
+		return 0;
+	if (type == INT8OID)
+		return DatumGetInt64(datum);
+	return type == OIDOID ? (int64) DatumGetObjectId(datum) :
+		(int64) DatumGetInt32(datum);
+}
+
+bool
+cvx_catalog_bool(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		datum = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return !isnull && DatumGetBool(datum);
+}
+
+/* The table convex_subscription; invalid when the extension is not there. */
+Oid
+cvx_catalog_relid(void)
+{
+	Oid			schema = extension_schema();
+
+	return OidIsValid(schema) ?
+		get_relname_relid("convex_subscription", schema) : InvalidOid;
+}
+
+/* The role that the catalog belongs to. */
+Oid
+cvx_catalog_owner(void)
+{
+	Oid			relid = cvx_catalog_relid();
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"convex_fdw\" is not installed in this database")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* The number of a subscription; 0 when there is none of this name. */
+int32
+cvx_catalog_find(const char *name)
+{
+	cvx_catalog_run(SPI_OK_SELECT, "SELECT subid FROM @.convex_subscription WHERE name = $1::name",
+					"t", name);
+	return SPI_processed == 1 ? (int32) cvx_catalog_int64(0, 1) : 0;
+}
+
+/*
+ * A subscription with its state and tables, in the current context; NULL when
+ * it is gone.  Follows renamed roles and targets.
+ */
+CvxSubscription *
+cvx_catalog_load(int32 subid)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	CvxSubscription *sub;
+	ForeignServer *server;
+	Oid			owner_oid;
+	char	   *owner;
+	char	   *mode;
+	Jsonb	   *options;
+	Datum	   *elements;
+	int			nelements;
+	bool		isnull;
+
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT s.name::text, s.server::text, s.owner::text, s.owner_oid, s.enabled,"
+					" s.tables, s.target_schema::text, s.mode, s.poll_interval::text,"
+					" s.options, st.generation, st.phase, st.cursor, st.reload, st.snapshot,"
+					" st.page_cursor, st.load_restarts,"
+					" st.check_wanted OR st.checked_at IS NULL OR st.checked_at +"
+					" coalesce(s.options ->> 'table_check_interval', '1 h')::interval <= now(),"
+					" st.failures"
+					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
+					" WHERE subid = $1", "i", subid);
+	if (SPI_processed != 1)
+		return NULL;
+	sub = MemoryContextAllocZero(cxt, sizeof(CvxSubscription));
+	sub->subid = subid;
+	sub->name = copy_text(0, 1);
+	sub->server = copy_text(0, 2);
+	owner = copy_text(0, 3);
+	owner_oid = (Oid) cvx_catalog_int64(0, 4);
+	sub->is_enabled = cvx_catalog_bool(0, 5);
+	deconstruct_array(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6, &isnull)),
+					  TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &nelements);
+	MemoryContextSwitchTo(cxt);
+	for (int i = 0; i < nelements; i++)
+		sub->patterns = lappend(sub->patterns, TextDatumGetCString(elements[i]));
+	sub->target_schema = copy_text(0, 7);
+	mode = copy_text(0, 8);
+	sub->mode = strcmp(mode, "history") == 0 ? CVX_MODE_HISTORY :
+		strcmp(mode, "soft_delete") == 0 ? CVX_MODE_SOFT_DELETE : CVX_MODE_MIRROR;
+	sub->poll_ms = interval_ms(cvx_catalog_text(0, 9));
+	options = copy_jsonb(0, 10);
+	sub->generation = cvx_catalog_int64(0, 11);
+	sub->phase = copy_text(0, 12);
+	sub->cursor = cvx_catalog_int64(0, 13);
+	sub->is_reloading = cvx_catalog_bool(0, 14);
+	sub->snapshot = cvx_catalog_int64(0, 15);
+	sub->page_cursor = copy_text(0, 16);
+	sub->load_restarts = (int) cvx_catalog_int64(0, 17);
+	sub->is_check_due = cvx_catalog_bool(0, 18);
+	sub->failures = (int) cvx_catalog_int64(0, 19);
+
+	/* A renamed role keeps its subscription; a restored one has no OID. */
+	if (OidIsValid(owner_oid) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner_oid)))
+	{
+		char	   *now = GetUserNameFromId(owner_oid, false);
+
+		if (strcmp(now, owner) != 0)
+			cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner = $2::name WHERE subid = $1",
+							"it", subid, now);
+		sub->owner = owner_oid;
+	}
+	else
+	{
+		sub->owner = get_role_oid(owner, false);
+		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner_oid = $2 WHERE subid = $1",
+						"io", subid, sub->owner);
+	}
+	server = GetForeignServerByName(sub->server, true);
+	if (server == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", sub->server)));
+	sub->serverid = server->serverid;
+	sub->table_options = *cvx_options_server(server->serverid);
+	sub->table_options.on_misfit = CVX_MISFIT_NULL;
+	sub->table_options.nul_handling = CVX_NUL_REPLACE;
+	read_options(sub, options);
+	load_rels(sub);
+	return sub;
+}
+
+/* Note an event; the oldest ones are forgotten. */
+void
+cvx_catalog_event(int32 subid, const char *kind, const CvxSubRel *rel,
+				  const char *detail)
+{
+	cvx_catalog_run(SPI_OK_INSERT,
+					"INSERT INTO @.convex_subscription_event (subid, kind, component, table_name, detail)"
+					" VALUES ($1, $2, $3, $4, $5)", "itttt", subid, kind,
+					rel ? rel->component : NULL, rel ? rel->table : NULL, detail);
+	cvx_catalog_run(SPI_OK_DELETE,
+					"DELETE FROM @.convex_subscription_event WHERE subid = $1 AND kind <> 'drift' AND eventid <="
+					" (SELECT eventid FROM @.convex_subscription_event WHERE subid = $1 AND kind <> 'drift'"
+					" ORDER BY eventid DESC OFFSET $2 LIMIT 1)", "il", subid,
+					(int64) KEPT_EVENTS);
+}
+
+/* Note a drift, once for each table, field and kind of value. */
+void
+cvx_catalog_drift(int32 subid, const CvxSubRel *rel, const char *detail)
+{
+	cvx_catalog_run(SPI_OK_INSERT,
+					"INSERT INTO @.convex_subscription_event (subid, kind, component, table_name, detail)"
+					" SELECT $1, 'drift', $2, $3, $4 WHERE NOT EXISTS (SELECT FROM @.convex_subscription_event"
+					" WHERE subid = $1 AND kind = 'drift' AND component = $2 AND table_name = $3 AND detail = $4)",
+					"ittt", subid, rel->component, rel->table, detail);
+}
+
+/* Change a table's row. */
+void
+cvx_catalog_rel(const CvxSubscription *sub, const CvxSubRel *rel,
+				const char *sets)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					psprintf("UPDATE @.convex_subscription_rel SET %s WHERE subid = $1 AND relno = $2", sets),
+					"ii", sub->subid, rel->relno);
+}
+
+/*
+ * A table could not be written: it waits, standing at synced_ts, longer each
+ * time.
+ */
+void
+cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
+					  int64 synced_ts, const ErrorData *error)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET state = 'error', error_code = $3, error_message = $4,"
+					" synced_ts = CASE WHEN load IS NULL OR load = 'catching_up' THEN coalesce($5, synced_ts) ELSE synced_ts END,"
+					" load = coalesce(load, 'catching_up'),"
+					" attempts = attempts + 1,"
+					" retry_at = clock_timestamp() + least(interval '1 s' * power(2, least(attempts, 9)), interval '5 min')"
+					" WHERE subid = $1 AND relno = $2", "iittn",
+					sub->subid, rel->relno, unpack_sql_state(error->sqlerrcode),
+					error->message, synced_ts);
+	if (rel->state != CVX_REL_ERROR)
+		cvx_catalog_event(sub->subid, "table_error", rel,
+						  psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
+								   error->message));
+}
+
+/*
+ * Compare the deployment's tables with the subscription's: new ones join,
+ * those that are gone are dropped.  Returns how many joined.
+ */
+int
+cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
+{
+	List	   *fresh = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		CvxTableSchema *table = lfirst(lc);
+		CvxSubRel  *rel = find_rel(sub, table);
+
+		if (!is_selected(sub, table))
+			continue;
+		if (rel == NULL)
+			fresh = lappend(fresh, table);
+		else if (rel->state == CVX_REL_DROPPED)
+		{
+			cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted', is_staged = false");
+			cvx_catalog_event(sub->subid, "table_returned", rel, NULL);
+		}
+	}
+	name_targets(sub, fresh);
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+		ListCell   *lc2;
+		bool		is_listed = false;
+
+		foreach(lc2, tables)
+		{
+			CvxTableSchema *table = lfirst(lc2);
+
+			is_listed |= is_selected(sub, table) &&
+				strcmp(table->table, rel->table) == 0 &&
+				strcmp(table->component, rel->component) == 0;
+		}
+		if (is_listed || rel->state == CVX_REL_DROPPED)
+			continue;
+		if (rel->load == CVX_LOAD_WALKING)
+		{
+			/* The selection of a walk never changes: the others begin anew. */
+			cvx_catalog_run(0, "UPDATE @.convex_subscription_rel SET load = 'wanted' WHERE subid = $1 AND load = 'walking'",
+							"i", sub->subid);
+			cvx_catalog_run(SPI_OK_UPDATE, "UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
+							"i", sub->subid);
+		}
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_rel(sub, rel, "state = 'dropped', load = NULL, synced_ts = coalesce(synced_ts, 0), is_staged = false");
+		cvx_catalog_event(sub->subid, "table_dropped", rel, NULL);
+	}
+	if (!is_first)
+		foreach(lc, fresh)
+		{
+			CvxTableSchema *table = lfirst(lc);
+			CvxSubRel	rel = {.component = table->component,.table = table->table};
+
+			cvx_catalog_event(sub->subid, "table_new", &rel, NULL);
+		}
+	return list_length(fresh);
+}
+
+/*
+ * What the deployment has, with whatever types can be had, in the current
+ * context.  Waits for HTTP.
+ */
+List *
+cvx_catalog_fetch(CvxHttp *http)
+{
+	Jsonb	   *names = cvx_api_column_names(http, true);
+	Jsonb	   *schemas = cvx_api_json_schemas(http, names != NULL);
+	Jsonb	   *declared = cvx_api_declared_schema(http);
+	List	   *tables;
+
+	tables = names ? cvx_schema_parse_names(names) :
+		cvx_schema_parse_tables(schemas);
+	if (names && schemas)
+		cvx_schema_parse_types(tables, schemas);
+	if (declared)
+		cvx_schema_parse_declared(tables, declared);
+	return tables;
+}
+
+/* Throws 22023 for an option that does not exist or has a bad value. */
+void
+cvx_catalog_check_options(Jsonb *options)
+{
+	static const struct
+	{
+		const char *name;
+		const char *values;		/* NULL: an interval; "#": a number */
+	}			known[] = {
+		{"json_values", "clean, encoded"},
+		{"nul_handling", "replace, strip"},
+		{"schema_evolution", "add, ignore"},
+		{"deletes", "apply, ignore"},
+		{"document", "none, jsonb"},
+		{"notify", "true, false"},
+		{"max_columns", "#"},
+		{"idle_poll_interval", NULL},
+		{"table_check_interval", NULL},
+	};
+	JsonbIterator *it = JsonbIteratorInit(&options->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("options must be a JSON object")));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *name;
+		char	   *text;
+		int			i;
+
+		if (token != WJB_KEY)
+			continue;
+		name = pnstrdup(value.val.string.val, value.val.string.len);
+		for (i = 0; i < lengthof(known); i++)
+			if (strcmp(known[i].name, name) == 0)
+				break;
+		if (i == lengthof(known))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown option \"%s\" of a subscription", name),
+					 errhint("Known are: json_values, nul_handling, schema_evolution, deletes, document, notify, max_columns, idle_poll_interval, table_check_interval.")));
+		text = option_text(options, name);
+		if (known[i].values == NULL && text)
+			(void) interval_ms(text);
+		else if (text == NULL ||
+				 (strcmp(known[i].values, "#") == 0 ?
+				  atoi(text) < 10 || atoi(text) > 1500 :
+				  !is_choice(known[i].values, text)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value of option \"%s\" of a subscription", name),
+					 strcmp(known[i].values ? known[i].values : "#", "#") == 0 ? 0 :
+					 errhint("Valid values are: %s.", known[i].values)));
+	}
+}
+
+/* The subscription of this name; the role must be its owner. */
+CvxSubscription *
+cvx_catalog_check(const char *name)
+{
+	int32		subid = cvx_catalog_find(name);
+	CvxSubscription *sub = subid ? cvx_catalog_load(subid) : NULL;
+
+	if (sub == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("subscription \"%s\" does not exist", name)));
+	if (!has_privs_of_role(GetUserId(), sub->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of subscription \"%s\"", name)));
+	return sub;
+}
+
+/* Where a table is loaded: a table in the schema convex_staging. */
+char *
+cvx_catalog_staging(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	return psprintf("s%d_%d", sub->subid, rel->relno);
+}
+
+void
+cvx_catalog_drop_staging(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	if (rel->is_staged)
+		cvx_catalog_run(SPI_OK_UTILITY,
+						psprintf("DROP TABLE IF EXISTS convex_staging.%s",
+								 cvx_catalog_staging(sub, rel)), "");
+}
+
+/* The process that steps a subscription; 0 when there is none. */
+int
+cvx_catalog_pid(int32 subid)
+{
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1"
+					" AND objid = $2 AND objsubid = 11"
+					" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+					"oo", cvx_catalog_relid(), (Oid) subid);
+	return SPI_processed > 0 ? (int) cvx_catalog_int64(0, 1) : 0;
+}
+
+static void
+read_argument(char letter, va_list *args, Oid *type, Datum *value, char *null)
+{
+	const char *text;
+	Jsonb	   *jsonb;
+
+	*null = ' ';
+	switch (letter)
+	{
+		case 'i':
+			*type = INT4OID;
+			*value = Int32GetDatum(va_arg(*args, int32));
+			break;
+		case 'l':
+		case 'n':
+			*type = INT8OID;
+			*value = Int64GetDatum(va_arg(*args, int64));
+			if (letter == 'n' && DatumGetInt64(*value) == 0)
+				*null = 'n';
+			break;
+		case 'b':
+			*type = BOOLOID;
+			*value = BoolGetDatum((bool) va_arg(*args, int));
+			break;
+		case 'o':
+			*type = OIDOID;
+			*value = ObjectIdGetDatum(va_arg(*args, Oid));
+			break;
+		case 't':
+			text = va_arg(*args, const char *);
+			*type = TEXTOID;
+			*value = text ? CStringGetTextDatum(text) : (Datum) 0;
+			if (text == NULL)
+				*null = 'n';
+			break;
+		case 'j':
+			jsonb = va_arg(*args, Jsonb *);
+			*type = JSONBOID;
+			*value = PointerGetDatum(jsonb);
+			if (jsonb == NULL)
+				*null = 'n';
+			break;
+		default:
+			elog(ERROR, "unknown argument type %c", letter);
+	}
+}
+
+/* The flag is_writing holds while the statement runs, whatever happens. */
+static int
+execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile int rc = 0;
+
+	PG_TRY();
+	{
+		is_writing = true;
+		rc = SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		is_writing = false;
+	}
+	PG_END_TRY();
+
+	/* SPI leaves its own context behind. */
+	MemoryContextSwitchTo(cxt);
+	return rc;
+}
+
+static Oid
+extension_schema(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("convex_fdw"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+static char *
+expand(const char *sql)
+{
+	StringInfoData buf;
+	const char *schema = NULL;
+
+	initStringInfo(&buf);
+	for (const char *p = sql; *p; p++)
+	{
+		if (p[0] != '@' || p[1] != '.')
+		{
+			appendStringInfoChar(&buf, *p);
+			continue;
+		}
+		if (schema == NULL)
+			schema = quote_identifier(get_namespace_name(extension_schema()));
+		appendStringInfoString(&buf, schema);
+	}
+	return buf.data;
+}
+
+static char *
+copy_text(uint64 row, int column)
+{
+	return cvx_catalog_text(row, column);
+}
+
+static Jsonb *
+copy_jsonb(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		datum = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(datum);
+}
+
+static void
+read_options(CvxSubscription *sub, Jsonb *options)
+{
+	char	   *text;
+
+	sub->is_evolving = true;
+	sub->applies_deletes = true;
+	sub->max_columns = MAX_COLUMNS;
+	sub->idle_poll_ms = 10000;
+	if ((text = option_text(options, "schema_evolution")) != NULL)
+		sub->is_evolving = strcmp(text, "ignore") != 0;
+	if ((text = option_text(options, "deletes")) != NULL)
+		sub->applies_deletes = strcmp(text, "ignore") != 0;
+	if ((text = option_text(options, "document")) != NULL)
+		sub->has_document = strcmp(text, "jsonb") == 0;
+	if ((text = option_text(options, "notify")) != NULL)
+		sub->notifies = strcmp(text, "true") == 0;
+	if ((text = option_text(options, "max_columns")) != NULL)
+		sub->max_columns = atoi(text);
+	if ((text = option_text(options, "json_values")) != NULL)
+		sub->table_options.json_values = strcmp(text, "encoded") == 0 ?
+			CVX_JSON_ENCODED : CVX_JSON_CLEAN;
+	if ((text = option_text(options, "nul_handling")) != NULL)
+		sub->table_options.nul_handling = strcmp(text, "strip") == 0 ?
+			CVX_NUL_STRIP : CVX_NUL_REPLACE;
+	if ((text = option_text(options, "idle_poll_interval")) != NULL)
+		sub->idle_poll_ms = interval_ms(text);
+	sub->idle_poll_ms = Max(sub->idle_poll_ms, sub->poll_ms);
+}
+
+/* An option as text; NULL when it is not set. */
+static char *
+option_text(Jsonb *options, const char *name)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = getKeyJsonValueFromContainer(&options->root, name,
+													 strlen(name), &buffer);
+
+	if (value == NULL || value->type == jbvNull)
+		return NULL;
+	switch (value->type)
+	{
+		case jbvString:
+			return pnstrdup(value->val.string.val, value->val.string.len);
+		case jbvBool:
+			return value->val.boolean ? "true" : "false";
+		case jbvNumeric:
+			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		default:
+			return NULL;
+	}
+}
+
+/* Is text one of the words of a list? */
+static bool
+is_choice(const char *choices, const char *text)
+{
+	size_t		len = strlen(text);
+
+	for (const char *p = choices; *p; p += strspn(p, ", "))
+	{
+		if (strcspn(p, ",") == len && strncmp(p, text, len) == 0)
+			return true;
+		p += strcspn(p, ",");
+	}
+	return false;
+}
+
+static int
+interval_ms(const char *text)
+{
+	Interval   *interval =
+	DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
+										  ObjectIdGetDatum(InvalidOid),
+										  Int32GetDatum(-1)));
+	double		ms = interval->time / 1000.0 +
+	(interval->day + interval->month * 30.0) * 86400000.0;
+
+	return (int) Max(Min(ms, 86400000.0), 1.0);
+}
+
+static void
+load_rels(CvxSubscription *sub)
+{
+	static const char *const states[] = {"joining", "ready", "resyncing", "error", "dropped"};
+	static const char *const loads[] = {"", "wanted", "walking", "indexing", "catching_up"};
+	uint64		n;
+	Oid		   *oids;
+
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT relno, component, table_name, target_schema::text, target_name::text,"
+					" target_oid, columns, state, coalesce(load, ''), is_staged, synced_ts, tablet,"
+					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp()"
+					" FROM @.convex_subscription_rel WHERE subid = $1 ORDER BY relno", "i",
+					sub->subid);
+	n = SPI_processed;
+	oids = palloc(sizeof(Oid) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		CvxSubRel  *rel = palloc0(sizeof(CvxSubRel));
+		char	   *state = copy_text(i, 8);
+		char	   *load = copy_text(i, 9);
+
+		rel->relno = (int) cvx_catalog_int64(i, 1);
+		rel->component = copy_text(i, 2);
+		rel->table = copy_text(i, 3);
+		rel->target_schema = copy_text(i, 4);
+		rel->target_name = copy_text(i, 5);
+		oids[i] = (Oid) cvx_catalog_int64(i, 6);
+		rel->columns = copy_jsonb(i, 7);
+		for (int s = 0; s < lengthof(states); s++)
+			if (strcmp(states[s], state) == 0)
+				rel->state = (CvxRelState) s;
+		for (int s = 0; s < lengthof(loads); s++)
+			if (strcmp(loads[s], load) == 0)
+				rel->load = (CvxRelLoad) s;
+		rel->is_staged = cvx_catalog_bool(i, 10);
+		rel->synced_ts = cvx_catalog_int64(i, 11);
+		rel->tablet = copy_text(i, 12);
+		rel->check_cursor = copy_text(i, 13);
+		rel->check_id = copy_text(i, 14);
+		rel->is_retry_due = cvx_catalog_bool(i, 15);
+		sub->rels = lappend(sub->rels, rel);
+	}
+	for (uint64 i = 0; i < n; i++)
+		follow_target(sub, list_nth(sub->rels, i), oids[i]);
+}
+
+/* The target by its OID, wherever it has gone; otherwise by its name. */
+static void
+follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid)
+{
+	char	   *name = OidIsValid(oid) ? get_rel_name(oid) : NULL;
+
+	if (name != NULL)
+	{
+		char	   *schema = get_namespace_name(get_rel_namespace(oid));
+
+		rel->target = oid;
+		if (strcmp(name, rel->target_name) == 0 &&
+			strcmp(schema, rel->target_schema) == 0)
+			return;
+		rel->target_name = name;
+		rel->target_schema = schema;
+	}
+	else
+	{
+		Oid			schema = get_namespace_oid(rel->target_schema, true);
+
+		rel->target = OidIsValid(schema) ?
+			get_relname_relid(rel->target_name, schema) : InvalidOid;
+		if (rel->target == oid)
+			return;
+	}
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET target_oid = $3, target_schema = $4::name,"
+					" target_name = $5::name WHERE subid = $1 AND relno = $2",
+					"iiott", sub->subid, rel->relno, rel->target,
+					rel->target_schema, rel->target_name);
+}
+
+/* "table", "component/table", and "*" for the last part, or alone for all. */
+static bool
+is_selected(const CvxSubscription *sub, const CvxTableSchema *table)
+{
+	ListCell   *lc;
+
+	foreach(lc, sub->patterns)
+	{
+		const char *pattern = lfirst(lc);
+		const char *slash = strrchr(pattern, '/');
+		size_t		len = slash ? slash - pattern : 0;
+
+		if (strcmp(pattern, "*") == 0)
+			return true;
+		if (strlen(table->component) != len ||
+			strncmp(table->component, pattern, len) != 0)
+			continue;
+		pattern = slash ? slash + 1 : pattern;
+		if (strcmp(pattern, "*") == 0 || strcmp(pattern, table->table) == 0)
+			return true;
+	}
+	return false;
+}
+
+static CvxSubRel *
+find_rel(CvxSubscription *sub, const CvxTableSchema *table)
+{
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (strcmp(rel->table, table->table) == 0 &&
+			strcmp(rel->component, table->component) == 0)
+			return rel;
+	}
+	return NULL;
+}
+
+/* Give new tables a number and a local name, and enter them. */
+static void
+name_targets(CvxSubscription *sub, List *tables)
+{
+	int			ntaken = list_length(sub->rels);
+	const char **taken = palloc(sizeof(char *) * Max(ntaken, 1));
+	CvxLocalName *names = palloc(sizeof(CvxLocalName) * Max(list_length(tables), 1));
+	int			relno = 0;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		taken[foreach_current_index(lc)] = rel->target_name;
+		relno = Max(relno, rel->relno);
+	}
+	foreach(lc, tables)
+	{
+		CvxTableSchema *table = lfirst(lc);
+		CvxLocalName *name = &names[foreach_current_index(lc)];
+		char	   *path = psprintf("%s%s%s", table->component,
+									table->component[0] ? "/" : "", table->table);
+
+		name->source = path;
+		name->name = pstrdup(path);
+		for (char *p = name->name; *p; p++)
+			if (*p == '/')
+				*p = '_';
+	}
+	cvx_names_make_unique(names, list_length(tables), taken, ntaken);
+	foreach(lc, tables)
+		add_table(sub, lfirst(lc), names[foreach_current_index(lc)].name,
+				  ++relno);
+}
+
+static void
+add_table(CvxSubscription *sub, const CvxTableSchema *table,
+		  const char *target, int relno)
+{
+	Oid			schema = get_namespace_oid(sub->target_schema, true);
+	Oid			relid = OidIsValid(schema) ?
+	get_relname_relid(target, schema) : InvalidOid;
+
+	if (OidIsValid(relid))
+		cvx_apply_check_target(sub, relid);
+	cvx_catalog_run(SPI_OK_INSERT,
+					"INSERT INTO @.convex_subscription_rel (subid, relno, component, table_name,"
+					" target_schema, target_name, target_oid, columns, state, load)"
+					" VALUES ($1, $2, $3, $4, $5::name, $6::name, $7, $8, 'joining', 'wanted')",
+					"iittttoj", sub->subid, relno, table->component, table->table,
+					sub->target_schema, target, relid, make_columns(table));
+}
+
+/*
+ * The columns of a table to be made, as an object: attribute -> field.  Types
+ * are put behind the field, after a blank, until the table is made.
+ */
+static Jsonb *
+make_columns(const CvxTableSchema *table)
+{
+	static const char *const reserved[] = {"tableoid", "ctid", "xmin", "cmin",
+		"xmax", "cmax", "_id", "_creationTime", "_ts", "_extra", "_deleted",
+		"_deleted_at", "_document"
+	};
+	CvxLocalName *names = palloc(sizeof(CvxLocalName) * Max(list_length(table->fields), 1));
+	CvxFieldSchema **fields = palloc(sizeof(CvxFieldSchema *) * Max(list_length(table->fields), 1));
+	JsonbParseState *state = NULL;
+	JsonbValue *result;
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, table->fields)
+	{
+		CvxFieldSchema *field = lfirst(lc);
+
+		if (field->name[0] == '_' || field->type == CVX_TYPE_UNSEEN ||
+			n >= MAX_COLUMNS - 10)
+			continue;
+		fields[n] = field;
+		names[n].name = field->name;
+		names[n].source = field->name;
+		n++;
+	}
+	cvx_names_make_unique(names, n, reserved, lengthof(reserved));
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue	value;
+		char	   *said = psprintf("%s %s%s", fields[i]->name,
+									cvx_names_type(fields[i]->name, fields[i]->type),
+									fields[i]->type == CVX_TYPE_ID ? " COLLATE pg_catalog.\"C\"" : "");
+
+		value.type = jbvString;
+		value.val.string.val = names[i].name;
+		value.val.string.len = strlen(names[i].name);
+		pushJsonbValue(&state, WJB_KEY, &value);
+		value.val.string.val = said;
+		value.val.string.len = strlen(said);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(result);
+}

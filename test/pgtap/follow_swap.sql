@@ -1,0 +1,170 @@
+-- Subscriptions: what happens to tables behind the change log, and to cursors
+-- that are of no use, is mended without hands.
+
+\ir lib/setup.sql
+SELECT no_plan();
+
+SELECT emu.server() \g /dev/null
+
+CREATE FUNCTION events(since bigint DEFAULT 0) RETURNS text[] LANGUAGE sql AS
+$$ SELECT coalesce(array_agg(kind || coalesce(' ' || table_name, '') ORDER BY eventid), '{}') FROM convex_stat_subscription_event WHERE eventid > since $$;
+CREATE FUNCTION last_event() RETURNS bigint LANGUAGE sql AS
+$$ SELECT coalesce(max(eventid), 0) FROM convex_stat_subscription_event $$;
+-- Documents and rows as (_id, text, _ts is not compared: it is checked by itself).
+CREATE FUNCTION source(table_name text, ts bigint DEFAULT NULL) RETURNS SETOF text LANGUAGE sql AS
+$$ SELECT (d ->> '_id') || ' ' || regexp_replace(d ->> 'x', '\.0$', '') FROM emu.dump(table_name, '', ts) AS d $$;
+
+SELECT emu.insert('a', VARIADIC ARRAY(SELECT jsonb_build_object('x', 'a' || i) FROM generate_series(1, 30) AS i)) \g /dev/null
+SELECT emu.insert('b', VARIADIC ARRAY(SELECT jsonb_build_object('x', 'b' || i) FROM generate_series(1, 30) AS i)) \g /dev/null
+SELECT emu.config('{"page_limit": 10}') \g /dev/null
+SELECT convex_create_subscription('app', 'convex') \g /dev/null
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'a table of several pages is loaded');
+SELECT is((SELECT min(checked_at) FROM convex_stat_subscription_rel) IS NULL, false, 'and checked at once');
+
+-- ------------------------------------------------------------------ clear
+
+SELECT last_event() AS mark \gset
+CREATE FUNCTION clear(VARIADIC tables text[]) RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'curl -q -sS --fail --noproxy ''*'' -X PUT -o /dev/null -H ''Content-Type: application/json'' -H '
+		|| emu.shell_quote('Authorization: Convex ' || emu.key()) || ' --data ' || emu.shell_quote(jsonb_build_object('tableNames', tables)::text)
+		|| ' ' || emu.shell_quote(current_setting('emu.url') || '/api/streaming_import/clear_tables'));
+END
+$$;
+SELECT clear('a') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM app.a), 30::bigint, 'a clear is not in the change log');
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM app.a), 0::bigint, 'convex_refresh_subscription mends it');
+SELECT is(events(:mark), '{"table_replaced a","table_resynced a"}', 'and the events tell');
+SELECT is((SELECT count(*) FROM app.b), 30::bigint, 'other tables are left alone');
+SELECT emu.insert('a', '{"x": "new"}') \g /dev/null
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'the new table is followed');
+SELECT 'app.a'::regclass::oid AS oid_before \gset
+
+-- ------------------------------------------------------------------ drop, and again
+
+SELECT last_event() AS mark \gset
+SELECT emu.mutate('[{"op": "drop_table", "table": "b"}]') \g /dev/null
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE table_name = 'b'), 'dropped', 'a table that is no longer listed is dropped');
+SELECT is((SELECT count(*) FROM app.b), 30::bigint, 'its rows stay');
+SELECT is(events(:mark), '{"table_dropped b"}', 'and an event tells');
+SELECT emu.insert('b', '{"x": "again"}', '{"x": "and again"}') \g /dev/null
+CALL convex_sync('app');
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE table_name = 'b'), 'ready', 'a table that comes back is followed again');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.b $$, $$ SELECT source('b') $$, 'with what it holds now');
+
+-- Dropped and made again between two looks.
+SELECT last_event() AS mark \gset
+SELECT emu.mutate('[{"op": "drop_table", "table": "b"}]') \g /dev/null
+SELECT emu.insert('b', '{"x": "third"}') \g /dev/null
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.b $$, $$ SELECT source('b') $$, 'a table that was dropped and made again between two looks is noticed');
+SELECT is(events(:mark), '{"table_replaced b","table_resynced b"}', 'as replaced');
+
+-- ------------------------------------------------------------------ new tables
+
+SELECT last_event() AS mark \gset
+SELECT emu.insert('late', VARIADIC ARRAY(SELECT jsonb_build_object('x', 'l' || i) FROM generate_series(1, 25) AS i)) \g /dev/null
+CALL convex_sync('app');
+SELECT is(events(:mark), '{"table_new late","table_joined late"}', 'a table that the changes name joins');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.late $$, $$ SELECT source('late') $$, 'with all its rows');
+
+-- A table joins while it and the others change at every request.
+SELECT emu.insert('busy', VARIADIC ARRAY(SELECT jsonb_build_object('x', 0) FROM generate_series(1, 35) AS i)) \g /dev/null
+SELECT emu.fault('{"action": "mutate", "count": 60, "ops": [{"op": "increment_all", "table": "busy", "field": "x", "by": 1}, {"op": "insert", "table": "a", "doc": {"x": "more"}}, {"op": "insert", "table": "busy", "doc": {"x": 0}}]}') \g /dev/null
+CALL convex_sync('app');
+SELECT emu.clear_faults() \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE table_name = 'busy'), 'ready', 'a table joins under load');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.busy $$, $$ SELECT source('busy') $$, 'without a lost or doubled change');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'nor one of the others');
+
+-- ------------------------------------------------------------------ resync
+
+SELECT last_event() AS mark \gset
+DELETE FROM app.late WHERE x IN ('l3', 'l7');
+UPDATE app.late SET x = 'wrong' WHERE x = 'l9';
+INSERT INTO app.late (_id, x, _ts) VALUES ('extra', 'extra', 1);
+SELECT array_agg(xmin::text ORDER BY x) AS kept FROM app.late WHERE x IN ('l1', 'l2') \gset
+SELECT convex_resync_table('app', 'late') \g /dev/null
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE table_name = 'late'), 'resyncing', 'a table can be loaded again');
+CALL convex_sync('app');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.late $$, $$ SELECT source('late') $$, 'which mends what was changed by hand');
+SELECT is((SELECT array_agg(xmin::text ORDER BY x) FROM app.late WHERE x IN ('l1', 'l2')), :'kept', 'and leaves rows alone that are right');
+SELECT is('app.a'::regclass::oid, :oid_before::oid, 'no reload changes a table''s OID');
+
+-- ------------------------------------------------------------------ cursors of no use
+
+SELECT last_event() AS mark \gset
+SELECT emu.mutate('[{"op": "delete_all", "table": "late"}, {"op": "insert", "table": "late", "doc": {"x": "after"}}]') \g /dev/null
+SELECT emu.config(jsonb_build_object('retention_floor', (emu.state() ->> 'head')::bigint)) \g /dev/null
+CALL convex_sync('app', 2);
+SELECT is((SELECT phase FROM convex_stat_subscription), 'reloading', 'a cursor out of retention leads to a new snapshot');
+SELECT is((SELECT count(*) FROM app.late), 25::bigint, 'while the old rows are served');
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM unnest(events(:mark)) AS e WHERE e = 'resnapshot'), 1::bigint, 'with one event');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.late $$, $$ SELECT source('late') $$, 'then the mirror is right');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.busy $$, $$ SELECT source('busy') $$, 'in all tables');
+SELECT is((SELECT phase FROM convex_stat_subscription), 'following', 'and the subscription follows');
+SELECT emu.config('{"retention_floor": null}') \g /dev/null
+
+SELECT last_event() AS mark \gset
+SELECT emu.mutate('[{"op": "insert", "table": "late", "doc": {"x": "once more"}}]') \g /dev/null
+UPDATE convex_subscription_state SET cursor = cursor + 100000000000000000;
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM unnest(events(:mark)) AS e WHERE e = 'resnapshot'), 1::bigint, 'a cursor ahead of the server leads to a new snapshot, too');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.late $$, $$ SELECT source('late') $$, 'and the mirror is right');
+SELECT is((SELECT applied_ts FROM convex_stat_subscription), (emu.state() ->> 'head')::bigint, 'at the head');
+
+-- ------------------------------------------------------------------ pages and walks
+
+-- Interrupted walks go on where they stopped.
+SELECT emu.insert('long', VARIADIC ARRAY(SELECT jsonb_build_object('x', 'l' || i) FROM generate_series(1, 95) AS i)) \g /dev/null
+SELECT convex_create_subscription('walk', 'convex', '{long}') \g /dev/null
+SELECT emu.clear_journal() \g /dev/null
+CALL convex_sync('walk', 3);
+SELECT is((SELECT rows FROM convex_stat_progress_snapshot WHERE name = 'walk'), 30::numeric, 'max_pages stops a walk');
+CALL convex_sync('walk', 4);
+CALL convex_sync('walk');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM walk.long $$, $$ SELECT source('long') $$, 'which goes on where it stopped');
+SELECT cmp_ok((SELECT count(*) FROM emu.journal('/api/list_snapshot') AS r WHERE NOT r -> 'body' -> 'selection' -> '' -> 'long' ? '_id'), '<=', 12::bigint, 'without asking for more than a page again at each stop');
+
+-- A snapshot that is no longer served: once more, then it says so.
+SELECT convex_create_subscription('slow', 'convex', '{long}') \g /dev/null
+CALL convex_sync('slow', 3);
+SELECT emu.fault('{"action": "status", "status": 400, "code": "SnapshotTooOld", "path": "/api/list_snapshot", "skip": 0, "count": 1}') \g /dev/null
+CALL convex_sync('slow', 1);
+SELECT is((SELECT array_agg(kind) FROM convex_stat_subscription_event WHERE name = 'slow' AND kind LIKE 'load%'), '{load_restarted}', 'a walk whose snapshot is gone starts again once');
+CALL convex_sync('slow', 3);
+SELECT emu.fault('{"action": "status", "status": 400, "code": "SnapshotTooOld", "path": "/api/list_snapshot", "skip": 0, "count": 1}') \g /dev/null
+CALL convex_sync('slow', 1);
+SELECT is((SELECT phase FROM convex_stat_subscription WHERE name = 'slow'), 'load_too_slow', 'and says at the second time that it cannot keep up');
+SELECT emu.clear_faults() \g /dev/null
+SELECT convex_enable_subscription('slow') \g /dev/null
+CALL convex_sync('slow');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM slow.long $$, $$ SELECT source('long') $$, 'until it is enabled again');
+
+-- Empty pages.
+SELECT emu.config('{"delta_limit": 1}') \g /dev/null
+SELECT emu.call('POST', '/_emulator/mutate', jsonb_build_object('rows_per_transaction', 1, 'ops',
+	(SELECT jsonb_agg('{"op": "insert", "table": "noise", "doc": {}}'::jsonb) FROM generate_series(1, 1000)))) \g /dev/null
+SELECT pages AS pages_before FROM convex_stat_subscription WHERE name = 'walk' \gset
+CALL convex_sync('walk', 10);
+SELECT pages AS pages_then, applied_ts AS applied_then FROM convex_stat_subscription WHERE name = 'walk' \gset
+SELECT is(:pages_then - :pages_before, 10, 'the cursor is kept on each page, empty ones too');
+CALL convex_sync('walk');
+SELECT cmp_ok((SELECT pages FROM convex_stat_subscription WHERE name = 'walk'), '>=', (:pages_before + 1000)::bigint, 'a thousand pages without documents are passed');
+SELECT cmp_ok((SELECT applied_ts FROM convex_stat_subscription WHERE name = 'walk'), '>', :applied_then::bigint, 'the cursor moves through them');
+SELECT is((SELECT applied_ts FROM convex_stat_subscription WHERE name = 'walk'), (emu.state() ->> 'head')::bigint, 'up to the head');
+
+SELECT * FROM finish();

@@ -1,0 +1,29 @@
+# pg_cron follows a subscription with CALL convex_sync: no preload of ours, no
+# worker. The version of Debian 12 begins jobs at full minutes.
+
+use strict;
+use warnings;
+
+use ConvexTest;
+use Test::More;
+
+my $emulator = ConvexTest::Emulator->new;
+my $cluster = ConvexTest::Cluster->new(conf => <<~'END');
+	shared_preload_libraries = 'pg_cron'
+	cron.database_name = 'postgres'
+	cron.use_background_workers = on
+	END
+$cluster->convex($emulator);
+$cluster->value('CREATE EXTENSION pg_cron');
+$emulator->insert('users', map { { name => "user $_" } } 1 .. 300);
+$cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '{users}')});
+$cluster->value(q{SELECT cron.schedule('follow', '* * * * *', 'CALL convex_sync(''app'')')});
+
+$cluster->wait_until_sql("EXISTS (SELECT FROM cron.job_run_details WHERE status IN ('succeeded', 'failed'))", 'the job has run', deadline_s => 75);
+is($cluster->value("SELECT string_agg(DISTINCT status || ': ' || return_message, ', ') FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')"),
+	'succeeded: CALL', 'pg_cron runs CALL convex_sync');
+is($cluster->value('SELECT count(*) FROM app.users'), '300', 'which loads the table');
+is($cluster->value("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'convex%'"), '0', 'without a process of ours');
+is($cluster->value('SELECT lag FROM convex_stat_subscription'), '00:00:00', 'the mirror stands at the head');
+
+done_testing();

@@ -1,0 +1,142 @@
+# Readers never see a torn Convex transaction or a half-loaded table: during the
+# first load, deltas, resyncs and kills.  A walk that is killed goes on at the
+# page where it was.
+#
+# CONVEX_WALK_DOCUMENTS says how large the long walk is.
+
+use strict;
+use warnings;
+
+use ConvexTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $DOCUMENTS = $ENV{CONVEX_WALK_DOCUMENTS} // 100_000;
+my $ACCOUNTS = 200;
+
+my $emulator = ConvexTest::Emulator->new(args => [ '--page-limit', 40, '--delta-limit', 16 ]);
+my $cluster = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex_fdw'\n");
+$cluster->convex($emulator);
+$emulator->config({ extra_latency_ms => 2 });
+
+# Each transaction moves something from one table to the other.
+my @left = $emulator->insert('left', map { { n => 1000 } } 1 .. $ACCOUNTS);
+my @right = $emulator->insert('right', map { { n => 1000 } } 1 .. $ACCOUNTS);
+my (%left, %right);
+@left{@left} = @right{@right} = (1000) x $ACCOUNTS;
+
+sub move
+{
+	my ($from, $to, $by) = ($left[ rand @left ], $right[ rand @right ], 1 + int rand 9);
+	$left{$from} -= $by;
+	$right{$to} += $by;
+	return $emulator->mutate(
+		{ op => 'patch', table => 'left', id => $from, doc => { n => $left{$from} } },
+		{ op => 'patch', table => 'right', id => $to, doc => { n => $right{$to} } })->{ts};
+}
+
+# Readers note what they see that must not be; a session may die with the server.
+$cluster->value(<<~'END');
+	CREATE UNLOGGED TABLE seen (what text);
+	CREATE PROCEDURE read_on() LANGUAGE plpgsql AS $$
+	DECLARE
+		found text;
+	BEGIN
+		LOOP
+			SELECT count(*) || ' tables' INTO found FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+				WHERE n.nspname = 'app' AND c.relkind = 'r';
+			IF found = '2 tables' THEN
+				EXECUTE 'SELECT (SELECT sum(n) FROM app.left) + (SELECT sum(n) FROM app.right) || '' ''
+					|| (SELECT count(*) FROM app.left) || '' '' || (SELECT count(*) FROM app.right)' INTO found;
+			END IF;
+			INSERT INTO seen SELECT found WHERE NOT EXISTS (SELECT FROM seen WHERE what IS NOT DISTINCT FROM found);
+			COMMIT;
+		END LOOP;
+	END $$;
+	END
+my $GOOD = join ' ', 2 * 1000 * $ACCOUNTS, $ACCOUNTS, $ACCOUNTS;
+
+my @readers;
+my $read = sub { @readers = map { $cluster->session->send('CALL read_on()') } 1 .. 2 };
+my $verdict = sub {
+	my ($when) = @_;
+	my $bad = $cluster->value("SELECT string_agg(DISTINCT what, ', ') FROM seen WHERE what NOT IN ('0 tables', '$GOOD')");
+	is($bad, '', "no reader sees a broken sum or count $when");
+	return;
+};
+local $SIG{PIPE} = 'IGNORE';
+
+sub follow_until_caught_up
+{
+	my ($head) = @_;
+	wait_until(
+		sub { ($cluster->try_psql("SELECT applied_ts >= $head FROM convex_stat_subscription WHERE name = 'app'"))[1] eq 't' },
+		"the mirror reaches $head", 60);
+	return;
+}
+
+$read->();
+$cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '{left,right}', poll_interval => '10 ms', options => '{"idle_poll_interval": "50 ms"}')});
+my $head;
+$head = move() for 1 .. 100;
+follow_until_caught_up($head);
+is($cluster->value("SELECT count(*) FROM seen WHERE what = '$GOOD'"), '1', 'readers read');
+$verdict->('during the first load and deltas');
+
+$cluster->value(q{SELECT convex_resync_table('app', 'left')});
+$head = move() for 1 .. 100;
+follow_until_caught_up($head);
+$cluster->wait_until_sql("(SELECT bool_and(state = 'ready' AND load IS NULL) FROM convex_stat_subscription_rel)", 'the resync ends');
+$verdict->('during the resync of one table');
+
+for my $round (1 .. 3)
+{
+	$head = move() for 1 .. 20;
+	$cluster->value(q{SELECT convex_resync_table('app', 'right')}) if $round == 2;
+	$cluster->value("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker'");
+	$head = move() for 1 .. 20;
+}
+follow_until_caught_up($head);
+$verdict->('while workers are terminated');
+
+my (undef, $pid) = $cluster->try_psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker' LIMIT 1");
+kill 'KILL', $pid if $pid;
+wait_until(sub { ($cluster->try_psql('SELECT 1'))[0] == 0 }, 'the server recovers', 60);
+eval { $_->quit } for @readers;
+
+# The table of what was seen is empty after the crash.
+$read->();
+$head = move() for 1 .. 50;
+follow_until_caught_up($head);
+$cluster->wait_until_sql("EXISTS (SELECT FROM seen WHERE what = '$GOOD')", 'readers read again');
+$verdict->('after a crash');
+is($cluster->value('SELECT (SELECT sum(n) FROM app.left) = ' . eval { my $sum = 0; $sum += $_ for values %left; $sum }), 't', 'the mirror is the source');
+for my $reader (@readers)
+{
+	$cluster->value('SELECT pg_terminate_backend(' . $reader->pid . ')');
+	eval { $reader->quit };
+}
+$cluster->value(q{SELECT convex_drop_subscription('app', drop_tables => true)});
+
+# -- a long walk, killed near its end -------------------------------------------
+
+$emulator->config({ extra_latency_ms => 0, page_limit => 1024 });
+$emulator->call('POST', '/_emulator/seed', { seed => "bench:$DOCUMENTS" });
+$emulator->clear_journal;
+$cluster->value(q{SELECT convex_create_subscription('walk', 'convex', tables => '{bench}', target_schema => 'walk', poll_interval => '10 ms')});
+my $pages = int(($DOCUMENTS + 1023) / 1024);
+my $walked = sub { my @pages = $emulator->journal('/api/list_snapshot'); scalar @pages };
+wait_until(sub { $walked->() > 0.9 * $pages }, 'nine tenths are there', 300);
+(undef, $pid) = $cluster->try_psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker'");
+ok($pid =~ /^\d+$/ && kill('KILL', $pid), 'a walk is killed near its end');
+wait_until(sub { ($cluster->try_psql("SELECT to_regclass('walk.bench') IS NOT NULL"))[1] eq 't' }, 'the walk ends', 300);
+is($cluster->value('SELECT count(*) FROM walk.bench'), $DOCUMENTS, 'the table is complete');
+my %asked;
+$asked{ $_->{body}{cursor} // '' }++ for grep { ($_->{body}{snapshot} // '') ne '' || ($_->{body}{cursor} // '') ne '' } $emulator->journal('/api/list_snapshot');
+my $again = 0;
+$again += $_ - 1 for values %asked;
+note(join ', ', $walked->() . " requests for $pages pages", "$again again");
+cmp_ok($again, '<=', 2, 'at most the page under way and the one fetched ahead are fetched again');
+cmp_ok($walked->(), '<=', $pages + 8, 'nothing else is');
+
+done_testing();
