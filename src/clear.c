@@ -18,6 +18,28 @@
 /* convex_fdw.allow_unchecked_clear, by the GUC machinery */
 static bool allow_unchecked_clear = false;
 
+/* Set once at load by the room that mirrors tables. */
+static CvxClearListener clear_listener = NULL;
+
+/* Be told when a transaction empties or replaces tables. */
+void
+cvx_clear_listen(CvxClearListener listener)
+{
+	clear_listener = listener;
+}
+
+/*
+ * This transaction empties or replaces tables of a server.  Convex's change
+ * log will not say so.
+ */
+void
+cvx_clear_announce(Oid serverid)
+{
+	if (clear_listener)
+		clear_listener(serverid);
+}
+
+/* Called once when the library is loaded. */
 void
 cvx_clear_init(void)
 {

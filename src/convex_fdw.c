@@ -17,6 +17,7 @@
 #include "clear.h"
 #include "fdw.h"
 #include "http.h"
+#include "sub.h"
 #include "sub_process.h"
 
 PG_MODULE_MAGIC;
@@ -33,6 +34,7 @@ _PG_init(void)
 	cvx_snapshot_init();
 	cvx_scan_init();
 	cvx_modify_init();
+	cvx_catalog_init();
 	cvx_import_init();
 	cvx_process_init();
 	cvx_launcher_init();

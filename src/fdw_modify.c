@@ -606,6 +606,7 @@ convexExecForeignTruncate(List *rels, DropBehavior behavior, bool restart_seqs)
 	cvx_clear_check_names(cvx_http_open(cvx_options_remote(any->serverid,
 														   GetUserId())),
 						  names, n);
+	cvx_clear_announce(any->serverid);
 	foreach(lc, rels)
 	{
 		CvxTableOptions *options =

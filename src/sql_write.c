@@ -97,6 +97,7 @@ convex_clear_tables(PG_FUNCTION_ARGS)
 	refuse_pending(server, "convex_clear_tables()");
 	http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	cvx_clear_check_names(http, (const char *const *) tables, ntables);
+	cvx_clear_announce(server->serverid);
 	call = cvx_api_clear_tables(http, (const char *const *) tables, ntables);
 	cvx_api_finish_write(call, http, 0, NULL, NULL);
 	PG_RETURN_VOID();
@@ -254,6 +255,8 @@ convex_import(PG_FUNCTION_ARGS)
 	http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	if (component[0] != '\0')
 		check_component(http, component);
+
+	cvx_clear_announce(server->serverid);
 
 	/* The whole file is made first: what it cannot hold is refused unsent. */
 	zip = cvx_zip_create();

@@ -171,6 +171,7 @@ extern CvxSubscription *cvx_catalog_check(const char *name);
 extern void cvx_catalog_drop_staging(const CvxSubscription *sub,
 									 const CvxSubRel *rel);
 extern int	cvx_catalog_pid(int32 subid);
+extern void cvx_catalog_init(void);
 extern char *cvx_catalog_staging(const CvxSubscription *sub,
 								 const CvxSubRel *rel);
 

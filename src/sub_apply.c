@@ -294,6 +294,11 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 			   const CvxBatchDocs *docs)
 {
 	Target	   *target = open_target(sub, rel, staging_relid(sub, rel));
+	Oid			userid;
+	int			context;
+
+	/* Checks of domains and input functions of types may be a user's code. */
+	become_owner(target->relation->rd_rel->relowner, &userid, &context);
 
 	/*
 	 * Columns first: then each row is decoded for the load once.  Of a table
@@ -334,6 +339,7 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 		target->may_add = false;
 	}
 	multi_insert(target, docs);
+	SetUserIdAndSecContext(userid, context);
 	report_drifts(target);
 	close_target(target);
 }

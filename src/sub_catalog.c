@@ -32,6 +32,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "clear.h"
 #include "names.h"
 #include "schema.h"
 #include "sub.h"
@@ -48,6 +49,7 @@
 /* Set while this file writes: what else inserts is a restore. */
 static bool is_writing = false;
 
+static void want_checks(Oid serverid);
 static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
 						  char *null);
 static int	execute(const char *sql, int n, Oid *types, Datum *values,
@@ -68,6 +70,37 @@ static void name_targets(CvxSubscription *sub, List *tables);
 static void add_table(CvxSubscription *sub, const CvxTableSchema *table,
 					  const char *target, int relno);
 static Jsonb *make_columns(const CvxTableSchema *table);
+
+/* Called once when the library is loaded. */
+void
+cvx_catalog_init(void)
+{
+	cvx_clear_listen(want_checks);
+}
+
+/*
+ * Tables of a server's deployment are swapped by this transaction: once it has
+ * committed, every subscription to the deployment looks for it.
+ */
+static void
+want_checks(Oid serverid)
+{
+	if (!OidIsValid(cvx_catalog_relid()))
+		return;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+
+	/* An insertion never meets the worker, whatever the isolation level. */
+	cvx_catalog_run(SPI_OK_INSERT,
+					"INSERT INTO @.convex_subscription_event (subid, kind, detail)"
+					" SELECT s.subid, 'swap_announced', 'a transaction of this database empties or replaces tables'"
+					" FROM @.convex_subscription AS s, pg_foreign_server AS theirs, pg_foreign_server AS ours"
+					" WHERE theirs.srvname = s.server AND ours.oid = $1"
+					" AND (SELECT option_value FROM pg_options_to_table(theirs.srvoptions) WHERE option_name = 'deployment_url')"
+					" = (SELECT option_value FROM pg_options_to_table(ours.srvoptions) WHERE option_name = 'deployment_url')",
+					"o", serverid);
+	SPI_finish();
+}
 
 /* Is the catalog being written by the library itself? */
 bool
@@ -203,7 +236,8 @@ cvx_catalog_load(int32 subid)
 					" s.tables, s.target_schema::text, s.mode, s.poll_interval::text,"
 					" s.options, st.generation, st.phase, st.cursor, st.reload, st.snapshot,"
 					" st.page_cursor, st.load_restarts,"
-					" st.check_wanted OR st.checked_at IS NULL OR st.checked_at +"
+					" st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e"
+					" WHERE e.subid = s.subid AND e.kind = 'swap_announced') OR st.checked_at IS NULL OR st.checked_at +"
 					" coalesce(s.options ->> 'table_check_interval', '1 h')::interval <= now(),"
 					" st.failures"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"

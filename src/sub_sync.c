@@ -105,6 +105,7 @@ struct CvxSync
 	bool		is_applying;	/* to one table */
 	bool		was_walk;		/* the last step was a walk's */
 	bool		is_caught_up;
+	bool		is_check_noted; /* and the head was reached after it was wanted */
 	bool		is_waiting;		/* for another walk */
 	int64		head;			/* to be reached by CALL; 0: not known yet */
 	int			holder;
@@ -842,6 +843,11 @@ follow(CvxSync *sync)
 		}
 	}
 	sync->was_walk = false;
+
+	/* A check is of use only at a cursor behind what it was wanted for. */
+	if (sub->is_check_due && !sync->is_check_noted)
+		sync->is_caught_up = false;
+	sync->is_check_noted = sub->is_check_due;
 	if (sub->is_check_due && sync->is_caught_up)
 		return check_tables(sync);
 	return common_changes(sync, bound);
@@ -1042,6 +1048,14 @@ check_tables(CvxSync *sync)
 		return CVX_STEP_WORKED;
 	}
 	(void) cvx_catalog_add_tables(sub, tables, false);
+
+	/* What is announced from now on asks for another check. */
+	cvx_catalog_run(0,
+					"WITH seen AS (UPDATE @.convex_subscription_event SET kind = 'swap_seen'"
+					" WHERE subid = $1 AND kind = 'swap_announced')"
+					" UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
+					"i", sub->subid);
+	sync->is_check_noted = false;
 	commit(sync);
 	foreach(lc, sub->rels)
 	{

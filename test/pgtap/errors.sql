@@ -77,9 +77,9 @@ SELECT 400, code, 'HV00L', 1 FROM unnest('{InvalidClientVersion,ClientVersionUns
 	InvalidHeaderFailure,InvalidAdminKey,BadQueryArgs,BadJsonBody,BadFormat,DocumentDeltasCursorRequired,
 	InvalidWindowToReadDocuments,SnapshotTooOld,InvalidListSnapshotCursor,InvalidDataSyncCursor,
 	DataSyncCursorExpired,InvalidDataSyncSelection,LimitOutOfRange,InvalidCursor,NoSchemaForExport,
-	NoTableDefinitionForExport,UnsupportedSchemaForExport,EmptyPrimaryKey,InvalidPrimaryKey,MissingIndex,
+	NoTableDefinitionForExport,UnsupportedSchemaForExport,EmptyPrimaryKey,
 	SchemaEnforcementError,ValueTooLargeError,TooManyWrites,TooManyReads,TooManyTables,InvalidTableName,
-	InvalidImport,ImportFailed,SomethingNew}'::text[]) AS code;
+	ImportFailed,SomethingNew}'::text[]) AS code;
 INSERT INTO refusal (status, code, state, sent) VALUES
 	(401, 'BadAdminKey', '28000', 1),
 	(401, 'InvalidAuthHeader', '28000', 1),
@@ -93,6 +93,9 @@ INSERT INTO refusal (status, code, state, sent) VALUES
 	(403, NULL, '42501', 1),
 	(404, NULL, '0A000', 1),
 	(405, NULL, '0A000', 1),
+	(400, 'InvalidPrimaryKey', '22023', 1),
+	(400, 'MissingIndex', '55000', 1),
+	(400, 'InvalidImport', '55000', 1),
 	(406, NULL, 'HV00L', 1),
 	(409, 'Conflict', 'HV00L', 1),
 	(412, NULL, 'HV00L', 1),
@@ -106,7 +109,7 @@ INSERT INTO refusal (status, code, state, sent) VALUES
 	(501, NULL, 'HV000', 3),
 	(502, NULL, 'HV000', 3),
 	(503, 'TableSummariesUnavailable', '53000', 3),
-	(503, 'OptimisticConcurrencyControlFailure', '53000', 3),
+	(503, 'OptimisticConcurrencyControlFailure', '40001', 3),
 	(503, 'CommitterFullError', '53000', 3),
 	(503, 'SubscriptionsWorkerFullError', '53000', 3),
 	(503, 'TextIndexTooLarge', '53000', 3),

@@ -350,7 +350,7 @@ SELECT is(state('SELECT * FROM convex_fdw_get_connections()'), '42501', 'so does
 SELECT is(state('SELECT convex_fdw_disconnect_all()'), '42501', 'so does convex_fdw_disconnect_all()');
 SELECT matches(convex_fdw_version(), '^1', 'everybody may ask for the version');
 RESET ROLE;
-SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', oid::regprocedure, :'role') FROM pg_proc WHERE proname LIKE 'convex%' \gexec
+SELECT format('GRANT EXECUTE ON ROUTINE %s TO %I', oid::regprocedure, :'role') FROM pg_proc WHERE proname LIKE 'convex%' \gexec
 SET ROLE :"role";
 SELECT is(state(format(call, 'convex')), '42501', name || '() needs USAGE on the server') FROM calls WHERE name <> 'convex_fdw_disconnect';
 RESET ROLE;

@@ -89,6 +89,16 @@ COMMIT;
 SELECT is(sequence_of_writes(), '{import_airbyte_records}', 'a TRUNCATE that was rolled back is not sent');
 SELECT is(emu.sqlstate('SET LOCAL convex_fdw.strict_atomic_writes = on', 'TRUNCATE users, events'), '00000', 'a TRUNCATE alone is one request under strict_atomic_writes');
 
+-- ------------------------------------------------------------------ names
+
+CREATE FOREIGN TABLE absent (n int) SERVER convex;
+CREATE FOREIGN TABLE half (n int) SERVER convex OPTIONS (table_name 'user');
+SELECT fresh() \g /dev/null
+SELECT matches(emu.sqlstate('TRUNCATE absent'), '^(HV00R|42P01)$', 'a table that Convex does not have is refused, for it would make it');
+SELECT matches(emu.sqlstate('TRUNCATE users, half'), '^(HV00R|42P01)$', 'also beside one that it has');
+SELECT is(emu.count_writes(), 0, 'and nothing is sent');
+SELECT is((SELECT count(*) FROM users), 2::bigint, 'nothing is gone');
+
 -- ------------------------------------------------------------------ outcomes
 
 CREATE FUNCTION truncate_under(fault jsonb) RETURNS text LANGUAGE plpgsql AS

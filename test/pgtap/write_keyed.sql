@@ -139,7 +139,8 @@ SELECT is(document('bobby') - '_id' - '_creationTime', (:'bob'::jsonb || '{"name
 SELECT isnt(document('bobby') -> '_id', :'bob'::jsonb -> '_id', 'under a new _id');
 UPDATE users SET name = 'bob', age = 4 WHERE name = 'bobby';
 SELECT emu.clear_journal() \g /dev/null
-UPDATE users SET age = 5 WHERE name = 'bob';
+UPDATE users SET name = name, age = 5 WHERE name = 'bob';
+SELECT is(array_agg(m ->> 1), '{Update}', 'a key set to what it was is no change of the key') FROM emu.messages() AS m;
 
 SELECT emu.clear_journal() \g /dev/null
 INSERT INTO lines VALUES (1, 1, 'a'), (1, 2, 'b'), (9007199254740993, 1, 'c');

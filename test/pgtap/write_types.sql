@@ -94,6 +94,7 @@ INSERT INTO cases (declared, options, literal, plain, exact) VALUES
 	('int8', $$convex_type 'float64'$$, '9007199254740993', NULL, NULL),
 	('int4', $$convex_type 'int64'$$, '7', NULL, emu.int64(7)),
 	('numeric', $$convex_type 'int64'$$, '9223372036854775807', NULL, emu.int64(9223372036854775807)),
+	('numeric', $$convex_type 'int64'$$, '9223372036854775808', NULL, NULL),
 	('numeric', $$convex_type 'int64'$$, '1.5', NULL, NULL),
 	('jsonb', $$nulls 'null'$$, 'NULL', 'null', 'null'),
 	('text', $$nulls 'null'$$, 'NULL', 'null', 'null'),
@@ -104,6 +105,8 @@ INSERT INTO cases (declared, "table", literal, plain, exact) VALUES
 	('jsonb', $$json_values 'encoded'$$, '''[{"$bytes": "AP8="}]''', NULL, '[{"$bytes": "AP8="}]'),
 	('jsonb', $$json_values 'encoded'$$, '''{"$float": "AAAAAAAA+H8="}''', NULL, '{"$float": "AAAAAAAA+H8="}'),
 	('jsonb', $$json_values 'encoded'$$, '''{"$float": "AAAAAAAAAIA="}''', '{"$float": "AAAAAAAAAIA="}', '{"$float": "AAAAAAAAAIA="}'),
+	('jsonb', $$json_values 'encoded'$$, '''{"$integer": "x"}''', NULL, NULL),
+	('jsonb', $$json_values 'encoded'$$, '''{"$bytes": "x"}''', NULL, NULL),
 	('jsonb', $$json_values 'encoded'$$, '''{"$integer": "AQAAAAAAAAA=", "b": 1}''', NULL, NULL),
 	('jsonb', $$json_values 'encoded'$$, '''{"a": 1.5}''', '{"a": 1.5}', '{"a": 1.5}');
 
