@@ -56,6 +56,7 @@ $cluster->value(q{
 	SELECT emu.server('patient', $$max_retries '20'$$);
 	CREATE FOREIGN TABLE patient_users (_id text, name text) SERVER patient OPTIONS (table_name 'users');
 	CREATE FOREIGN TABLE users (_id text, name text) SERVER convex;
+	CREATE FOREIGN TABLE keyed_log (_id text, n double precision) SERVER convex OPTIONS (table_name 'log', primary_key 'n');
 	CREATE SCHEMA target;
 });
 
@@ -174,6 +175,9 @@ my @commands = (
 	['convex_tables', q{SELECT * FROM convex_tables('convex')}],
 	['convex_json_schemas', q{SELECT convex_json_schemas('convex')}],
 	['convex_snapshot', q{SELECT convex_snapshot('convex')}],
+	['convex_add_primary_key_indexes', q{SELECT convex_add_primary_key_indexes('convex', 'log', '{n}')}],
+	['convex_primary_key_indexes_ready', q{SELECT convex_primary_key_indexes_ready('convex', 'log')}],
+	['convex_ensure_primary_key', q{SELECT convex_ensure_primary_key('keyed_log')}],
 	['EXPLAIN ANALYZE', 'EXPLAIN ANALYZE SELECT * FROM users'],
 	['COPY', 'COPY (SELECT * FROM users) TO STDOUT'],
 	['CREATE TABLE AS', 'CREATE TABLE made AS SELECT * FROM users'],
@@ -190,7 +194,7 @@ $emulator->config({ page_limit => 2, delta_limit => 2 });
 for my $command (@commands)
 {
 	my ($name, $sql) = @$command;
-	next unless $name =~ /ANALYZE|IMPORT|changes|test_connection|UNION|nested/;
+	next unless $name =~ /ANALYZE|IMPORT|changes|test_connection|ensure|UNION|nested/;
 	check('cancel', "in a later request of $name", $sql, fault(%stall, skip => 1), sent(2));
 }
 $session->query('IMPORT FOREIGN SCHEMA convex FROM SERVER convex INTO target');

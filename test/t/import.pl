@@ -155,4 +155,17 @@ cmp_ok($during, '>', 0, 'also while it is under way');
 is($control->query('SELECT count(*) FROM items JOIN source USING (big, number, bytes) WHERE items.nested = source.nested') + 0, $ROWS,
 	'int64, bytes and nested values are as they were');
 
+# ------------------------------------------------------------------ memory
+
+# The highest memory of a process so far, in kB.
+sub peak { my ($pid) = @_; return slurp("/proc/$pid/status") =~ /VmHWM:\s*(\d+)/ ? $1 : die "no VmHWM\n" }
+
+my $writer = $cluster->session;
+my $import = q{SELECT convex_import('convex', 'filler', 'SELECT n, repeat(md5(n::text), 43) AS text FROM generate_series(1, %d) AS n', 'replace')};
+$writer->query(sprintf $import, 1);
+my $before = peak($writer->pid);
+is($writer->query(sprintf $import, 40_000) + 0, 40_000, 'an import of 56 MB');
+my $grown = peak($writer->pid) - $before;
+note("$grown kB");
+cmp_ok($grown, '<', 20_000, 'holds a part or two in memory');
 done_testing();
