@@ -200,11 +200,11 @@ is_convex_table(Oid relid)
  * ------------------------------------------------------------------------
  */
 
-/* Which operations may the table's rows see? */
+/* Which operations may the table's rows see?  Views of the catalog ask, too. */
 int
 convexIsForeignRelUpdatable(Relation rel)
 {
-	CvxTableOptions *options = cvx_options_table(RelationGetRelid(rel));
+	CvxTableOptions *options = cvx_options_table_unnamed(RelationGetRelid(rel));
 
 	if (!options->is_updatable || options->component[0] != '\0')
 		return 0;

@@ -267,9 +267,28 @@ cvx_options_remote(Oid serverid, Oid userid)
 	return remote;
 }
 
-/* What applies to a foreign table, in the current context. */
+/*
+ * What applies to a foreign table, in the current context.  Throws HV00R when
+ * no table of Convex can have its name.
+ */
 CvxTableOptions *
 cvx_options_table(Oid relid)
+{
+	CvxTableOptions *table = cvx_options_table_unnamed(relid);
+
+	if (!cvx_options_is_table_name(table->table_name))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
+				 errmsg("\"%s\" cannot be the name of a Convex table",
+						table->table_name),
+				 errhint("Set the option table_name of foreign table %s.",
+						 table->relation)));
+	return table;
+}
+
+/* The same, whatever its name. */
+CvxTableOptions *
+cvx_options_table_unnamed(Oid relid)
 {
 	ForeignTable *foreign = GetForeignTable(relid);
 	CvxTableOptions *table = cvx_options_server(foreign->serverid);
@@ -284,13 +303,6 @@ cvx_options_table(Oid relid)
 	table->relation = quote_qualified_identifier(schema, relname);
 	table->table_name = pstrdup(name ? name : relname);
 	table->component = pstrdup(component ? component : "");
-	if (!cvx_options_is_table_name(table->table_name))
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
-				 errmsg("\"%s\" cannot be the name of a Convex table",
-						table->table_name),
-				 errhint("Set the option table_name of foreign table %s.",
-						 table->relation)));
 	return table;
 }
 

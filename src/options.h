@@ -91,6 +91,7 @@ typedef struct CvxColumnOptions
 extern void cvx_options_validate(List *options, Oid catalog);
 extern CvxRemote *cvx_options_remote(Oid serverid, Oid userid);
 extern CvxTableOptions *cvx_options_table(Oid relid);
+extern CvxTableOptions *cvx_options_table_unnamed(Oid relid);
 extern CvxTableOptions *cvx_options_server(Oid serverid);
 extern CvxColumnOptions *cvx_options_column(Oid relid, AttrNumber attnum);
 extern CvxPath cvx_options_path(const char *text);

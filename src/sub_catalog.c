@@ -106,12 +106,15 @@ want_checks(Oid serverid)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 
-	/* An insertion never meets the worker, whatever the isolation level. */
+	/*
+	 * An insertion never meets the worker, whatever the isolation level.  A
+	 * subscription that is enabled later looks for it anyway.
+	 */
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_event (subid, kind, detail)"
 					" SELECT s.subid, 'swap_announced', 'a transaction of this database empties or replaces tables'"
 					" FROM @.convex_subscription AS s, pg_foreign_server AS theirs, pg_foreign_server AS ours"
-					" WHERE theirs.srvname = s.server AND ours.oid = $1"
+					" WHERE s.enabled AND theirs.srvname = s.server AND ours.oid = $1"
 					" AND (SELECT option_value FROM pg_options_to_table(theirs.srvoptions) WHERE option_name = 'deployment_url')"
 					" = (SELECT option_value FROM pg_options_to_table(ours.srvoptions) WHERE option_name = 'deployment_url')",
 					"o", serverid);

@@ -221,4 +221,11 @@ SELECT is(:'late'::jsonb ->> 'sqlstate', 'HV00L', 'when the second server refuse
 SELECT matches(:'late'::text, '\y7\y', 'the error tells how many documents are in the first');
 SELECT is((SELECT count(*) FROM emu.dump('events')), 7::bigint, 'they are');
 
+-- ------------------------------------------------------------------ views of the catalog
+
+CREATE FOREIGN TABLE "no Convex name" (x text) SERVER convex;
+CREATE FOREIGN TABLE not_updatable (x text) SERVER convex OPTIONS (updatable 'false');
+SELECT is((SELECT jsonb_object_agg(table_name, is_insertable_into) FROM information_schema.tables WHERE table_name IN ('no Convex name', 'not_updatable')),
+	'{"no Convex name": "YES", "not_updatable": "NO"}', 'the information schema tells what can be written, whatever the name');
+
 SELECT * FROM finish();
