@@ -168,6 +168,28 @@ cvx_api_query_ts(CvxHttp *http)
 }
 
 /*
+ * The same, asked for in another way where the server does not know the route;
+ * -1 when it does not tell, for whatever reason.
+ */
+int64
+cvx_api_head(CvxHttp *http)
+{
+	static const CvxSelection nothing = {0};
+	static const CvxPageWant any = {0};
+	int64		head = cvx_api_query_ts(http);
+	CvxCall    *call;
+
+	if (head >= 0)
+		return head;
+	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	cvx_http_wait(call);
+	if (cvx_http_answer(call)->status == 200)
+		head = cvx_api_page(call, http, &any)->ts;
+	cvx_http_free(call);
+	return head;
+}
+
+/*
  * Tables and field names; NULL when the server does not know the route and
  * that is allowed.
  */

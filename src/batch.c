@@ -783,7 +783,7 @@ send_request(CvxBatch *batch, CvxHttp *http, Request *request, int64 head)
 
 		/* Without a timestamp the change log cannot be asked later. */
 		if (is_keyed && head <= 0)
-			head = cvx_api_query_ts(http);
+			head = cvx_api_head(http);
 		call = start_request(batch, http, request);
 		if (!cvx_api_await_write(call))
 			cvx_api_fail_write(call, http, applied_detail(request),

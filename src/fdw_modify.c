@@ -130,6 +130,9 @@ static bool put_whole(CvxModify *modify, const CvxTargetRow *target,
 					  Change *changes, int nchanges);
 static void put_delete(CvxModify *modify, const CvxTargetRow *target,
 					   bool has_partner);
+static void name_target(CvxMessage *message, const CvxTargetRow *target);
+static void put_message(CvxModify *modify, CvxMessage *message,
+						const StringInfoData *key, const StringInfoData *row);
 static bool is_same_document(const StringInfoData *a,
 							 const StringInfoData *b);
 static void decode_target(CvxModify *modify, const CvxTargetRow *target,
@@ -495,19 +498,10 @@ convexExecForeignInsert(EState *estate, ResultRelInfo *rri,
 	initStringInfo(&key);
 	build_row(modify, slot, &row);
 	message.new_bytes = cvx_document_measure(row.data, row.len);
-	message.op = CVX_OP_APPEND;
+	message.op = modify->options->key ? CVX_OP_UPSERT : CVX_OP_APPEND;
 	if (modify->options->key)
-	{
 		key_of(modify, row.data, row.len, &key);
-		message.op = CVX_OP_UPSERT;
-		message.key = key.data;
-		message.key_len = key.len;
-	}
-	message.table = modify->table;
-	message.cid = modify->cid;
-	message.row = row.data;
-	message.row_len = row.len;
-	cvx_batch_put(modify->batch, &message);
+	put_message(modify, &message, modify->options->key ? &key : NULL, &row);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 	return slot;
@@ -964,17 +958,9 @@ put_update(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 		message.new_bytes = cvx_document_measure(after.data, after.len);
 		message.changes_nothing = is_same_document(&merged, &after);
 	}
-	message.table = modify->table;
-	message.cid = modify->cid;
+	name_target(&message, target);
 	message.is_checked = modify->options->checks_conflicts;
-	message.base_ts = target->ts;
-	message.id = target->id;
-	message.id_len = target->id_len;
-	message.key = key_text.data;
-	message.key_len = key_text.len;
-	message.row = patch.data;
-	message.row_len = patch.len;
-	cvx_batch_put(modify->batch, &message);
+	put_message(modify, &message, &key_text, &patch);
 }
 
 /*
@@ -1031,18 +1017,10 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	{
 		cvx_document_strip(&before, target->doc, target->doc_len, false);
 		message.changes_nothing = is_same_document(&before, &doc);
+		name_target(&message, target);
 		message.is_checked = true;
-		message.base_ts = target->ts;
-		message.id = target->id;
-		message.id_len = target->id_len;
 	}
-	message.table = modify->table;
-	message.cid = modify->cid;
-	message.key = new_key.data;
-	message.key_len = new_key.len;
-	message.row = doc.data;
-	message.row_len = doc.len;
-	cvx_batch_put(modify->batch, &message);
+	put_message(modify, &message, &new_key, &doc);
 	return is_new;
 }
 
@@ -1074,18 +1052,33 @@ put_delete(CvxModify *modify, const CvxTargetRow *target, bool has_partner)
 	}
 	cvx_document_strip(&stripped, target->doc, target->doc_len, false);
 	message.old_bytes = cvx_document_measure(stripped.data, stripped.len);
-	message.table = modify->table;
-	message.cid = modify->cid;
+	name_target(&message, target);
 	message.has_partner = has_partner;
 	message.is_checked = modify->options->checks_conflicts || has_partner;
-	message.base_ts = target->ts;
-	message.id = target->id;
-	message.id_len = target->id_len;
-	message.key = key_text.data;
-	message.key_len = key_text.len;
-	message.row = row.data;
-	message.row_len = row.len;
-	cvx_batch_put(modify->batch, &message);
+	put_message(modify, &message, &key_text, &row);
+}
+
+/* The message changes a document that its scan has seen. */
+static void
+name_target(CvxMessage *message, const CvxTargetRow *target)
+{
+	message->base_ts = target->ts;
+	message->id = target->id;
+	message->id_len = target->id_len;
+}
+
+/* Give a message, its key (NULL: none) and its row to the batch. */
+static void
+put_message(CvxModify *modify, CvxMessage *message, const StringInfoData *key,
+			const StringInfoData *row)
+{
+	message->table = modify->table;
+	message->cid = modify->cid;
+	message->key = key ? key->data : NULL;
+	message->key_len = key ? key->len : 0;
+	message->row = row->data;
+	message->row_len = row->len;
+	cvx_batch_put(modify->batch, message);
 }
 
 /* Would Convex write nothing? */

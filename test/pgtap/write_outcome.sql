@@ -148,6 +148,9 @@ SELECT is(keyed_under('[{"action": "apply_then_status", "status": 408}]'), '0000
 SELECT is(keyed_under('[{"action": "status", "status": 502, "body": "x"}]'), '00000 requests 2 ada10 bob2 cyd3', 'repeated after a 502');
 SELECT is(keyed_under('[{"action": "apply_then_cut"}]', 'INSERT INTO users (name, age) VALUES (''dee'', 4), (''ada'', 5)'), '00000 requests 1 ada5 bob2 cyd3 dee4', 'INSERTs are found done');
 SELECT is(keyed_under('[{"action": "reset"}]', 'INSERT INTO users (name, age) VALUES (''dee'', 4), (''ada'', 5)'), '00000 requests 2 ada5 bob2 cyd3 dee4', 'and repeated');
+SELECT emu.config('{"routes_missing": ["/api/query_ts"]}') \g /dev/null
+SELECT is(keyed_under('[{"action": "apply_then_cut"}]', 'INSERT INTO users (name, age) VALUES (''dee'', 4)'), '00000 requests 1 ada1 bob2 cyd3 dee4', 'also where the server does not know query_ts');
+SELECT emu.config('{"routes_missing": []}') \g /dev/null
 SELECT is(keyed_under('[{"action": "apply_then_cut"}]', 'DELETE FROM users WHERE name <> ''ada'''), '00000 requests 1 ada1', 'DELETEs are found done');
 SELECT is(keyed_under('[{"action": "reset"}]', 'DELETE FROM users WHERE name <> ''ada'''), '00000 requests 2 ada1', 'and repeated');
 SELECT is(keyed_under('[{"action": "apply_then_cut"}]', 'UPDATE users SET age = 7, name = ''eve'' WHERE name = ''ada'''), '00000 requests 1 bob2 cyd3 eve7', 'a changed key is found done');

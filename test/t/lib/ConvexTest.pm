@@ -392,6 +392,9 @@ sub DESTROY
 {
 	my ($self) = @_;
 	my $harness = delete $self->{harness} or return;
+
+	# Then IPC::Run may be gone in part; psql ends with its standard input.
+	return if ${^GLOBAL_PHASE} eq 'DESTRUCT';
 	local ($?, $@, $!);
 	eval { $harness->kill_kill(grace => 2); };
 	return;
@@ -478,6 +481,8 @@ sub insert
 	return @{ $self->mutate(@ops)->{ids} };
 }
 
-sub DESTROY { $_[0]->kill }
+# At the end of the program the emulator ends with its standard input; IPC::Run
+# may be gone in part.
+sub DESTROY { $_[0]->kill if ${^GLOBAL_PHASE} ne 'DESTRUCT' }
 
 1;
