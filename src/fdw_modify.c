@@ -88,6 +88,7 @@ typedef struct CvxModify
 	CvxRowMap  *map;			/* of all columns */
 	CvxPageWant want;
 	Bitmapset  *done;			/* rows that this command has changed */
+	HTAB	   *new_keys;		/* that it has given to rows; or NULL */
 
 	/* per row */
 	int64		nrows;
@@ -110,6 +111,7 @@ static CvxModify *open_modify(EState *estate, ResultRelInfo *rri,
 							  bool has_plan);
 static void open_updates(CvxModify *modify, ModifyTableState *mtstate,
 						 ResultRelInfo *rri, int subplan_index);
+static bool may_change_keys(const CvxModify *modify);
 static void add_column(CvxModify *modify, Oid relid, Form_pg_attribute att);
 static void row_context(void *arg);
 static void begin_row(CvxModify *modify, ErrorContextCallback *callback);
@@ -130,6 +132,8 @@ static bool put_whole(CvxModify *modify, const CvxTargetRow *target,
 					  Change *changes, int nchanges);
 static void put_delete(CvxModify *modify, const CvxTargetRow *target,
 					   bool has_partner);
+static bool has_key(CvxModify *modify, const StringInfoData *key);
+static void note_key(CvxModify *modify, const StringInfoData *key);
 static void name_target(CvxMessage *message, const CvxTargetRow *target);
 static void put_message(CvxModify *modify, CvxMessage *message,
 						const StringInfoData *key, const StringInfoData *row);
@@ -409,12 +413,37 @@ open_updates(CvxModify *modify, ModifyTableState *mtstate, ResultRelInfo *rri,
 		modify->updated = bms_union(ExecGetUpdatedCols(rri, estate),
 									ExecGetExtraUpdatedCols(rri, estate));
 	modify->has_before_trigger = triggers && triggers->trig_update_before_row;
+	if (mtstate->operation == CMD_UPDATE && may_change_keys(modify))
+		modify->new_keys = cvx_batch_map("convex new keys", sizeof(CvxTextKey));
 	modify->map = cvx_rowmap_create(RelationGetRelid(rel), modify->tupdesc,
 									NULL, modify->options, NIL);
 	modify->want.fields = cvx_rowmap_fields(modify->map,
 											&modify->want.nfields);
 	modify->want.field_lens = cvx_rowmap_field_lens(modify->map);
 	MemoryContextSwitchTo(old);
+}
+
+/* Can the UPDATE give a row another key? */
+static bool
+may_change_keys(const CvxModify *modify)
+{
+	const CvxKey *key = modify->options->key;
+
+	for (int i = 0; i < modify->ncolumns; i++)
+	{
+		const Column *column = &modify->columns[i];
+
+		if (!modify->has_before_trigger &&
+			!bms_is_member(column->attnum - FirstLowInvalidHeapAttributeNumber,
+						   modify->updated))
+			continue;
+		if (column->options->is_document)
+			return true;
+		for (int k = 0; k < key->n; k++)
+			if (strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
+				return true;
+	}
+	return false;
 }
 
 static void
@@ -923,6 +952,7 @@ put_update(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	initStringInfo(&merged);
 	initStringInfo(&key_text);
 	key_of(modify, target->doc, target->doc_len, &key_text);
+	note_key(modify, &key_text);
 	appendStringInfoString(&patch, "{}");
 	for (int i = 0; i < key->n; i++)
 	{
@@ -977,6 +1007,7 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	StringInfoData old_key;
 	StringInfoData new_key;
 	bool		is_new;
+	bool		is_replaced;
 
 	initStringInfo(&doc);
 	initStringInfo(&before);
@@ -1008,7 +1039,19 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	is_new = old_key.len != new_key.len ||
 		memcmp(old_key.data, new_key.data, new_key.len) != 0;
 	message.new_bytes = cvx_document_measure(doc.data, doc.len);
-	if (is_new)
+
+	/*
+	 * Where another row of this command has got the old key, its document has
+	 * taken the place of this one, and must not be deleted.
+	 */
+	is_replaced = is_new && has_key(modify, &old_key);
+	note_key(modify, &new_key);
+	if (is_replaced)
+	{
+		name_target(&message, target);
+		message.is_checked = true;
+	}
+	else if (is_new)
 	{
 		put_delete(modify, target, true);
 		message.old_bytes = 0;
@@ -1056,6 +1099,43 @@ put_delete(CvxModify *modify, const CvxTargetRow *target, bool has_partner)
 	message.has_partner = has_partner;
 	message.is_checked = modify->options->checks_conflicts || has_partner;
 	put_message(modify, &message, &key_text, &row);
+}
+
+/* Has this command given a row this key? */
+static bool
+has_key(CvxModify *modify, const StringInfoData *key)
+{
+	CvxTextKey	wanted = {key->data, key->len};
+
+	return modify->new_keys != NULL &&
+		hash_search(modify->new_keys, &wanted, HASH_FIND, NULL) != NULL;
+}
+
+/*
+ * A row of this command has this key from now on.  Throws 23505 when another
+ * one has it, which Convex would take for the same document.
+ */
+static void
+note_key(CvxModify *modify, const StringInfoData *key)
+{
+	CvxTextKey	wanted = {key->data, key->len};
+	MemoryContext old;
+
+	if (modify->new_keys == NULL)
+		return;
+	if (has_key(modify, key))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("two rows of foreign table %s would have the same key",
+						modify->options->relation),
+				 errdetail("Row " INT64_FORMAT " gets the key of an earlier one: (%s).",
+						   modify->nrows, key->data),
+				 errhint("The option primary_key is '%s'; its values must stay unique.",
+						 modify->options->key->text)));
+	old = MemoryContextSwitchTo(modify->cxt);
+	wanted.data = pnstrdup(key->data, key->len);
+	(void) hash_search(modify->new_keys, &wanted, HASH_ENTER, NULL);
+	MemoryContextSwitchTo(old);
 }
 
 /* The message changes a document that its scan has seen. */

@@ -221,6 +221,25 @@ SELECT is(:'late'::jsonb ->> 'sqlstate', 'HV00L', 'when the second server refuse
 SELECT matches(:'late'::text, '\y7\y', 'the error tells how many documents are in the first');
 SELECT is((SELECT count(*) FROM emu.dump('events')), 7::bigint, 'they are');
 
+-- ------------------------------------------------------------------ keys that move to each other
+
+SELECT emu.mutate('[{"op": "index", "table": "moved", "fields": ["k"]}]') \g /dev/null
+CREATE FOREIGN TABLE moved (k int, v text) SERVER convex OPTIONS (primary_key 'k');
+INSERT INTO moved VALUES (1, 'a'), (2, 'b'), (3, 'c');
+UPDATE moved SET k = k + 1;
+SELECT is((SELECT array_agg(k || v ORDER BY k) FROM moved), '{2a,3b,4c}', 'keys can be shifted by one command');
+UPDATE moved SET k = k - 1;
+SELECT is((SELECT array_agg(k || v ORDER BY k) FROM moved), '{1a,2b,3c}', 'and back, in whatever order the rows come');
+BEGIN;
+UPDATE moved SET k = 3 - k WHERE k < 3;
+SELECT is((SELECT array_agg(k || v ORDER BY k) FROM moved), '{1b,2a,3c}', 'or swapped, as the transaction itself sees');
+COMMIT;
+SELECT is((SELECT array_agg(k || v ORDER BY k) FROM moved), '{1b,2a,3c}', 'and Convex has');
+SELECT emu.clear_journal() \g /dev/null
+SELECT is(emu.sqlstate('UPDATE moved SET k = 9'), '23505', 'two rows of one command cannot get one key');
+SELECT is(emu.sqlstate('UPDATE moved SET k = CASE k WHEN 1 THEN 3 ELSE k END'), '23505', 'nor that of a row that keeps it');
+SELECT is((SELECT array_agg(k || v ORDER BY k) FROM moved), '{1b,2a,3c}', 'and nothing is sent');
+
 -- ------------------------------------------------------------------ views of the catalog
 
 CREATE FOREIGN TABLE "no Convex name" (x text) SERVER convex;
