@@ -279,7 +279,10 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Look for new, replaced and dropped tables at the next step. */
+/*
+ * Look for new, replaced and dropped tables at the next step; loads that wait
+ * because they had differed begin at once.
+ */
 Datum
 convex_refresh_subscription(PG_FUNCTION_ARGS)
 {
@@ -287,6 +290,9 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 
 	begin_catalog();
 	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND load = 'wanted'",
+					"i", sub->subid);
 	touch(sub->subid, ", check_wanted = true");
 	SPI_finish();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
@@ -321,8 +327,12 @@ convex_resync_table(PG_FUNCTION_ARGS)
 				 errmsg("subscription \"%s\" has no table \"%s\"", sub->name, table)));
 	if (rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING ||
 		rel->load == CVX_LOAD_WANTED)
+	{
 		ereport(NOTICE,
 				(errmsg("table \"%s\" is being loaded already", table)));
+		if (rel->load == CVX_LOAD_WANTED)
+			cvx_catalog_rel(sub, rel, "retry_at = NULL");
+	}
 	else
 	{
 		cvx_catalog_drop_staging(sub, rel);

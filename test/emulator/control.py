@@ -7,6 +7,7 @@ import tables
 import values
 from errors import ApiError
 from server import Response
+from tablets import HIDDEN
 
 
 class Refused(Exception):
@@ -170,6 +171,15 @@ class Mutation:
             raise Refused(f"no table {name!r} in component {component!r}")
         return tablet
 
+    def _hidden(self, op):
+        """The tablet that an import under way fills."""
+        place = op.get("component", ""), op["table"]
+        found = [tablet for tablet in self.store.tablets.values()
+                 if (tablet.component, tablet.name) == place and tablet.state == HIDDEN]
+        if not found:
+            raise Refused(f"no import into table {place[1]!r} is under way")
+        return found[-1]
+
     def _fields(self, op):
         fields = values.from_encoded(op.get("doc", {}))
         if not isinstance(fields, dict):
@@ -187,7 +197,7 @@ class Mutation:
     def op_insert(self, op):
         fields = self._fields(op)
         number, internal = values.decode_id(fields.get("_id")) or (None, None)
-        tablet = self._table(op, create=True, number=number)
+        tablet = self._hidden(op) if op.get("hidden") else self._table(op, create=True, number=number)
         if "_id" in fields:
             if number != tablet.number:
                 raise Refused(f"{fields['_id']!r} is no id of {tablet.name!r} (table number {tablet.number})")
