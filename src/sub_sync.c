@@ -1329,6 +1329,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	char	   *tablet;
 	char	   *last = NULL;
 	char	   *problem = NULL;
+	bool		is_past_end = false;
 
 	request.selection.is_whole = false;
 	request.selection.fields = id_only;
@@ -1351,6 +1352,8 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	page = read_page(sync, received, &request);
 	if (page->has_more && page->ndocs == 0)
 		return true;
+	if (rel->check_cursor && page->ndocs == 0)
+		is_past_end = true;
 	tablet = page->cursor ? tablet_of(page->cursor) : NULL;
 	if (page->ndocs > 0)
 		last = pnstrdup(page->text + page->docs[page->ndocs - 1].id.offset,
@@ -1376,6 +1379,12 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 							page->has_more ? last : NULL, tablet);
 	}
 	commit(sync);
+	if (problem == NULL && is_past_end)
+	{
+		/* That said nothing: compare the first page. */
+		rel->check_cursor = NULL;
+		return check_table(sync, rel, ts, is_loaded);
+	}
 	return problem == NULL;
 }
 
