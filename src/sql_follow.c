@@ -84,6 +84,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	ForeignServer *server;
 	CvxHttp    *http;
 	CvxSubscription *sub;
+	List	   *patterns;
 	List	   *tables;
 	Jsonb	   *options;
 	int32		subid;
@@ -113,7 +114,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("protocol \"%s\" is not supported", protocol),
 				 errhint("Valid values are: document_deltas.")));
-	(void) read_patterns(PG_GETARG_ARRAYTYPE_P(2));
+	patterns = read_patterns(PG_GETARG_ARRAYTYPE_P(2));
 	cvx_catalog_check_options(options);
 
 	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(1)), false);
@@ -125,7 +126,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
 	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
 	tables = cvx_catalog_fetch(http);
-	check_server(http, server, list_length(tables));
+	check_server(http, server, cvx_catalog_count_selected(patterns, tables));
 
 	begin_catalog();
 	if (cvx_catalog_find(name) != 0)

@@ -168,6 +168,7 @@ extern void cvx_catalog_rel_error(const CvxSubscription *sub,
 								  const ErrorData *error);
 extern int	cvx_catalog_add_tables(CvxSubscription *sub, List *tables,
 								   bool is_first);
+extern int	cvx_catalog_count_selected(List *patterns, List *tables);
 extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_check_options(Jsonb *options);
 extern List *cvx_catalog_fetch(CvxHttp *http);

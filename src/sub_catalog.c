@@ -80,7 +80,7 @@ static bool is_choice(const char *choices, const char *text);
 static int	interval_ms(const char *text);
 static void load_rels(CvxSubscription *sub);
 static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
-static bool is_selected(const CvxSubscription *sub, const CvxTableSchema *table);
+static bool is_selected(List *patterns, const CvxTableSchema *table);
 static CvxSubRel *find_rel(CvxSubscription *sub, const CvxTableSchema *table);
 static void name_targets(CvxSubscription *sub, List *tables);
 static void add_table(CvxSubscription *sub, const CvxTableSchema *table,
@@ -437,7 +437,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		CvxTableSchema *table = lfirst(lc);
 		CvxSubRel  *rel = find_rel(sub, table);
 
-		if (!is_selected(sub, table))
+		if (!is_selected(sub->patterns, table))
 			continue;
 		if (rel == NULL)
 			fresh = lappend(fresh, table);
@@ -458,7 +458,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		{
 			CvxTableSchema *table = lfirst(lc2);
 
-			is_listed |= is_selected(sub, table) &&
+			is_listed |= is_selected(sub->patterns, table) &&
 				strcmp(table->table, rel->table) == 0 &&
 				strcmp(table->component, rel->component) == 0;
 		}
@@ -486,6 +486,18 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 			cvx_catalog_event(sub->subid, "table_new", &rel, NULL);
 		}
 	return list_length(fresh);
+}
+
+/* How many of these tables a subscription with these patterns has. */
+int
+cvx_catalog_count_selected(List *patterns, List *tables)
+{
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+		n += is_selected(patterns, lfirst(lc));
+	return n;
 }
 
 /*
@@ -920,11 +932,11 @@ follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid)
 
 /* "table", "component/table", and "*" for the last part, or alone for all. */
 static bool
-is_selected(const CvxSubscription *sub, const CvxTableSchema *table)
+is_selected(List *patterns, const CvxTableSchema *table)
 {
 	ListCell   *lc;
 
-	foreach(lc, sub->patterns)
+	foreach(lc, patterns)
 	{
 		const char *pattern = lfirst(lc);
 		const char *slash = strrchr(pattern, '/');
