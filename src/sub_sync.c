@@ -289,12 +289,25 @@ cvx_sync_step(CvxSync *sync)
 	return result;
 }
 
-/* After a failure: throw it. */
+/*
+ * After a failure: throw it.  Some names in it are not copied by ReThrowError,
+ * though newer servers' CopyErrorData does; they outlive what is closed.
+ */
 void
 cvx_sync_rethrow(CvxSync *sync)
 {
-	if (sync->failure)
-		ReThrowError(sync->failure);
+	ErrorData  *error = sync->failure;
+
+	if (error)
+	{
+		const char **names[] = {&error->filename, &error->funcname,
+		&error->domain, &error->context_domain};
+
+		for (int i = 0; i < lengthof(names); i++)
+			if (*names[i])
+				*names[i] = MemoryContextStrdup(ErrorContext, *names[i]);
+		ReThrowError(error);
+	}
 	elog(ERROR, "a step failed and left no error");
 }
 
