@@ -56,8 +56,9 @@
 /* How long an ALTER TABLE may wait for its lock. */
 #define ALTER_LOCK_TIMEOUT	"1s"
 
-/* Rows of one multi-insert. */
+/* Rows of one multi-insert, and text of theirs that is enough for one. */
 #define LOAD_ROWS			1000
+#define LOAD_BYTES			(1024 * 1024)
 
 /* The relation by which statements see the rows of a page. */
 #define PAGE_RELATION		"convex_page"
@@ -146,6 +147,8 @@ static bool has_nul(const CvxValue *value);
 static void add_extra(StringInfo extra, const CvxText *name,
 					  const CvxValue *value);
 static void write_exact(StringInfo buf, const CvxText *raw);
+static void note_unknowns(Target *target, const CvxPage *page,
+						  const CvxDoc *doc);
 static void note_unknown(Target *target, const CvxText *name,
 						 const CvxValue *value);
 static bool has_attribute(Target *target, const char *field);
@@ -157,7 +160,7 @@ static bool known_column(Target *target, const char *field, char **name,
 static void note_drift(Target *target, const char *drift);
 static void report_drifts(Target *target);
 static Datum timestamptz_of_ts(int64 ts);
-static void multi_insert(Target *target, const CvxBatchDocs *docs);
+static int	multi_insert(Target *target, const CvxBatchDocs *docs, int done);
 static Tuplestorestate *collect_rows(Target *target, const CvxBatchDocs *docs,
 									 TupleDesc tupdesc, int *nrows,
 									 int *ndeleted);
@@ -334,7 +337,10 @@ column_type(TupleDesc tupdesc, AttrNumber attnum)
 		type;
 }
 
-/* Add documents of a walk to a staging table. */
+/*
+ * Add documents of a walk to a staging table, so many at a time.  Fields that
+ * no column is there for get theirs before the rows that show them first.
+ */
 void
 cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 			   const CvxBatchDocs *docs)
@@ -343,36 +349,19 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	Oid			userid;
 	int			context;
 
-	/*
-	 * Columns first: then each row is decoded for the load once.  Of a table
-	 * that nothing is known about the first page shows the fields.
-	 */
+	/* Of a table that nothing is known about the first page shows the fields. */
 	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
-	if (target->may_add)
+	for (int done = 0; done < docs->ndocs;)
 	{
-		for (int i = 0; i < docs->ndocs; i++)
-		{
-			const CvxDoc *doc = &docs->page->docs[docs->docs[i]];
-			CvxJson		json;
-			CvxText		name;
-			CvxText		text;
-			CvxValue	value;
-			bool		is_first = true;
-			int			guess = 0;
-
-			cvx_json_within(&json, docs->page->text + doc->document.offset,
-							doc->document.len);
-			cvx_json_open(&json, '{');
-			for (; cvx_json_member(&json, &name, is_first); is_first = false)
-			{
-				cvx_json_skip(&json, &text);
-				if (!cvx_page_is_document_member(&name) ||
-					find_column(target, &name, &guess) != NULL)
-					continue;
-				cvx_value_read(text.data, text.len, &value);
-				note_unknown(target, &name, &value);
-			}
-		}
+		/* Types of an existing target may bring code of their own. */
+		become_owner(sub->owner, &userid, &context);
+		done = multi_insert(target, docs, done);
+		SetUserIdAndSecContext(userid, context);
+		if (target->unknowns == NIL)
+			continue;
+		for (int i = done; i < docs->ndocs; i++)
+			note_unknowns(target, docs->page, &docs->page->docs[docs->docs[i]]);
+		report_drifts(target);
 		if (add_columns(target))
 		{
 			close_target(target);
@@ -380,10 +369,6 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 		}
 		target->may_add = false;
 	}
-	/* Types of an existing target may bring code of their own. */
-	become_owner(sub->owner, &userid, &context);
-	multi_insert(target, docs);
-	SetUserIdAndSecContext(userid, context);
 	report_drifts(target);
 	close_target(target);
 }
@@ -1142,6 +1127,30 @@ write_exact(StringInfo buf, const CvxText *raw)
  * ------------------------------------------------------------------------
  */
 
+/* Those of one document. */
+static void
+note_unknowns(Target *target, const CvxPage *page, const CvxDoc *doc)
+{
+	CvxJson		json;
+	CvxText		name;
+	CvxText		text;
+	CvxValue	value;
+	bool		is_first = true;
+	int			guess = 0;
+
+	cvx_json_within(&json, page->text + doc->document.offset, doc->document.len);
+	cvx_json_open(&json, '{');
+	for (; cvx_json_member(&json, &name, is_first); is_first = false)
+	{
+		cvx_json_skip(&json, &text);
+		if (!cvx_page_is_document_member(&name) ||
+			find_column(target, &name, &guess) != NULL)
+			continue;
+		cvx_value_read(text.data, text.len, &value);
+		note_unknown(target, &name, &value);
+	}
+}
+
 static void
 note_unknown(Target *target, const CvxText *name, const CvxValue *value)
 {
@@ -1394,43 +1403,57 @@ timestamptz_of_ts(int64 ts)
  * ------------------------------------------------------------------------
  */
 
-static void
-multi_insert(Target *target, const CvxBatchDocs *docs)
+/*
+ * Insert the documents from the one at done on, until the last or until some
+ * show a field that may get a column; returns where to go on.
+ */
+static int
+multi_insert(Target *target, const CvxBatchDocs *docs, int done)
 {
-	int			nslots = Min(docs->ndocs, LOAD_ROWS);
-	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * Max(nslots, 1));
+	int			nslots = Min(docs->ndocs - done, LOAD_ROWS);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
+	TupleDesc	tupdesc = CreateTupleDescCopy(target->tupdesc);	/* no reference counts */
 	BulkInsertState bulk = GetBulkInsertState();
 	CommandId	cid = GetCurrentCommandId(true);
 	StringInfoData extra;
-	int			n = 0;
 
 	initStringInfo(&extra);
 	for (int i = 0; i < nslots; i++)
-		slots[i] = MakeSingleTupleTableSlot(target->tupdesc, &TTSOpsVirtual);
-	for (int i = 0; i < docs->ndocs; i++)
+		slots[i] = MakeSingleTupleTableSlot(tupdesc, &TTSOpsVirtual);
+	while (done < docs->ndocs)
 	{
-		MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
-		int			natts = target->tupdesc->natts;
+		size_t		size = 0;
+		int			n = 0;
 
-		CHECK_FOR_INTERRUPTS();
-		decode_row(target, docs->page, &docs->page->docs[docs->docs[i]], &extra);
-		MemoryContextSwitchTo(old);
-		ExecClearTuple(slots[n]);
-		memcpy(slots[n]->tts_values, target->values, natts * sizeof(Datum));
-		memcpy(slots[n]->tts_isnull, target->nulls, natts * sizeof(bool));
-		ExecStoreVirtualTuple(slots[n]);
-		if (++n < nslots && i + 1 < docs->ndocs)
-			continue;
-		table_multi_insert(target->relation, slots, n, cid, 0, bulk);
-		for (int s = 0; s < n; s++)
-			ExecClearTuple(slots[s]);
+		for (; n < nslots && done + n < docs->ndocs && size < LOAD_BYTES; n++)
+		{
+			const CvxDoc *doc = &docs->page->docs[docs->docs[done + n]];
+			MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
+
+			CHECK_FOR_INTERRUPTS();
+			decode_row(target, docs->page, doc, &extra);
+			MemoryContextSwitchTo(old);
+			memcpy(slots[n]->tts_values, target->values, tupdesc->natts * sizeof(Datum));
+			memcpy(slots[n]->tts_isnull, target->nulls, tupdesc->natts * sizeof(bool));
+			ExecStoreVirtualTuple(slots[n]);
+			size += doc->document.len;
+		}
+		if (target->unknowns == NIL)
+		{
+			table_multi_insert(target->relation, slots, n, cid, 0, bulk);
+			done += n;
+		}
+		for (int i = 0; i < n; i++)
+			ExecClearTuple(slots[i]);
 		MemoryContextReset(target->row_cxt);
-		n = 0;
+		if (target->unknowns != NIL)
+			break;
 	}
 	FreeBulkInsertState(bulk);
 	table_finish_bulk_insert(target->relation, 0);
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
+	return done;
 }
 
 /* The columns of the page's relation: those of the target, and two more. */
