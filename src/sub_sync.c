@@ -30,7 +30,7 @@
  * at or after the head as it was when the load had ended (shown_from): a table
  * that was replaced in between differs, and is loaded again (check_loaded).
  *
- * Room: subscription 4.3
+ * Room: subscription 4.5
  */
 #include "postgres.h"
 
