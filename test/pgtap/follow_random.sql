@@ -1,12 +1,12 @@
 -- Subscriptions: random documents, whose fields are of any type, come and go;
 -- columns and _extra together always tell what Convex has, in every mode.
 --
--- psql variable `seed` chooses others.
+-- CONVEX_RANDOM_SEED chooses others.
 
 \ir lib/setup.sql
 SELECT no_plan();
-\if :{?seed} \else \set seed 0.4 \endif
-SELECT setseed(:seed) \g /dev/null
+\set seed `echo "${CONVEX_RANDOM_SEED:-1}"`
+SELECT setseed((:seed % 1000) / 1000.0) \g /dev/null
 
 SELECT emu.server() \g /dev/null
 SELECT emu.config('{"page_limit": 40, "delta_limit": 30}') \g /dev/null
