@@ -683,6 +683,9 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 static void
 host_begin(void)
 {
+	/* A step looks at what others commit meanwhile, whatever the session's default. */
+	if (!FirstSnapshotSet)
+		XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
