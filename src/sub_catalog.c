@@ -28,6 +28,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -61,6 +62,9 @@ typedef struct KeptPlan
 static KeptPlan plans[MAX_PLANS];
 static int	nplans = 0;
 
+/* As long as no relation has changed; written by this file. */
+static Oid	known_schema = InvalidOid;
+
 /* Set while this file writes: what else inserts is a restore. */
 static bool is_writing = false;
 
@@ -70,6 +74,7 @@ static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
 static int	execute(const char *sql, int n, Oid *types, Datum *values,
 					const char *nulls);
 static bool is_cacheable(const char *sql);
+static void forget_schema(Datum arg, int cacheid, uint32 hash);
 static Oid	extension_schema(void);
 static char *expand(const char *sql);
 static Jsonb *copy_jsonb(uint64 row, int column);
@@ -140,7 +145,7 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 	Datum		values[MAX_ARGUMENTS];
 	char		nulls[MAX_ARGUMENTS];
 	int			rc;
-	int			nest = NewGUCNestLevel();
+	int			nest = 0;
 	Oid			userid;
 	int			context;
 	va_list		args;
@@ -150,17 +155,26 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 		read_argument(types[n], &args, &argtypes[n], &values[n], &nulls[n]);
 	va_end(args);
 
-	/* Named last, the caller's temporary types do not come first. */
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/*
+	 * Named last, the caller's temporary types do not come first.  Within a
+	 * step all is set already, but for the notices of utility statements.
+	 */
+	if (expected == SPI_OK_UTILITY ||
+		strcmp(namespace_search_path, "pg_catalog, pg_temp") != 0)
+	{
+		nest = NewGUCNestLevel();
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	}
 	GetUserIdAndSecContext(&userid, &context);
 	SetUserIdAndSecContext(cvx_catalog_owner(),
 						   context | SECURITY_LOCAL_USERID_CHANGE);
 	rc = execute(expand(sql), strlen(types), argtypes, values, nulls);
 	SetUserIdAndSecContext(userid, context);
-	AtEOXact_GUC(true, nest);
+	if (nest > 0)
+		AtEOXact_GUC(true, nest);
 	if (expected != 0 && rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
 }
@@ -699,15 +713,33 @@ execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 	return rc;
 }
 
+/* What is known of the schema may be wrong from now on. */
+static void
+forget_schema(Datum arg, int cacheid, uint32 hash)
+{
+	known_schema = InvalidOid;
+}
+
+/*
+ * The extension's schema; when it is not there, none.  The extension cannot
+ * go or move without its tables.
+ */
 static Oid
 extension_schema(void)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	static bool is_listening = false;
+	Relation	rel;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	Oid			schema = InvalidOid;
 
+	if (!is_listening)
+		CacheRegisterSyscacheCallback(RELOID, forget_schema, (Datum) 0);
+	is_listening = true;
+	if (OidIsValid(known_schema))
+		return known_schema;
+	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum("convex_fdw"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
@@ -716,6 +748,7 @@ extension_schema(void)
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	known_schema = schema;
 	return schema;
 }
 
