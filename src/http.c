@@ -1230,7 +1230,6 @@ on_header(char *data, size_t size, size_t n, void *arg)
 	CvxCall    *call = (CvxCall *) arg;
 	size_t		len = size * n;
 	char		text[64];
-	char	   *end;
 
 	call->has_first_byte = true;
 	call->active_ms = now_ms();
@@ -1238,11 +1237,12 @@ on_header(char *data, size_t size, size_t n, void *arg)
 		call->answer.date = (int64) curl_getdate(text, NULL);
 	else if (is_header(data, len, "retry-after:", text))
 	{
-		int64		seconds = strtol(text, &end, 10);
+		const char *value = text + strspn(text, " \t");
+		int64		seconds = strtol(value, NULL, 10);
 
 		/* Seconds, or a date. */
-		if (end == text + strspn(text, " "))
-			seconds = (int64) curl_getdate(text, NULL) - (int64) time(NULL);
+		if (*value < '0' || *value > '9')
+			seconds = (int64) curl_getdate(value, NULL) - (int64) time(NULL);
 		call->answer.retry_after_s =
 			(int) Max(Min(seconds, MAX_RETRY_AFTER_S), 0);
 	}

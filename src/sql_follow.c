@@ -254,9 +254,8 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, failing_since = NULL, load_restarts = 0, phase ="
-		  " CASE WHEN phase = 'load_too_slow' OR (phase = 'failing' AND cursor IS NULL) THEN 'loading'"
-		  " WHEN phase <> 'failing' THEN phase WHEN reload THEN 'reloading' ELSE 'following' END");
+	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
+		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
 	cvx_catalog_run(0,
 					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND state = 'error'",
 					"i", sub->subid);

@@ -124,15 +124,15 @@ cvx_failure_end(const CvxSubscription *sub)
 
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT format('%s, since %s', last_error_class, failing_since)"
-					" FROM @.convex_subscription_state WHERE subid = $1", "i",
-					sub->subid);
+					" FROM @.convex_subscription_state WHERE subid = $1 AND failing_since IS NOT NULL",
+					"i", sub->subid);
 	what = SPI_processed == 1 ? cvx_catalog_text(0, 1) : NULL;
 	cvx_catalog_run(0,
 					"UPDATE @.convex_subscription_state SET failures = 0, next_attempt_at = NULL, failing_since = NULL,"
 					" phase = CASE WHEN phase <> 'failing' THEN phase WHEN reload THEN 'reloading'"
 					" WHEN cursor IS NULL THEN 'loading' ELSE 'following' END WHERE subid = $1",
 					"i", sub->subid);
-	if (what == NULL || sub->failures == 0)
+	if (what == NULL)
 		return;
 	cvx_catalog_event(sub->subid, "recovered", NULL, what);
 	ereport(LOG,
