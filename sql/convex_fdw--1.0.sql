@@ -244,7 +244,7 @@ CREATE TABLE convex_subscription_event (
     table_name text,
     detail text
 );
-CREATE INDEX convex_subscription_event_subid ON convex_subscription_event (subid, kind);
+CREATE INDEX convex_subscription_event_subid ON convex_subscription_event (subid, kind, component, table_name);
 COMMENT ON TABLE convex_subscription_event IS 'what happened to subscriptions: re-snapshots, new and replaced tables, drift, errors';
 
 SELECT pg_catalog.pg_extension_config_dump('convex_subscription_subid', '');

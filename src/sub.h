@@ -159,6 +159,7 @@ extern int32 cvx_catalog_find(const char *name);
 extern CvxSubscription *cvx_catalog_load(int32 subid);
 extern void cvx_catalog_event(int32 subid, const char *kind,
 							  const CvxSubRel *rel, const char *detail);
+extern void cvx_catalog_trim_events(int32 subid);
 extern void cvx_catalog_drift(int32 subid, const CvxSubRel *rel,
 							  const char *detail);
 extern void cvx_catalog_rel(const CvxSubscription *sub, const CvxSubRel *rel,

@@ -1206,6 +1206,7 @@ check_tables(CvxSync *sync)
 					" WHERE subid = $1 AND kind = 'swap_announced')"
 					" UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
 					"i", sub->subid);
+	cvx_catalog_trim_events(sub->subid);
 	sync->is_check_noted = false;
 	commit(sync);
 	foreach(lc, sub->rels)

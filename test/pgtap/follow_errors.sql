@@ -190,6 +190,25 @@ SELECT is((SELECT ROW (phase, last_error_class)::text FROM convex_stat_subscript
 CALL convex_sync();
 SELECT is((SELECT phase FROM convex_stat_subscription WHERE name = 'app'), 'following', 'at the end nothing does');
 
+-- ------------------------------------------------------------------ events are bounded
+
+SELECT subid AS app FROM convex_subscription WHERE name = 'app' \gset
+INSERT INTO convex_subscription_event (subid, kind) SELECT :app, 'old' FROM generate_series(1, 1500);
+INSERT INTO convex_subscription_event (subid, kind, component, table_name, detail) SELECT :app, 'drift', '', 'a', 'field ' || i FROM generate_series(1, 999) AS i;
+SELECT min(eventid) AS oldest FROM convex_subscription_event WHERE subid = :app AND kind = 'old' \gset
+SELECT emu.insert('a', '{"x": 1.5}', '{"x": true}', '{"x": [1.5]}', '{"x": {}}') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM convex_subscription_event WHERE subid = :app AND kind = 'drift'), 1001::bigint, 'a flood of drifts of a table is told up to a limit');
+SELECT is((SELECT detail FROM convex_subscription_event WHERE subid = :app AND kind = 'drift' ORDER BY eventid DESC LIMIT 1), 'and more, which is not told', 'and then that there are more');
+SELECT emu.insert('a', '{"x": 1.5}', '{"x": true}') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM convex_subscription_event WHERE subid = :app AND kind = 'drift'), 1001::bigint, 'once');
+SELECT is((SELECT count(*) FROM app.a WHERE _extra ? 'x'), 6::bigint, 'while nothing is lost');
+SELECT convex_refresh_subscription('app') \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM convex_subscription_event WHERE subid = :app AND kind <> 'drift'), 1000::bigint, 'of the other events the last ones are kept');
+SELECT is((SELECT count(*) FROM convex_subscription_event WHERE subid = :app AND eventid = :oldest), 0::bigint, 'and the oldest go first');
+
 -- ------------------------------------------------------------------ prefetch
 
 SELECT dblink_exec('two', 'SET convex_fdw.prefetch = off') \g /dev/null
@@ -203,7 +222,7 @@ SELECT convex_resync_table('app', 'a') \g /dev/null
 SELECT emu.clear_journal() \g /dev/null
 SELECT dblink_exec('two', 'CALL convex_sync(''app'', 2)') \g /dev/null
 SELECT is((SELECT count(*) FROM emu.journal('/api/list_snapshot')), (SELECT pages + 1 FROM convex_stat_progress_snapshot WHERE name = 'app'), 'with it the next one is');
-CREATE FOREIGN TABLE scanned (_id text, x text) SERVER convex OPTIONS (table_name 'a');
+CREATE FOREIGN TABLE scanned (_id text) SERVER convex OPTIONS (table_name 'a');
 CREATE FUNCTION requests(is_on boolean) RETURNS bigint LANGUAGE plpgsql AS
 $$
 DECLARE
