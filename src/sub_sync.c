@@ -12,6 +12,9 @@
  *	4. A page may be cut at any timestamp: the changes up to there, and the
  *	   cursor there, are a state that Convex had.
  *	5. After a crash the catalog alone decides what comes next.
+ *	6. One page at most has been taken in and is not committed.  The one ahead
+ *	   is asked for meanwhile, and taken in after that commit: libcurl does not
+ *	   work while a page is applied.
  *
  * Loads.  All tables that are to be loaded when a walk begins share it: one
  * selection and one snapshot S, page by page into staging tables.
