@@ -254,6 +254,8 @@ cvx_sync_step(CvxSync *sync)
 		}
 		else
 		{
+			/* Others of the deployment may walk while this one pauses. */
+			release_walk_lock(sync);
 			sync->is_careful = false;
 			record_failure(sync, error);
 			sync->failure = error;
@@ -953,12 +955,15 @@ follow(CvxSync *sync)
 			(one == NULL || one->is_staged == rel->is_staged))
 			rels = lappend(rels, rel);
 	}
-	if (rels != NIL)
+	if (rels != NIL && !is_pausing)
+	{
+		sync->is_aside = true;
 		return catch_up(sync, rels);
+	}
 
 	/*
-	 * A walk's page and a page of changes take turns.  Walks and checks that
-	 * fail do not hold up the changes.
+	 * A walk's page and a page of changes take turns.  What fails beside the
+	 * common changes does not hold them up.
 	 */
 	if (!is_pausing && (!sync->was_walk || sync->is_caught_up))
 	{

@@ -127,6 +127,20 @@ arrives('app', 'unchecked', 'the changes are applied all the same');
 $emulator->clear_faults;
 becomes('app', 'following overload', 'until the check succeeds');
 
+# Walks of one deployment take turns; one that fails gives up its turn.
+$emulator->insert('big', { x => 'large' x 30000 });
+$emulator->insert('d', { x => 'd' });
+$url = $emulator->url;
+$cluster->value("SET emu.url = '$url'; SELECT emu.server('small', \$\$max_retries '0', max_response_size '64kB'\$\$)");
+$cluster->value("SELECT convex_create_subscription('huge', 'small', tables => '{big}', $QUICK)");
+becomes('huge', 'failing config', 'a first load that fails makes its subscription fail');
+$cluster->value("SELECT convex_alter_subscription('app', tables => '{a,c,d}')");
+ok(eval { $cluster->wait_until_sql('(SELECT count(*) = 1 FROM app.d)', 'd joins') }, 'and keeps no other from loading');
+is(shown('huge'), 'failing config', 'meanwhile');
+$cluster->value('ALTER SERVER small OPTIONS (DROP max_response_size)');
+becomes('huge', 'following config', 'until the option is corrected');
+is($cluster->value('SELECT count(*) FROM huge.big'), '1', 'then it loads');
+
 is($cluster->value("SELECT count(*) FILTER (WHERE kind = 'error') = count(*) FILTER (WHERE kind = 'recovered') FROM convex_stat_subscription_event WHERE name = 'app'"),
 	't', 'each failure and its end is an event')
   or diag($cluster->value('SELECT * FROM convex_stat_subscription_event'));
