@@ -127,6 +127,20 @@ arrives('app', 'unchecked', 'the changes are applied all the same');
 $emulator->clear_faults;
 becomes('app', 'following overload', 'until the check succeeds');
 
+# A table that waits for its target reads its own changes, later.
+$cluster->value("ALTER TABLE app.a ADD CONSTRAINT good CHECK (x <> 'bad')");
+$emulator->insert('a', { x => 'bad' });
+ok(eval { $cluster->wait_until_sql("(SELECT state = 'error' FROM convex_stat_subscription_rel WHERE name = 'app' AND table_name = 'a')", 'a waits') }, 'a table waits for its target');
+like($cluster->log_text($log), qr/LOG:  table "a" of subscription "app" waits \(apply\)/, 'and the log has it');
+$emulator->fault({ path => '/api/document_deltas', count => -1, action => 'status', status => 500, where => { table => 'a' } });
+becomes('app', 'failing overload', 'its own changes may fail to come');
+$emulator->insert('c', { x => 'aside' });
+ok(eval { $cluster->wait_until_sql("EXISTS (SELECT FROM app.c WHERE x = 'aside')", 'c') }, 'those of the others arrive');
+$emulator->clear_faults;
+$cluster->value('ALTER TABLE app.a DROP CONSTRAINT good');
+ok(eval { $cluster->wait_until_sql("(SELECT state = 'ready' FROM convex_stat_subscription_rel WHERE name = 'app' AND table_name = 'a')", 'a') }, 'it catches up');
+becomes('app', 'following overload', 'and nothing fails');
+
 # Walks of one deployment take turns; one that fails gives up its turn.
 $emulator->insert('big', { x => 'large' x 30000 });
 $emulator->insert('d', { x => 'd' });
