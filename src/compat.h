@@ -12,7 +12,9 @@
 #define CVX_COMPAT_H
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "commands/explain.h"
+#include "executor/executor.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
@@ -134,6 +136,31 @@ typedef void (*shmem_request_hook_type) (void);
 #define cvx_local_beentry(i) pgstat_get_local_beentry_by_index(i)
 #else
 #define cvx_local_beentry(i) pgstat_fetch_stat_local_beentry(i)
+#endif
+
+/* Which indexes an update has left to do. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CvxIndexUpdate;
+#define CVX_INDEXES_ALL TU_All
+#define cvx_needs_index_update(indexes) ((indexes) != TU_None)
+#define cvx_insert_index_tuples(result, slot, estate, is_update, indexes) \
+	list_free(ExecInsertIndexTuples(result, slot, estate, is_update, false, \
+									NULL, NIL, (indexes) == TU_Summarizing))
+#else
+typedef bool CvxIndexUpdate;
+#define CVX_INDEXES_ALL true
+#define cvx_needs_index_update(indexes) (indexes)
+#define cvx_insert_index_tuples(result, slot, estate, is_update, indexes) \
+	list_free(ExecInsertIndexTuples(result, slot, estate, is_update, false, \
+									NULL, NIL))
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define cvx_index_beginscan(relation, index, snapshot, nkeys) \
+	index_beginscan(relation, index, snapshot, NULL, nkeys, 0)
+#else
+#define cvx_index_beginscan(relation, index, snapshot, nkeys) \
+	index_beginscan(relation, index, snapshot, nkeys, 0)
 #endif
 
 /* The wait event that all of our waits report. */

@@ -29,7 +29,7 @@
  * cut over.  Reading and applying changes of a target that had been broken is
  * the same, but for the staging table.
  *
- * Room: subscription 4.3
+ * Room: subscription 4.5
  */
 #include "postgres.h"
 

@@ -49,6 +49,14 @@
 
 typedef bool (*Decoder) (CvxCodec *codec, const CvxValue *value, Datum *datum);
 
+/* For which values may a decoder throw class 22 or 23? */
+typedef enum Throws
+{
+	THROWS_NEVER,
+	THROWS_ON_STRINGS,			/* which go through an input function */
+	THROWS_ALWAYS
+} Throws;
+
 struct CvxCodec
 {
 	/* fixed at creation */
@@ -56,7 +64,7 @@ struct CvxCodec
 	Oid			base;			/* what the decoder makes */
 	int32		typmod;
 	bool		is_domain;
-	bool		is_throwing;	/* the decoder may throw class 22 or 23 */
+	Throws		throws;
 	Decoder		decode;
 	CvxJsonValues json_values;
 	CvxOnMisfit on_misfit;
@@ -108,25 +116,25 @@ static const struct
 {
 	Oid			type;
 	Decoder		decode;
-	bool		is_throwing;
+	Throws		throws;
 }			decoders[] = {
-	{BOOLOID, decode_bool, false},
-	{INT2OID, decode_int2, false},
-	{INT4OID, decode_int4, false},
-	{INT8OID, decode_int8, false},
-	{FLOAT4OID, decode_float4, false},
-	{FLOAT8OID, decode_float8, false},
-	{NUMERICOID, decode_numeric, true},
-	{TEXTOID, decode_text, false},
-	{VARCHAROID, decode_text, true},
-	{BPCHAROID, decode_text, true},
-	{NAMEOID, decode_name, false},
-	{BYTEAOID, decode_bytea, false},
-	{JSONOID, decode_json, false},
-	{JSONBOID, decode_jsonb, false},
-	{TIMESTAMPTZOID, decode_timestamp, true},
-	{TIMESTAMPOID, decode_timestamp, true},
-	{DATEOID, decode_date, true},
+	{BOOLOID, decode_bool, THROWS_NEVER},
+	{INT2OID, decode_int2, THROWS_NEVER},
+	{INT4OID, decode_int4, THROWS_NEVER},
+	{INT8OID, decode_int8, THROWS_NEVER},
+	{FLOAT4OID, decode_float4, THROWS_NEVER},
+	{FLOAT8OID, decode_float8, THROWS_NEVER},
+	{NUMERICOID, decode_numeric, THROWS_ALWAYS},
+	{TEXTOID, decode_text, THROWS_NEVER},
+	{VARCHAROID, decode_text, THROWS_ALWAYS},
+	{BPCHAROID, decode_text, THROWS_ALWAYS},
+	{NAMEOID, decode_name, THROWS_NEVER},
+	{BYTEAOID, decode_bytea, THROWS_NEVER},
+	{JSONOID, decode_json, THROWS_NEVER},
+	{JSONBOID, decode_jsonb, THROWS_NEVER},
+	{TIMESTAMPTZOID, decode_timestamp, THROWS_ON_STRINGS},
+	{TIMESTAMPOID, decode_timestamp, THROWS_ON_STRINGS},
+	{DATEOID, decode_date, THROWS_ON_STRINGS},
 };
 
 static void write_marker(StringInfo out, const char *name, uint64 bits);
@@ -237,27 +245,28 @@ cvx_value_codec(Oid type, int32 typmod, const CvxTableOptions *options)
 	getTypeInputInfo(codec->base, &input, &codec->ioparam);
 	fmgr_info(input, &codec->input);
 	codec->decode = decode_input;
-	codec->is_throwing = true;
+	codec->throws = THROWS_ALWAYS;
 	for (int i = 0; i < lengthof(decoders); i++)
 	{
 		if (decoders[i].type != codec->base)
 			continue;
 		codec->decode = decoders[i].decode;
-		codec->is_throwing = decoders[i].is_throwing;
+		codec->throws = decoders[i].throws;
 	}
 	element = get_element_type(codec->base);
 	if (OidIsValid(element))
 	{
 		codec->decode = decode_array;
 		codec->element = cvx_value_codec(element, codec->typmod, options);
-		codec->is_throwing = codec->element->is_throwing;
+		codec->throws = codec->element->throws == THROWS_NEVER ?
+			THROWS_NEVER : THROWS_ALWAYS;
 		get_typlenbyvalalign(element, &codec->elmlen, &codec->elmbyval,
 							 &codec->elmalign);
 	}
 	if (codec->base == NUMERICOID && codec->typmod < 0)
-		codec->is_throwing = false;
+		codec->throws = THROWS_NEVER;
 	if (codec->is_domain || GetDatabaseEncoding() != PG_UTF8)
-		codec->is_throwing = true;
+		codec->throws = THROWS_ALWAYS;
 	return codec;
 }
 
@@ -276,7 +285,9 @@ cvx_value_decode(CvxCodec *codec, const CvxValue *value, Datum *datum,
 	*datum = (Datum) 0;
 	if (*isnull && !codec->is_domain)
 		return;
-	if (codec->on_misfit == CVX_MISFIT_NULL && codec->is_throwing)
+	if (codec->on_misfit == CVX_MISFIT_NULL &&
+		(codec->throws == THROWS_ALWAYS ||
+		 (codec->throws == THROWS_ON_STRINGS && value->kind == CVX_KIND_STRING)))
 		fits = decode_guarded(codec, value, datum, isnull);
 	else
 		fits = decode_checked(codec, value, datum, isnull);
