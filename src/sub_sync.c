@@ -50,6 +50,12 @@
 /* A walk that lost its snapshot is begun anew so often. */
 #define MAX_LOAD_RESTARTS	1
 
+/*
+ * So many steps have to fail before a snapshot is suspected: short troubles of
+ * the server are over by then.
+ */
+#define LOST_AFTER_FAILURES	5
+
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
 
@@ -141,6 +147,7 @@ static CvxStep load_or(CvxSync *sync, bool *is_done);
 static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
+static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
@@ -252,9 +259,23 @@ cvx_sync_step(CvxSync *sync)
 void
 cvx_sync_rethrow(CvxSync *sync)
 {
-	if (sync->failure)
-		ReThrowError(sync->failure);
-	elog(ERROR, "a step failed and left no error");
+	ErrorData  *error = sync->failure;
+	MemoryContext old;
+
+	if (error == NULL)
+		elog(ERROR, "a step failed and left no error");
+
+	/*
+	 * Some minor releases copy these with an error, but not when it is thrown
+	 * again, and ours are gone before it is reported.
+	 */
+	old = MemoryContextSwitchTo(ErrorContext);
+	error->filename = error->filename ? pstrdup(error->filename) : NULL;
+	error->funcname = error->funcname ? pstrdup(error->funcname) : NULL;
+	error->domain = error->domain ? pstrdup(error->domain) : NULL;
+	error->context_domain = error->context_domain ? pstrdup(error->context_domain) : NULL;
+	MemoryContextSwitchTo(old);
+	ReThrowError(error);
 }
 
 /* After a failure: its message. */
@@ -655,10 +676,7 @@ walk_page(CvxSync *sync)
 	request = make_request(sync, false, sub->snapshot, sub->page_cursor,
 						   walking, false);
 	received = receive(sync, &request);
-	if (cvx_http_answer(received.call)->status == 400 && sub->snapshot != 0 &&
-		(cvx_api_has_code(received.call, 400, "SnapshotTooOld") ||
-		 cvx_api_has_code(received.call, 400, "SnapshotTooNew") ||
-		 cvx_api_has_code(received.call, 400, "InvalidListSnapshotCursor")))
+	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
 	page = read_page(sync, received, &request);
 	if (sub->snapshot != 0 && page->ts != sub->snapshot)
@@ -707,6 +725,25 @@ walk_page(CvxSync *sync)
 	commit(sync);
 	sync->was_walk = true;
 	return CVX_STEP_WORKED;
+}
+
+/*
+ * Is it the snapshot, or the cursor, that keeps a page from being read?  Convex
+ * may say so; or it fails on and on, while it answers for a fresh snapshot.
+ */
+static bool
+is_snapshot_lost(CvxSync *sync, CvxCall *call)
+{
+	if (cvx_api_has_code(call, 400, "SnapshotTooOld") ||
+		cvx_api_has_code(call, 400, "SnapshotTooNew") ||
+		cvx_api_has_code(call, 400, "InvalidListSnapshotCursor"))
+		return true;
+	if (sync->sub->failures < LOST_AFTER_FAILURES ||
+		!(cvx_api_has_code(call, 503, "InternalServerError") ||
+		  cvx_api_has_code(call, 500, "InternalServerError")))
+		return false;
+	(void) cvx_api_fresh_snapshot(sync->http);
+	return true;
 }
 
 /* Begin the walk anew, once; then say that the load cannot keep up. */

@@ -190,6 +190,24 @@ SELECT convex_enable_subscription('slow') \g /dev/null
 CALL convex_sync('slow');
 SELECT bag_eq($$ SELECT _id || ' ' || x FROM slow.long $$, $$ SELECT source('long') $$, 'until it is enabled again');
 
+-- A snapshot that Convex fails to read, without saying why, while it answers otherwise.
+SELECT emu.server('short', $$max_retries '0'$$) \g /dev/null
+SELECT convex_create_subscription('lost', 'short', '{long}') \g /dev/null
+CALL convex_sync('lost', 3);
+SELECT snapshot FROM convex_stat_progress_snapshot WHERE name = 'lost' \gset
+SELECT emu.fault('{"action": "status", "status": 503, "code": "InternalServerError", "path": "/api/list_snapshot", "table": "long", "count": 6}') \g /dev/null
+\set ON_ERROR_STOP 0
+CALL convex_sync('lost', 1);
+SELECT is(:'SQLSTATE'::text, '53000', 'a page that Convex fails to read is asked for again');
+CALL convex_sync('lost', 1); CALL convex_sync('lost', 1); CALL convex_sync('lost', 1); CALL convex_sync('lost', 1);
+\set ON_ERROR_STOP 1
+SELECT is((SELECT snapshot FROM convex_stat_progress_snapshot WHERE name = 'lost'), :snapshot::bigint, 'under the same snapshot at first');
+CALL convex_sync('lost', 1);
+SELECT is((SELECT array_agg(kind) FROM convex_stat_subscription_event WHERE name = 'lost' AND kind LIKE 'load%'), '{load_restarted}', 'and under another one in the end');
+SELECT emu.clear_faults() \g /dev/null
+CALL convex_sync('lost');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM lost.long $$, $$ SELECT source('long') $$, 'which is loaded');
+
 -- Empty pages.
 SELECT emu.config('{"delta_limit": 1}') \g /dev/null
 SELECT emu.call('POST', '/_emulator/mutate', jsonb_build_object('rows_per_transaction', 1, 'ops',
