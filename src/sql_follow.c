@@ -43,7 +43,7 @@
 #define LOOK_MS		20
 
 static List *read_patterns(ArrayType *array);
-static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
+static void check_server(CvxHttp *http, ForeignServer *server);
 static void make_schema(const char *name, Oid owner);
 static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
@@ -84,6 +84,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	ForeignServer *server;
 	CvxHttp    *http;
 	CvxSubscription *sub;
+	List	   *patterns;
 	List	   *tables;
 	Jsonb	   *options;
 	int32		subid;
@@ -113,7 +114,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("protocol \"%s\" is not supported", protocol),
 				 errhint("Valid values are: document_deltas.")));
-	(void) read_patterns(PG_GETARG_ARRAYTYPE_P(2));
+	patterns = read_patterns(PG_GETARG_ARRAYTYPE_P(2));
 	cvx_catalog_check_options(options);
 
 	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(1)), false);
@@ -125,7 +126,9 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
 	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
 	tables = cvx_catalog_fetch(http);
-	check_server(http, server, list_length(tables));
+	if (list_length(tables) > 1 &&
+		(list_length(patterns) > 1 || strchr(linitial(patterns), '*')))
+		check_server(http, server);
 
 	begin_catalog();
 	if (cvx_catalog_find(name) != 0)
@@ -530,15 +533,13 @@ read_patterns(ArrayType *array)
 
 /* Several tables share one walk, which needs a server that obeys selections. */
 static void
-check_server(CvxHttp *http, ForeignServer *server, int ntables)
+check_server(CvxHttp *http, ForeignServer *server)
 {
 	static const CvxSelection nothing = {0};
 	static const CvxPageWant any = {0};
 	CvxCall    *call;
 	CvxPage    *page;
 
-	if (ntables < 2)
-		return;
 	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
 	page = cvx_api_page(call, http, &any);
 	if (page->ndocs > 0 || page->has_more)

@@ -76,4 +76,17 @@ SELECT is((SELECT count(*) FROM convex_stat_subscription), 0::bigint, 'a dropped
 SELECT is(to_regclass('app.users'), NULL, 'with its tables, if wanted');
 SELECT is((SELECT count(*) FROM pg_class WHERE relnamespace = 'convex_staging'::regnamespace AND relkind = 'r'), 0::bigint, 'and nothing is left in staging');
 
+-- ------------------------------------------------------------------ old servers
+
+SELECT emu.config('{"selection_supported": false}') \g /dev/null
+SELECT is(state($$ SELECT convex_create_subscription('old', 'convex') $$), '0A000', 'several tables need a server that obeys selections');
+SELECT is(state($$ SELECT convex_create_subscription('old', 'convex', '{users,messages}') $$), '0A000', 'also when they are named');
+SELECT is(state($$ SELECT convex_create_subscription('old', 'convex', '{users}') $$), 'no error', 'one table does not');
+CALL convex_sync('old');
+SELECT emu.insert('users', '{"name": "Old", "email": "old@example.org"}') AS old \gset
+CALL convex_sync('old');
+SELECT is((SELECT name FROM old.users WHERE _id = :'old'), 'Old', 'and is followed');
+SELECT is((SELECT count(*) FROM old.users), (SELECT count(*) FROM emu.dump('users')), 'as a whole');
+SELECT emu.config('{"selection_supported": true}') \g /dev/null
+
 SELECT * FROM finish();
