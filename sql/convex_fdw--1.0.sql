@@ -195,7 +195,9 @@ CREATE TABLE convex_subscription_state (
     requests bigint NOT NULL DEFAULT 0,
     retries bigint NOT NULL DEFAULT 0,
     failures integer NOT NULL DEFAULT 0,
+    failing_since timestamptz,
     next_attempt_at timestamptz,
+    last_error_class text,
     last_error_code text,
     last_error_message text,
     last_error_at timestamptz
@@ -243,7 +245,7 @@ CREATE TABLE convex_subscription_event (
     table_name text,
     detail text
 );
-CREATE INDEX convex_subscription_event_subid ON convex_subscription_event (subid, kind);
+CREATE INDEX convex_subscription_event_subid ON convex_subscription_event (subid, kind, component, table_name);
 COMMENT ON TABLE convex_subscription_event IS 'what happened to subscriptions: re-snapshots, new and replaced tables, drift, errors';
 
 SELECT pg_catalog.pg_extension_config_dump('convex_subscription_subid', '');
@@ -346,8 +348,8 @@ SELECT s.subid, s.name, s.server, s.owner, s.enabled, w.pid, st.phase,
     st.caught_up,
     CASE WHEN st.caught_up OR st.cursor >= st.head_ts THEN interval '0'
         ELSE ((st.head_ts - st.cursor) / 1000) * interval '1 microsecond' END AS lag,
-    st.rows, st.pages, st.bytes, st.requests, st.retries, st.next_attempt_at,
-    st.last_error_code, st.last_error_message, st.last_error_at
+    st.rows, st.pages, st.bytes, st.requests, st.retries,
+    st.failing_since, st.next_attempt_at, st.last_error_class, st.last_error_code, st.last_error_message, st.last_error_at
 FROM convex_subscription AS s
     JOIN convex_subscription_state AS st ON st.subid = s.subid
     LEFT JOIN LATERAL (

@@ -764,6 +764,7 @@ fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
 	incident->reason = answer->reason;
 	incident->status = answer->status;
 	incident->attempts = answer->attempts;
+	incident->retry_after_s = answer->retry_after_s;
 	incident->body = answer->body;
 	incident->body_len = answer->body_len;
 	incident->more = more;

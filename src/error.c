@@ -3,7 +3,7 @@
  *		What does a failure mean in SQL?
  *
  * The only place where HTTP statuses, Convex codes and transport failures
- * become SQLSTATEs and hints, and where foreign text is made fit for a log:
+ * become SQLSTATEs, classes and hints, and where foreign text is made fit for a log:
  * short, printable, without the deploy key.
  *
  * It does not decide whether a request is repeated: api.c does.
@@ -37,110 +37,114 @@ typedef struct Meaning
 	int			last_status;
 	const char *code;			/* NULL: any */
 	int			sqlstate;
+	CvxErrorClass class;
 	const char *summary;		/* "server \"x\" <summary>" */
 	const char *hint;			/* or NULL */
 } Meaning;
 
 static const Meaning meanings[] = {
-	{401, 401, NULL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+	{401, 401, NULL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, CVX_CLASS_AUTH,
 		"does not accept the deploy key",
 	"Check deploy_key or deploy_key_file of the user mapping: the key must belong to this deployment."},
-	{403, 403, "StreamingExportNotEnabled", ERRCODE_INSUFFICIENT_PRIVILEGE,
+	{403, 403, "StreamingExportNotEnabled", ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_PLAN,
 		"does not allow reading: streaming export is not part of its plan",
 	"Reading needs the Convex Professional plan or a self-hosted deployment.  Writing still works."},
-	{403, 403, "BadDeployKey", ERRCODE_INSUFFICIENT_PRIVILEGE,
+	{403, 403, "BadDeployKey", ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_AUTH,
 		"wants a deploy key",
 	"Set deploy_key or deploy_key_file in the user mapping."},
-	{403, 403, "SystemIdentityRequired", ERRCODE_INSUFFICIENT_PRIVILEGE,
+	{403, 403, "SystemIdentityRequired", ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_AUTH,
 		"refuses a key that acts for a user",
 	"Use a plain deploy key."},
-	{403, 403, NULL, ERRCODE_INSUFFICIENT_PRIVILEGE,
+	{403, 403, NULL, ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_AUTH,
 		"refuses permission",
 	"Use a deploy key that allows the action named in the detail."},
-	{404, 404, "FivetranMissingUpdatedRow", ERRCODE_T_R_SERIALIZATION_FAILURE,
+	{404, 404, "FivetranMissingUpdatedRow", ERRCODE_T_R_SERIALIZATION_FAILURE, CVX_CLASS_PROTOCOL,
 		"no longer has a row that was to be updated",
 	"Run the transaction again."},
-	{404, 405, NULL, ERRCODE_FEATURE_NOT_SUPPORTED,
+	{404, 405, NULL, ERRCODE_FEATURE_NOT_SUPPORTED, CVX_CLASS_PROTOCOL,
 		"does not know the request",
 	"Check deployment_url; or the Convex server is too old for this feature."},
-	{408, 408, NULL, ERRCODE_CONNECTION_FAILURE,
+	{408, 408, NULL, ERRCODE_CONNECTION_FAILURE, CVX_CLASS_OVERLOAD,
 		"gave up on the request after its own time limit",
 	"Try again; a first page of an old snapshot can take long."},
-	{400, 400, "SnapshotTooOld", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, "SnapshotTooOld", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_RETENTION,
 		"no longer serves that snapshot",
 	"Convex serves snapshots of the last days only.  Start a new transaction, or choose a later convex_fdw.snapshot."},
-	{400, 400, "SnapshotTooNew", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, "SnapshotTooNew", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_RETENTION,
 		"has not reached that snapshot yet",
 	"Choose an earlier convex_fdw.snapshot."},
-	{400, 400, "InvalidWindowToReadDocuments", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, "InvalidWindowToReadDocuments", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_RETENTION,
 		"no longer keeps the changes after that timestamp",
 	"Read the tables again from a new snapshot."},
-	{400, 400, "BadFormat", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 499, "BackendIsNotRunning", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PAUSED,
+		"is paused or disabled",
+	"Resume the deployment in the Convex dashboard."},
+	{400, 400, "BadFormat", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_PROTOCOL,
 		"does not know the value format convex_encoded_json",
 	"Update the Convex server."},
-	{400, 400, "InvalidListSnapshotCursor", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, "InvalidListSnapshotCursor", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_RETENTION,
 		"no longer accepts the page cursor",
 	"Run the statement again."},
-	{400, 400, "NoSchemaForExport", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, "NoSchemaForExport", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_PROTOCOL,
 		"cannot describe one of its tables",
 	"Use convex_tables(), which does not depend on schemas."},
-	{400, 400, "MissingFivetranPrimaryKeyIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "MissingFivetranPrimaryKeyIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"has no index for the primary key of a table",
 	"Make it with convex_ensure_primary_key()."},
-	{400, 400, "IndexNotFoundError", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "IndexNotFoundError", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"has no index for the primary key of a table",
 	"Make it with convex_ensure_primary_key()."},
-	{400, 400, "IndexBackfillingError", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "IndexBackfillingError", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"is still building the index for the primary key of a table",
 	"Wait for it with convex_ensure_primary_key()."},
-	{400, 400, "FieldNotInIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "FieldNotInIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"has an index for another primary key of a table",
 	"Replace it with convex_ensure_primary_key()."},
-	{400, 400, "InvalidIndexRange", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "InvalidIndexRange", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"has an index for another primary key of a table",
 	"Replace it with convex_ensure_primary_key()."},
-	{400, 400, "MissingValueForFivetranPrimaryKeyIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "MissingValueForFivetranPrimaryKeyIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"has an index for another primary key of a table",
 	"Replace it with convex_ensure_primary_key()."},
-	{400, 400, "InvalidImport", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "InvalidImport", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"cannot clear a table while one of its indexes is being built",
 	"Try again when convex_primary_key_indexes_ready() says true, or convex_ensure_primary_key() has come back."},
-	{400, 400, "OverwriteNotSupported", ERRCODE_FEATURE_NOT_SUPPORTED,
+	{400, 400, "OverwriteNotSupported", ERRCODE_FEATURE_NOT_SUPPORTED, CVX_CLASS_PROTOCOL,
 		"no longer replaces tables by others",
 	"Use convex_clear_tables(), or convex_import() with mode replace."},
-	{400, 400, "MissingIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+	{400, 400, "MissingIndex", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_PROTOCOL,
 		"has no index for the primary key of a table",
 	"Make it with convex_add_primary_key_indexes() or convex_ensure_primary_key()."},
-	{400, 400, "InvalidPrimaryKey", ERRCODE_INVALID_PARAMETER_VALUE,
+	{400, 400, "InvalidPrimaryKey", ERRCODE_INVALID_PARAMETER_VALUE, CVX_CLASS_PROTOCOL,
 		"does not accept the primary key",
 	"A key is one to 15 fields, each an identifier or a path like a.b."},
-	{400, 400, "SchemaEnforcementError", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, "SchemaEnforcementError", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_PROTOCOL,
 		"refused a document that does not match the deployment's schema",
 	"Change the document, or the schema in Convex."},
-	{400, 400, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 400, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_PROTOCOL,
 		"refused the request",
 	"Check table, component and column names, and that the Convex server is up to date."},
-	{425, 425, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
+	{425, 425, NULL, ERRCODE_INSUFFICIENT_RESOURCES, CVX_CLASS_OVERLOAD,
 	"is not ready", "Try again later."},
-	{429, 429, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
+	{429, 429, NULL, ERRCODE_INSUFFICIENT_RESOURCES, CVX_CLASS_OVERLOAD,
 	"limits the rate of requests", "Try again later."},
-	{503, 503, "OptimisticConcurrencyControlFailure", ERRCODE_T_R_SERIALIZATION_FAILURE,
+	{503, 503, "OptimisticConcurrencyControlFailure", ERRCODE_T_R_SERIALIZATION_FAILURE, CVX_CLASS_OVERLOAD,
 		"could not commit because of concurrent changes",
 	"Run the transaction again."},
-	{503, 503, "TableSummariesUnavailable", ERRCODE_INSUFFICIENT_RESOURCES,
+	{503, 503, "TableSummariesUnavailable", ERRCODE_INSUFFICIENT_RESOURCES, CVX_CLASS_OVERLOAD,
 	"is still starting", "Try again in a minute."},
-	{503, 503, NULL, ERRCODE_INSUFFICIENT_RESOURCES,
+	{503, 503, NULL, ERRCODE_INSUFFICIENT_RESOURCES, CVX_CLASS_OVERLOAD,
 	"is overloaded or unavailable", "Try again later."},
-	{500, 599, NULL, ERRCODE_FDW_ERROR,
+	{500, 599, NULL, ERRCODE_FDW_ERROR, CVX_CLASS_OVERLOAD,
 		"failed to answer",
 	"Convex answers some invalid requests with status 500: check table, component and column names, then the server's log."},
-	{300, 399, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+	{300, 399, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, CVX_CLASS_PROTOCOL,
 		"answered with a redirect, and redirects are not followed",
 	"Set deployment_url to the address that serves the API."},
-	{400, 499, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION,
+	{400, 499, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_PROTOCOL,
 		"refused the request",
 	"Check deployment_url: a proxy or something other than Convex may be answering."},
-	{0, 999, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+	{0, 999, NULL, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, CVX_CLASS_PROTOCOL,
 		"gave an answer that cannot be read",
 	"Check deployment_url: something other than Convex may be answering."},
 };
@@ -150,36 +154,70 @@ static const struct
 {
 	CvxTransport transport;
 	int			sqlstate;
+	CvxErrorClass class;
 	const char *summary;		/* one %s: the server */
 	const char *hint;
 }			failures[] = {
-	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION,
+	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
 		"could not connect to server \"%s\"",
 	"Check deployment_url and the network between this PostgreSQL server and Convex."},
-	{CVX_TRANSPORT_TLS, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION,
+	{CVX_TRANSPORT_TLS, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
 		"could not establish a secure connection to server \"%s\"",
 	"Install the ca-certificates package, or set ca_file to the authority that signed the server's certificate."},
-	{CVX_TRANSPORT_REFUSED_ADDRESS, ERRCODE_INSUFFICIENT_PRIVILEGE,
+	{CVX_TRANSPORT_REFUSED_ADDRESS, ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_CONFIG,
 		"the address of server \"%s\" is not allowed",
 	"A superuser can list the host in convex_fdw.allowed_hosts."},
-	{CVX_TRANSPORT_LOST, ERRCODE_CONNECTION_FAILURE,
+	{CVX_TRANSPORT_LOST, ERRCODE_CONNECTION_FAILURE, CVX_CLASS_NETWORK,
 		"lost the connection to server \"%s\"",
 	"Try again; see the option max_retries of the server."},
-	{CVX_TRANSPORT_TIMED_OUT, ERRCODE_CONNECTION_FAILURE,
+	{CVX_TRANSPORT_TIMED_OUT, ERRCODE_CONNECTION_FAILURE, CVX_CLASS_NETWORK,
 		"timed out waiting for server \"%s\"",
 	"See the options request_timeout and idle_timeout of the server."},
-	{CVX_TRANSPORT_TOO_LARGE, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+	{CVX_TRANSPORT_TOO_LARGE, ERRCODE_PROGRAM_LIMIT_EXCEEDED, CVX_CLASS_CONFIG,
 		"answer of server \"%s\" is larger than max_response_size",
 	"Raise the server's option max_response_size, or read fewer columns."},
-	{CVX_TRANSPORT_UNREADABLE, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+	{CVX_TRANSPORT_UNREADABLE, ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, CVX_CLASS_PROTOCOL,
 		"server \"%s\" gave an answer that cannot be read",
 	"Check deployment_url: something other than Convex may be answering."},
-	{CVX_TRANSPORT_NO_MEMORY, ERRCODE_OUT_OF_MEMORY,
+	{CVX_TRANSPORT_NO_MEMORY, ERRCODE_OUT_OF_MEMORY, CVX_CLASS_LOCAL,
 		"out of memory while reading from server \"%s\"",
 	"Read fewer columns, or lower the server's option max_response_size."},
 };
 
+/*
+ * What an error that did not come from an exchange is.  A category stands for
+ * all of its states that are not named before it.
+ */
+static const struct
+{
+	int			sqlstate;		/* or a category */
+	CvxErrorClass class;
+}			other_classes[] = {
+	{ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, CVX_CLASS_AUTH},
+	{ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK},
+	{ERRCODE_FDW_INVALID_OPTION_NAME, CVX_CLASS_CONFIG},
+	{ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED, CVX_CLASS_CONFIG},
+	{ERRCODE_LOCK_NOT_AVAILABLE, CVX_CLASS_LOCAL},
+	{ERRCODE_OBJECT_IN_USE, CVX_CLASS_LOCAL},
+	{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, CVX_CLASS_CONFIG},
+	{ERRCODE_UNDEFINED_FILE, CVX_CLASS_CONFIG},
+	{ERRCODE_TO_CATEGORY(ERRCODE_FDW_ERROR), CVX_CLASS_PROTOCOL},
+	{ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_EXCEPTION), CVX_CLASS_NETWORK},
+	{ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION), CVX_CLASS_CONFIG},
+	{ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION), CVX_CLASS_CONFIG},
+	{ERRCODE_TO_CATEGORY(ERRCODE_PROGRAM_LIMIT_EXCEEDED), CVX_CLASS_CONFIG},
+};
+
+/* The last exchange that was reported; set by those that report one. */
+static struct
+{
+	int			sqlstate;		/* 0: none */
+	CvxErrorClass class;
+	int			retry_after_s;
+}			last;
+
 static const Meaning *find_meaning(int status, const char *code);
+static void note(int sqlstate, CvxErrorClass class, int retry_after_s);
 static void add_unescaped(StringInfo buf, const char *text, size_t len);
 static void add_redacted(StringInfo buf, const char *text, size_t len,
 						 const char *secret);
@@ -196,6 +234,7 @@ cvx_error_http(const CvxIncident *incident)
 {
 	const Meaning *meaning = find_meaning(incident->status, incident->code);
 
+	note(meaning->sqlstate, meaning->class, incident->retry_after_s);
 	ereport(ERROR,
 			(errcode(meaning->sqlstate),
 			 errmsg("Convex server \"%s\" %s", incident->server,
@@ -232,6 +271,7 @@ cvx_error_transport(const CvxIncident *incident)
 	{
 		if (failures[i].transport != incident->transport)
 			continue;
+		note(failures[i].sqlstate, failures[i].class, 0);
 		ereport(ERROR,
 				(errcode(failures[i].sqlstate),
 				 errmsg(failures[i].summary, incident->server),
@@ -240,6 +280,34 @@ cvx_error_transport(const CvxIncident *incident)
 	}
 	elog(ERROR, "no failure to report");
 	pg_unreachable();
+}
+
+/* Begin anew: what was reported before is of no concern any more. */
+void
+cvx_error_forget(void)
+{
+	last.sqlstate = 0;
+}
+
+/*
+ * What an error is that was thrown since cvx_error_forget(), for whoever has
+ * to try again by itself; and how long the server wants to be left alone, or
+ * 0.
+ */
+CvxErrorClass
+cvx_error_class(const ErrorData *error, int *retry_after_s)
+{
+	*retry_after_s = 0;
+	if (last.sqlstate != 0 && last.sqlstate == error->sqlerrcode)
+	{
+		*retry_after_s = last.retry_after_s;
+		return last.class;
+	}
+	for (int i = 0; i < lengthof(other_classes); i++)
+		if (other_classes[i].sqlstate == error->sqlerrcode ||
+			other_classes[i].sqlstate == ERRCODE_TO_CATEGORY(error->sqlerrcode))
+			return other_classes[i].class;
+	return CVX_CLASS_LOCAL;
 }
 
 /*
@@ -311,6 +379,14 @@ find_meaning(int status, const char *code)
 		   (meaning->code && (!code || strcmp(code, meaning->code) != 0)))
 		meaning++;
 	return meaning;
+}
+
+static void
+note(int sqlstate, CvxErrorClass class, int retry_after_s)
+{
+	last.sqlstate = sqlstate;
+	last.class = class;
+	last.retry_after_s = retry_after_s;
 }
 
 /*

@@ -25,6 +25,20 @@ typedef enum CvxTransport
 	CVX_TRANSPORT_NO_MEMORY
 } CvxTransport;
 
+/* What a failure is, for whoever tries again by itself. */
+typedef enum CvxErrorClass
+{
+	CVX_CLASS_LOCAL,			/* of this server: a lock, a full disk */
+	CVX_CLASS_CONFIG,			/* a role, an option, a file, a right */
+	CVX_CLASS_AUTH,				/* the key, or what it may do */
+	CVX_CLASS_PLAN,				/* the deployment may not be read at all */
+	CVX_CLASS_RETENTION,		/* Convex no longer has what is asked for */
+	CVX_CLASS_PAUSED,			/* the deployment is paused or disabled */
+	CVX_CLASS_OVERLOAD,			/* the server cannot answer now */
+	CVX_CLASS_NETWORK,			/* there was no answer */
+	CVX_CLASS_PROTOCOL			/* an answer that nobody expects */
+} CvxErrorClass;
+
 /* Everything that is known of an exchange that failed. */
 typedef struct CvxIncident
 {
@@ -35,6 +49,7 @@ typedef struct CvxIncident
 	const char *reason;			/* libcurl's or our own words, or NULL */
 	int			status;			/* HTTP status, 0 if none */
 	int			attempts;		/* how often the request was sent */
+	int			retry_after_s;	/* the server's wish, or 0 */
 	const char *code;			/* Convex's error code, or NULL */
 	const char *message;		/* Convex's message, or NULL */
 	const char *body;			/* the body, when it is no Convex error */
@@ -58,6 +73,9 @@ typedef struct CvxErrorPlace
 CVX_NORETURN extern void cvx_error_http(const CvxIncident *incident);
 CVX_NORETURN extern void cvx_error_transport(const CvxIncident *incident);
 CVX_NORETURN extern void cvx_error_unknown(const CvxIncident *incident);
+extern void cvx_error_forget(void);
+extern CvxErrorClass cvx_error_class(const ErrorData *error,
+									 int *retry_after_s);
 extern char *cvx_error_excerpt(const char *text, size_t len, const char *secret);
 extern void cvx_error_push(CvxErrorPlace *place);
 extern void cvx_error_pop(CvxErrorPlace *place);

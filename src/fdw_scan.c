@@ -960,7 +960,7 @@ keep_downloading(CvxScan *scan)
 	{
 		int			nleft = page->ndocs - scan->next_row;
 
-		if (scan->is_last ||
+		if (scan->is_last || !cvx_http_prefetch ||
 			(scan->npages == 1 && scan->next_row < page->ndocs / 4) ||
 			(scan->bound >= 0 && scan->nrows + nleft >= scan->bound))
 			return;

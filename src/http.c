@@ -146,6 +146,11 @@ struct CvxCall
 	size_t		body_size;		/* allocated, by malloc */
 };
 
+/* What a Retry-After says is believed up to a day. */
+#define MAX_RETRY_AFTER_S	86400
+
+bool		cvx_http_prefetch = true;
+
 /* Connections of this backend; changed by open, release and disconnect. */
 static dlist_head pool = DLIST_STATIC_INIT(pool);
 
@@ -179,6 +184,8 @@ static int64 now_ms(void);
 static int64 deadline_ms(CvxCall *call);
 static size_t on_body(char *data, size_t size, size_t n, void *arg);
 static size_t on_header(char *data, size_t size, size_t n, void *arg);
+static bool is_header(const char *line, size_t len, const char *name,
+					  char *text);
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
 									struct curl_sockaddr *address);
 static void invalidate(Datum arg, int cacheid, uint32 hashvalue);
@@ -194,6 +201,11 @@ static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 void
 cvx_http_init(void)
 {
+	DefineCustomBoolVariable("convex_fdw.prefetch",
+							 "Whether the next page is asked for while the present one is used.",
+							 "Off, each page is asked for when it is needed: slower, for measurements.",
+							 &cvx_http_prefetch, true, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, invalidate, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, invalidate, (Datum) 0);
 }
@@ -758,6 +770,7 @@ start_attempt(CvxCall *call)
 	call->answer.status = 0;
 	call->answer.reason = NULL;
 	call->answer.date = -1;
+	call->answer.retry_after_s = 0;
 	call->answer.attempts++;
 	call->started_ms = call->active_ms = now_ms();
 	call->state = CALL_RUNNING;
@@ -1027,6 +1040,10 @@ decide(CvxCall *call)
 	call->state = CALL_DONE;
 	if (repeat == CVX_REPEAT_NO || limit == 0)
 		return;
+
+	/* A server that wants more time than we may take gets an end. */
+	if ((int64) call->answer.retry_after_s * 1000 > remote->max_retry_wait_ms)
+		return;
 	if (repeat == CVX_REPEAT_FREE)
 	{
 		if (++call->nfree_retries > MAX_FREE_RETRIES)
@@ -1041,7 +1058,8 @@ decide(CvxCall *call)
 		nth = call->nretries++;
 	}
 	call->state = CALL_PAUSING;
-	call->wake_ms = now_ms() + backoff_ms(remote, nth);
+	call->wake_ms = now_ms() + Max(backoff_ms(remote, nth),
+								   (int64) call->answer.retry_after_s * 1000);
 }
 
 /* The pause before the nth repetition, between half of it and all of it. */
@@ -1211,18 +1229,38 @@ on_header(char *data, size_t size, size_t n, void *arg)
 {
 	CvxCall    *call = (CvxCall *) arg;
 	size_t		len = size * n;
+	char		text[64];
 
 	call->has_first_byte = true;
 	call->active_ms = now_ms();
-	if (len > 5 && len < 60 && pg_strncasecmp(data, "date:", 5) == 0)
-	{
-		char		text[64];
-
-		memcpy(text, data + 5, len - 5);
-		text[len - 5] = '\0';
+	if (is_header(data, len, "date:", text))
 		call->answer.date = (int64) curl_getdate(text, NULL);
+	else if (is_header(data, len, "retry-after:", text))
+	{
+		const char *value = text + strspn(text, " \t");
+		int64		seconds = strtol(value, NULL, 10);
+
+		/* Seconds, or a date. */
+		if (*value < '0' || *value > '9')
+			seconds = (int64) curl_getdate(value, NULL) - (int64) time(NULL);
+		call->answer.retry_after_s =
+			(int) Max(Min(seconds, MAX_RETRY_AFTER_S), 0);
 	}
 	return len;
+}
+
+/* Is a header line of this name?  Then text, of 64 bytes, is its value. */
+static bool
+is_header(const char *line, size_t len, const char *name, char *text)
+{
+	size_t		name_len = strlen(name);
+
+	if (len <= name_len || len - name_len >= 64 ||
+		pg_strncasecmp(line, name, name_len) != 0)
+		return false;
+	memcpy(text, line + name_len, len - name_len);
+	text[len - name_len] = '\0';
+	return true;
 }
 
 static curl_socket_t

@@ -59,6 +59,7 @@ typedef struct CvxAnswer
 	char	   *body;			/* terminated; lives as long as the call */
 	size_t		body_len;
 	int64		date;			/* HTTP Date as Unix seconds, or -1 */
+	int			retry_after_s;	/* Retry-After from now on, or 0 */
 	int			attempts;
 	bool		may_have_arrived;	/* the last attempt went past connecting */
 } CvxAnswer;
@@ -96,6 +97,9 @@ typedef struct CvxHttpInfo
 	Oid			userid;
 	bool		is_valid;
 } CvxHttpInfo;
+
+/* May a request be sent before its answer is needed? */
+extern bool cvx_http_prefetch;
 
 extern void cvx_http_init(void);
 extern CvxHttp *cvx_http_open(const CvxRemote *remote);

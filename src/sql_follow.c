@@ -257,6 +257,9 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 					"i", sub->subid);
 	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
 		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND state = 'error'",
+					"i", sub->subid);
 	SPI_finish();
 	cvx_launcher_wake();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
@@ -694,6 +697,9 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 static void
 host_begin(void)
 {
+	/* A step looks at what others commit meanwhile, whatever the session's default. */
+	if (!FirstSnapshotSet)
+		XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");

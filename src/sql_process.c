@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
@@ -29,7 +30,8 @@
 /* How long the functions wait for a process to come or go. */
 #define WAIT_LIMIT_MS 30000
 
-static CvxProcessOrder subscription(const char *name, bool *is_enabled);
+static CvxProcessOrder subscription(const char *name, bool *is_enabled,
+									bool *is_committed);
 static int	await_launcher(const CvxProcessOrder *order);
 static int	start_here(const CvxProcessOrder *order);
 CVX_NORETURN static void fail_without_slot(void);
@@ -51,6 +53,7 @@ convex_start_worker(PG_FUNCTION_ARGS)
 {
 	const char *name = NameStr(*PG_GETARG_NAME(0));
 	bool		is_enabled;
+	bool		is_committed;
 	CvxProcessOrder order;
 	int			pid;
 
@@ -58,14 +61,30 @@ convex_start_worker(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("no worker can run during recovery")));
-	order = subscription(name, &is_enabled);
+	order = subscription(name, &is_enabled, &is_committed);
 	if (!is_enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("subscription \"%s\" is disabled", name),
 				 errhint("Enable it with convex_enable_subscription().")));
+	if (cvx_process_table &&
+		!cvx_process_has_room(order.dbid, order.subid))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no room for a worker of subscription \"%s\"", name),
+				 errdetail("A server has room for %d subscriptions that are enabled.",
+						   CVX_MAX_PROCESSES),
+				 errhint("Use CALL convex_sync('%s').", name)));
 	(void) cvx_process_hold(order.dbid, order.subid, false);
 	pid = cvx_process_pid(order.dbid, order.subid);
+
+	/* A process sees what has been committed, and nothing else. */
+	if (pid == 0 && !is_committed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("subscription \"%s\" was created or changed by this transaction",
+						name),
+				 errhint("Commit it, then start its worker.")));
 	if (pid == 0)
 		pid = cvx_process_table && cvx_worker_enabled &&
 			cvx_process_is_chosen(get_database_name(MyDatabaseId)) ?
@@ -84,8 +103,9 @@ Datum
 convex_stop_worker(PG_FUNCTION_ARGS)
 {
 	bool		is_enabled;
+	bool		is_committed;
 	CvxProcessOrder order = subscription(NameStr(*PG_GETARG_NAME(0)),
-										 &is_enabled);
+										 &is_enabled, &is_committed);
 	TimestampTz begun = GetCurrentTimestamp();
 	int			pid;
 
@@ -102,15 +122,23 @@ convex_stop_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-/* Name to number, for the owner and its members only. */
+/*
+ * Name to number, for the owner and its members only.  Is it as another
+ * process sees it?
+ */
 static CvxProcessOrder
-subscription(const char *name, bool *is_enabled)
+subscription(const char *name, bool *is_enabled, bool *is_committed)
 {
 	CvxProcessOrder order = {0};
 	CvxSubscription *sub;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI does not connect");
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT xmin FROM @.convex_subscription WHERE name = $1::name",
+					"t", name);
+	*is_committed = SPI_processed == 1 &&
+		!TransactionIdIsCurrentTransactionId((TransactionId) cvx_catalog_int64(0, 1));
 	sub = cvx_catalog_check(name);
 	order.dbid = MyDatabaseId;
 	order.subid = sub->subid;
@@ -154,7 +182,7 @@ fail_to_start(const CvxProcessOrder *order)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("worker of subscription \"%s\" did not start",
 					NameStr(order->name)),
-			 errhint("The server's log may say why. A subscription must have been committed before.")));
+			 errhint("The server's log may say why.")));
 }
 
 /* Start it from here. */
@@ -238,6 +266,7 @@ convex_workers(PG_FUNCTION_ARGS)
 	values[0] = ObjectIdGetDatum(info->dbid);
 	values[1] = Int32GetDatum(info->subid);
 	values[2] = NameGetDatum(&info->name);
+	nulls[1] = nulls[2] = info->subid == 0;
 	values[3] = Int32GetDatum(info->pid);
 	nulls[3] = info->pid == 0;
 	values[4] = CStringGetTextDatum(info->state);

@@ -49,6 +49,7 @@ typedef struct CvxSyncHost
 extern CvxSync *cvx_sync_open(int32 subid, const CvxSyncHost *host);
 extern CvxStep cvx_sync_step(CvxSync *sync);
 extern TimestampTz cvx_sync_next_attempt(CvxSync *sync);
+extern bool cvx_sync_has_changed(CvxSync *sync);
 extern int	cvx_sync_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_idle_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_holder(CvxSync *sync);
@@ -159,6 +160,7 @@ extern int32 cvx_catalog_find(const char *name);
 extern CvxSubscription *cvx_catalog_load(int32 subid);
 extern void cvx_catalog_event(int32 subid, const char *kind,
 							  const CvxSubRel *rel, const char *detail);
+extern void cvx_catalog_trim_events(int32 subid);
 extern void cvx_catalog_drift(int32 subid, const CvxSubRel *rel,
 							  const char *detail);
 extern void cvx_catalog_rel(const CvxSubscription *sub, const CvxSubRel *rel,
@@ -180,6 +182,15 @@ extern int	cvx_catalog_pid(int32 subid);
 extern void cvx_catalog_init(void);
 extern char *cvx_catalog_staging(const CvxSubscription *sub,
 								 const CvxSubRel *rel);
+
+/* ---- sub_failure.c: what becomes of a failure? */
+
+extern TimestampTz cvx_failure_record(int32 subid, const ErrorData *error);
+extern void cvx_failure_note_loss(const CvxSubscription *sub,
+								  const char *what);
+extern void cvx_failure_end(const CvxSubscription *sub);
+extern uint32 cvx_failure_fingerprint(const CvxRemote *remote);
+extern uint32 cvx_failure_fingerprint_error(const ErrorData *error);
 
 /* ---- sub_apply.c: how does a page change the local table? */
 

@@ -28,6 +28,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -40,6 +41,9 @@
 
 /* Events of one subscription that are kept. */
 #define KEPT_EVENTS		1000
+
+/* Drifts of one table that are told one by one: more is a flood. */
+#define KEPT_DRIFTS		1000
 
 /* Columns of a table that schema_evolution stops at. */
 #define MAX_COLUMNS		250
@@ -61,6 +65,9 @@ typedef struct KeptPlan
 static KeptPlan plans[MAX_PLANS];
 static int	nplans = 0;
 
+/* As long as no relation has changed; written by this file. */
+static Oid	known_schema = InvalidOid;
+
 /* Set while this file writes: what else inserts is a restore. */
 static bool is_writing = false;
 
@@ -70,6 +77,7 @@ static void read_argument(char letter, va_list *args, Oid *type, Datum *value,
 static int	execute(const char *sql, int n, Oid *types, Datum *values,
 					const char *nulls);
 static bool is_cacheable(const char *sql);
+static void forget_schema(Datum arg, int cacheid, uint32 hash);
 static Oid	extension_schema(void);
 static char *expand(const char *sql);
 static Jsonb *copy_jsonb(uint64 row, int column);
@@ -140,7 +148,7 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 	Datum		values[MAX_ARGUMENTS];
 	char		nulls[MAX_ARGUMENTS];
 	int			rc;
-	int			nest = NewGUCNestLevel();
+	int			nest = 0;
 	Oid			userid;
 	int			context;
 	va_list		args;
@@ -150,17 +158,26 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 		read_argument(types[n], &args, &argtypes[n], &values[n], &nulls[n]);
 	va_end(args);
 
-	/* Named last, the caller's temporary types do not come first. */
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/*
+	 * Named last, the caller's temporary types do not come first.  Within a
+	 * step all is set already, but for the notices of utility statements.
+	 */
+	if (expected == SPI_OK_UTILITY ||
+		strcmp(namespace_search_path, "pg_catalog, pg_temp") != 0)
+	{
+		nest = NewGUCNestLevel();
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	}
 	GetUserIdAndSecContext(&userid, &context);
 	SetUserIdAndSecContext(cvx_catalog_owner(),
 						   context | SECURITY_LOCAL_USERID_CHANGE);
 	rc = execute(expand(sql), strlen(types), argtypes, values, nulls);
 	SetUserIdAndSecContext(userid, context);
-	AtEOXact_GUC(true, nest);
+	if (nest > 0)
+		AtEOXact_GUC(true, nest);
 	if (expected != 0 && rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
 }
@@ -371,22 +388,39 @@ cvx_catalog_event(int32 subid, const char *kind, const CvxSubRel *rel,
 					"INSERT INTO @.convex_subscription_event (subid, kind, component, table_name, detail)"
 					" VALUES ($1, $2, $3, $4, $5)", "itttt", subid, kind,
 					rel ? rel->component : NULL, rel ? rel->table : NULL, detail);
-	cvx_catalog_run(SPI_OK_DELETE,
-					"DELETE FROM @.convex_subscription_event WHERE subid = $1 AND kind <> 'drift' AND eventid <="
-					" (SELECT eventid FROM @.convex_subscription_event WHERE subid = $1 AND kind <> 'drift'"
-					" ORDER BY eventid DESC OFFSET $2 LIMIT 1)", "il", subid,
-					(int64) KEPT_EVENTS);
+	cvx_catalog_trim_events(subid);
 }
 
-/* Note a drift, once for each table, field and kind of value. */
+/*
+ * Forget old events.  Drifts have a bound of their own, because each is told
+ * once; what is announced must be seen by a check before it may go.
+ */
+void
+cvx_catalog_trim_events(int32 subid)
+{
+	cvx_catalog_run(SPI_OK_DELETE,
+					"DELETE FROM @.convex_subscription_event WHERE subid = $1 AND kind NOT IN ('drift', 'swap_announced')"
+					" AND eventid <= (SELECT eventid FROM @.convex_subscription_event WHERE subid = $1"
+					" AND kind NOT IN ('drift', 'swap_announced') ORDER BY eventid DESC OFFSET $2 LIMIT 1)",
+					"il", subid, (int64) KEPT_EVENTS);
+}
+
+/*
+ * Note a drift, once for each table, field and kind of value; when there are
+ * too many of a table, once that there are more.
+ */
 void
 cvx_catalog_drift(int32 subid, const CvxSubRel *rel, const char *detail)
 {
 	cvx_catalog_run(SPI_OK_INSERT,
-					"INSERT INTO @.convex_subscription_event (subid, kind, component, table_name, detail)"
-					" SELECT $1, 'drift', $2, $3, $4 WHERE NOT EXISTS (SELECT FROM @.convex_subscription_event"
-					" WHERE subid = $1 AND kind = 'drift' AND component = $2 AND table_name = $3 AND detail = $4)",
-					"ittt", subid, rel->component, rel->table, detail);
+					"WITH told AS MATERIALIZED (SELECT detail FROM @.convex_subscription_event"
+					" WHERE subid = $1 AND kind = 'drift' AND component = $2 AND table_name = $3)"
+					" INSERT INTO @.convex_subscription_event (subid, kind, component, table_name, detail)"
+					" SELECT $1, 'drift', $2, $3, new.detail FROM (SELECT CASE WHEN (SELECT count(*) FROM told) < $5"
+					" THEN $4 ELSE 'and more, which is not told' END) AS new (detail)"
+					" WHERE NOT EXISTS (SELECT FROM told WHERE told.detail IN ($4, new.detail))",
+					"itttl", subid, rel->component, rel->table, detail,
+					(int64) KEPT_DRIFTS);
 }
 
 /* Change a table's row. */
@@ -407,6 +441,14 @@ void
 cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
 					  int64 synced_ts, const ErrorData *error)
 {
+	const char *state = unpack_sql_state(error->sqlerrcode);
+	bool		is_known;
+
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2 AND state = 'error'"
+					" AND error_code = $3 AND error_message = $4", "iitt",
+					sub->subid, rel->relno, state, error->message);
+	is_known = SPI_processed > 0;
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_rel SET state = 'error', error_code = $3, error_message = $4,"
 					" synced_ts = CASE WHEN load IS NULL OR load = 'catching_up' THEN coalesce($5, synced_ts) ELSE synced_ts END,"
@@ -414,12 +456,17 @@ cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
 					" attempts = attempts + 1,"
 					" retry_at = clock_timestamp() + least(interval '1 s' * power(2, least(attempts, 9)), interval '5 min')"
 					" WHERE subid = $1 AND relno = $2", "iittn",
-					sub->subid, rel->relno, unpack_sql_state(error->sqlerrcode),
-					error->message, synced_ts);
-	if (rel->state != CVX_REL_ERROR)
-		cvx_catalog_event(sub->subid, "table_error", rel,
-						  psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
-								   error->message));
+					sub->subid, rel->relno, state, error->message, synced_ts);
+	if (is_known)
+		return;
+	cvx_catalog_event(sub->subid, "table_error", rel,
+					  psprintf("%s: %s", state, error->message));
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("table \"%s\" of subscription \"%s\" waits (apply): %s",
+					rel->target_name, sub->name, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 errhidestmt(true), errhidecontext(true)));
 }
 
 /*
@@ -712,15 +759,33 @@ execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 	return rc;
 }
 
+/* What is known of the schema may be wrong from now on. */
+static void
+forget_schema(Datum arg, int cacheid, uint32 hash)
+{
+	known_schema = InvalidOid;
+}
+
+/*
+ * The extension's schema; when it is not there, none.  The extension cannot
+ * go or move without its tables.
+ */
 static Oid
 extension_schema(void)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	static bool is_listening = false;
+	Relation	rel;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	Oid			schema = InvalidOid;
 
+	if (!is_listening)
+		CacheRegisterSyscacheCallback(RELOID, forget_schema, (Datum) 0);
+	is_listening = true;
+	if (OidIsValid(known_schema))
+		return known_schema;
+	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum("convex_fdw"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
@@ -729,6 +794,7 @@ extension_schema(void)
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	known_schema = schema;
 	return schema;
 }
 

@@ -38,6 +38,8 @@
 #define INSERT_ROWS			1000
 #define INSERT_BYTES		(1024 * 1024)
 
+#define NEEDED_RIGHTS		(ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE)
+
 /* While rows of a page are changed. */
 typedef struct Direct
 {
@@ -89,8 +91,8 @@ cvx_direct_is_possible(CvxTarget *target)
 		!form->relhassubclass && !form->relrowsecurity &&
 		relation->trigdesc == NULL && relation->rd_rules == NULL &&
 		!has_foreign_default(target) && OidIsValid(find_index(target)) &&
-		pg_class_aclcheck(RelationGetRelid(relation), form->relowner,
-						  ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE) == ACLCHECK_OK;
+		pg_class_aclmask(RelationGetRelid(relation), form->relowner, NEEDED_RIGHTS,
+						 ACLMASK_ALL) == NEEDED_RIGHTS;
 }
 
 /* Would an INSERT put something into a column that is not ours? */

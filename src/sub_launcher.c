@@ -35,6 +35,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -348,6 +349,16 @@ forget_databases(Launcher *launcher)
 {
 	ListCell   *cell;
 
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < CVX_MAX_LOOKS; i++)
+	{
+		CvxOverflow *overflow = &cvx_process_table->overflows[i];
+		Database   *database = find_database(launcher, overflow->dbid);
+
+		if (database == NULL || !database->is_present)
+			memset(overflow, 0, sizeof(CvxOverflow));
+	}
+	LWLockRelease(cvx_process_table->lock);
 	foreach(cell, launcher->databases)
 	{
 		Database   *database = (Database *) lfirst(cell);
@@ -618,6 +629,13 @@ start_worker(Launcher *launcher, int i)
 
 	/* Before it is ordered: it may be there before the order returns. */
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	if (process->state != CVX_PROCESS_NONE || !process->is_wanted ||
+		process->is_held)
+	{
+		/* Since it was looked at, somebody else has started or held it. */
+		LWLockRelease(cvx_process_table->lock);
+		return;
+	}
 	order.dbid = process->dbid;
 	order.subid = process->subid;
 	order.name = process->name;
@@ -743,6 +761,8 @@ catalog_of_extension(void)
 static void
 report_look(Oid dbid, List *found)
 {
+	int			nmissing = 0;
+	bool		is_news;
 	ListCell   *cell;
 
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
@@ -755,7 +775,10 @@ report_look(Oid dbid, List *found)
 		CvxProcess *process = cvx_process_find(dbid, order->subid, true);
 
 		if (process == NULL)
+		{
+			nmissing++;
 			continue;
+		}
 		process->is_wanted = true;
 		process->name = order->name;
 	}
@@ -767,6 +790,14 @@ report_look(Oid dbid, List *found)
 		if (process->dbid == dbid && !process->is_wanted)
 			process->is_held = false;
 	}
+	is_news = cvx_process_note_overflow(dbid, nmissing);
 	cvx_process_table->nprobes++;
 	LWLockRelease(cvx_process_table->lock);
+	if (is_news)
+		ereport(LOG,
+				(errmsg("no room for %d subscriptions of database \"%s\"",
+						nmissing, get_database_name(dbid)),
+				 errdetail("A server has room for %d subscriptions that are enabled.",
+						   CVX_MAX_PROCESSES),
+				 errhint("Follow the others with CALL convex_sync(), or disable some.")));
 }

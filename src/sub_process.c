@@ -205,6 +205,60 @@ cvx_process_is_barred(Oid dbid)
 }
 
 /*
+ * Note how many enabled subscriptions of a database have no entry, because
+ * the table is full.  True when that is new.  The caller holds the lock.
+ */
+bool
+cvx_process_note_overflow(Oid dbid, int count)
+{
+	CvxOverflow *overflow = NULL;
+
+	for (int i = 0; i < CVX_MAX_LOOKS; i++)
+	{
+		CvxOverflow *candidate = &cvx_process_table->overflows[i];
+
+		if (candidate->dbid == dbid)
+		{
+			overflow = candidate;
+			break;
+		}
+		if (overflow == NULL && !OidIsValid(candidate->dbid))
+			overflow = candidate;
+	}
+	if (overflow == NULL || (count == 0 && overflow->dbid != dbid))
+		return false;
+	if (count == 0)
+	{
+		memset(overflow, 0, sizeof(CvxOverflow));
+		return false;
+	}
+	overflow->count = count;
+	if (overflow->dbid == dbid)
+		return false;
+	overflow->dbid = dbid;
+	overflow->since = GetCurrentTimestamp();
+	return true;
+}
+
+/* Has a subscription an entry, or could it get one? */
+bool
+cvx_process_has_room(Oid dbid, int32 subid)
+{
+	bool		has_room = false;
+
+	LWLockAcquire(cvx_process_table->lock, LW_SHARED);
+	for (int i = 0; i < CVX_MAX_PROCESSES && !has_room; i++)
+	{
+		const CvxProcess *process = &cvx_process_table->processes[i];
+
+		has_room = !OidIsValid(process->dbid) ||
+			(process->dbid == dbid && process->subid == subid);
+	}
+	LWLockRelease(cvx_process_table->lock);
+	return has_room;
+}
+
+/*
  * Enter the calling worker into the table.  False when it is not to run: its
  * database is barred, it is held, or the subscription has a worker.
  */
@@ -312,12 +366,15 @@ List *
 cvx_process_list(void)
 {
 	CvxProcessInfo *copies;
+	int			counts[CVX_MAX_LOOKS];
 	List	   *list = NIL;
+	int			nprocesses;
 	int			n = 0;
 
 	if (cvx_process_table == NULL)
 		return NIL;
-	copies = palloc0(CVX_MAX_PROCESSES * sizeof(CvxProcessInfo));
+	copies = palloc0((CVX_MAX_PROCESSES + CVX_MAX_LOOKS) *
+					 sizeof(CvxProcessInfo));
 	LWLockAcquire(cvx_process_table->lock, LW_SHARED);
 	for (int i = 0; i < CVX_MAX_PROCESSES; i++)
 	{
@@ -335,7 +392,21 @@ cvx_process_list(void)
 			process->ended_at : process->started_at;
 		n++;
 	}
+	nprocesses = n;
+	for (int i = 0; i < CVX_MAX_LOOKS; i++)
+	{
+		const CvxOverflow *overflow = &cvx_process_table->overflows[i];
+
+		if (!OidIsValid(overflow->dbid))
+			continue;
+		copies[n].dbid = overflow->dbid;
+		copies[n].since = overflow->since;
+		counts[n - nprocesses] = overflow->count;
+		n++;
+	}
 	LWLockRelease(cvx_process_table->lock);
+	for (int i = nprocesses; i < n; i++)
+		copies[i].state = psprintf("no room for %d", counts[i - nprocesses]);
 	for (int i = 0; i < n; i++)
 		list = lappend(list, &copies[i]);
 	return list;
@@ -571,6 +642,9 @@ cvx_worker_wake(Oid dbid, int32 subid)
 	if (pid == 0)
 		return;
 	set_latch_of(pid);
+	for (int i = 0; i < nwoken; i++)
+		if (woken[i] == pid)
+			return;
 	if (!IsTransactionState() || nwoken == MAX_WOKEN)
 		return;
 	watch_xact();

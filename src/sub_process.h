@@ -72,6 +72,14 @@ typedef struct CvxBar
 	int			pid;			/* the backend that runs the command */
 } CvxBar;
 
+/* Subscriptions of a database that the table has no room for. */
+typedef struct CvxOverflow
+{
+	Oid			dbid;			/* InvalidOid: free */
+	int			count;
+	TimestampTz since;
+} CvxOverflow;
+
 /* In shared memory, all of it under the lock. */
 typedef struct CvxProcessTable
 {
@@ -90,6 +98,7 @@ typedef struct CvxProcessTable
 	Oid			looks[CVX_MAX_LOOKS];
 
 	CvxBar		bars[CVX_MAX_BARS];
+	CvxOverflow overflows[CVX_MAX_LOOKS];
 	CvxProcess	processes[CVX_MAX_PROCESSES];
 } CvxProcessTable;
 
@@ -106,7 +115,7 @@ typedef struct CvxProcessOrder
 typedef struct CvxProcessInfo
 {
 	Oid			dbid;
-	int32		subid;
+	int32		subid;			/* 0: those without room */
 	NameData	name;
 	int			pid;
 	const char *state;
@@ -125,6 +134,8 @@ extern bool cvx_process_attach(const CvxProcessOrder *order);
 extern bool cvx_process_attach_probe(Oid dbid);
 extern CvxProcess *cvx_process_find(Oid dbid, int32 subid, bool create);
 extern bool cvx_process_is_barred(Oid dbid);
+extern bool cvx_process_note_overflow(Oid dbid, int count);
+extern bool cvx_process_has_room(Oid dbid, int32 subid);
 extern void cvx_process_note_end(CvxProcess *process);
 extern bool cvx_process_register(const char *function, const char *type,
 								 const CvxProcessOrder *order,

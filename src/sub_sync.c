@@ -12,6 +12,9 @@
  *	4. A page may be cut at any timestamp: the changes up to there, and the
  *	   cursor there, are a state that Convex had.
  *	5. After a crash the catalog alone decides what comes next.
+ *	6. One page at most has been taken in and is not committed.  The one ahead
+ *	   is asked for meanwhile, and taken in after that commit: libcurl does not
+ *	   work while a page is applied.
  *
  * Loads.  All tables that are to be loaded when a walk begins share it: one
  * selection and one snapshot S, page by page into staging tables.
@@ -34,8 +37,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "access/xact.h"
 #include "catalog/pg_foreign_server.h"
 #include "commands/async.h"
@@ -57,8 +58,11 @@
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
 
-/* The longest pause after failures. */
-#define MAX_BACKOFF_S		300
+/*
+ * After so many failures in a row a walk's page is suspected to be gone: some
+ * servers say so with the status of a failure.
+ */
+#define MAX_WALK_FAILURES	4
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
@@ -117,10 +121,16 @@ struct CvxSync
 	bool		was_walk;		/* the last step was a walk's */
 	bool		is_caught_up;
 	bool		is_waiting;		/* for another walk */
+	bool		is_aside;		/* not about the common changes */
+	bool		is_productive;	/* it did something that can fail */
+	int64		generation;		/* as the catalog had it */
+	uint32		fingerprint;	/* of the connection; 0: none yet */
 	int64		head;			/* to be reached by CALL; 0: not known yet */
 	int			holder;
 	ErrorData  *failure;		/* of the last step */
 	TimestampTz next_attempt;
+	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
+	uint32		failed_fingerprint; /* of the connection that failed */
 	TimestampTz unknown_checked_at;
 	int			poll_ms;
 	int			idle_poll_ms;
@@ -132,9 +142,6 @@ struct CvxSync
 	int64		check_from;		/* for tables that are followed; 0: not asked yet */
 	int64		check_generation;	/* of the state when check_from was asked */
 	int64		check_event;	/* the last announcement that it covers */
-	bool		is_checking;	/* this step */
-	int			check_failures; /* in a row */
-	TimestampTz check_after;	/* not before that, after a failure */
 
 	/* pages: one is applied while the other is fetched */
 	MemoryContext page_cxts[2];
@@ -152,7 +159,10 @@ static bool take_walk_lock(CvxSync *sync);
 static void release_walk_lock(CvxSync *sync);
 static void open_connection(CvxSync *sync);
 static void forget_ahead(CvxSync *sync);
+static CvxRemote *find_remote(const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
+static CvxStep work(CvxSync *sync);
+static bool is_lost(CvxSync *sync, CvxCall *call);
 static bool has_load(CvxSubscription *sub, CvxRelLoad load);
 static CvxStep follow(CvxSync *sync);
 static CvxStep reload(CvxSync *sync);
@@ -170,7 +180,6 @@ static CvxStep catch_up(CvxSync *sync, List *rels);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
 static CvxStep reload_all(CvxSync *sync, const char *why);
 static bool is_check_pending(CvxSync *sync);
-static bool may_check(CvxSync *sync);
 static CvxStep check_tables(CvxSync *sync);
 static CvxStep check_loaded(CvxSync *sync, List *rels, int64 ts);
 static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
@@ -240,7 +249,10 @@ cvx_sync_step(CvxSync *sync)
 	sync->failure = NULL;
 	sync->is_applying = false;
 	sync->is_waiting = false;
-	sync->is_checking = false;
+	sync->is_aside = false;
+	sync->is_productive = false;
+	sync->fingerprint = 0;
+	cvx_error_forget();
 	PG_TRY();
 	{
 		result = step(sync);
@@ -271,15 +283,10 @@ cvx_sync_step(CvxSync *sync)
 		}
 		else
 		{
+			/* Others of the deployment may walk while this one pauses. */
+			release_walk_lock(sync);
 			sync->is_careful = false;
 			record_failure(sync, error);
-			if (sync->is_checking)
-			{
-				/* The tables are followed meanwhile. */
-				sync->check_failures++;
-				sync->check_after = sync->next_attempt +
-					(int64) (Min(pow(2, Min(sync->check_failures, 10)), MAX_BACKOFF_S) * USECS_PER_SEC);
-			}
 			sync->failure = error;
 			result = CVX_STEP_FAILED;
 		}
@@ -287,6 +294,48 @@ cvx_sync_step(CvxSync *sync)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	return result;
+}
+
+/*
+ * After a failure: has somebody changed something that may mend it?  Between
+ * steps; does not throw.
+ */
+bool
+cvx_sync_has_changed(CvxSync *sync)
+{
+	MemoryContext old = CurrentMemoryContext;
+	volatile bool has_changed = true;
+
+	MemoryContextReset(sync->step_cxt);
+	MemoryContextSwitchTo(sync->step_cxt);
+	sync->failure = NULL;
+	PG_TRY();
+	{
+		CvxSubscription *sub;
+
+		begin(sync);
+		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid) :
+			NULL;
+		if (sub && sub->is_enabled && sub->generation == sync->generation)
+			has_changed = cvx_failure_fingerprint(find_remote(sub)) !=
+				sync->failed_fingerprint;
+		commit(sync);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(sync->step_cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		sync->host.rollback();
+		MemoryContextSwitchTo(sync->step_cxt);
+		has_changed = cvx_failure_fingerprint_error(error) !=
+			sync->failed_fingerprint;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	return has_changed;
 }
 
 /*
@@ -378,6 +427,7 @@ static CvxStep
 step(CvxSync *sync)
 {
 	CvxSubscription *sub;
+	CvxStep		result;
 	bool		had_lock;
 
 	begin(sync);
@@ -408,10 +458,34 @@ step(CvxSync *sync)
 		return CVX_STEP_WORKED;
 	}
 	sync->sub = sub;
+	sync->generation = sub->generation;
 	sync->poll_ms = sub->poll_ms;
 	sync->idle_poll_ms = sub->idle_poll_ms;
 	open_connection(sync);
 	commit(sync);
+	if (sync->fingerprint != sync->failed_fingerprint)
+		sync->aside_retry_at = 0;
+	result = work(sync);
+
+	/* What works now ends a failure, unless something else fails. */
+	if (sync->is_productive &&
+		(sub->failures > 0 || strcmp(sub->phase, "failing") == 0) &&
+		(sync->is_aside || sync->aside_retry_at == 0))
+	{
+		begin(sync);
+		cvx_failure_end(sub);
+		commit(sync);
+		sync->aside_retry_at = 0;
+		sync->failed_fingerprint = 0;
+	}
+	return result;
+}
+
+/* The piece of work itself, with the connection open. */
+static CvxStep
+work(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
 
 	if (!sync->host.is_worker && sync->head == 0)
 		sync->head = Max(cvx_api_query_ts(sync->http), 0);
@@ -508,21 +582,29 @@ release_walk_lock(CvxSync *sync)
 	sync->has_walk_lock = false;
 }
 
+/* How the deployment is reached now; throws what is in the way. */
+static CvxRemote *
+find_remote(const CvxSubscription *sub)
+{
+	cvx_catalog_check_server(sub);
+	if (cvx_server_aclcheck(sub->serverid, sub->owner) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner of subscription \"%s\" may not use server \"%s\"",
+						sub->name, sub->server)));
+	return cvx_options_remote(sub->serverid, sub->owner);
+}
+
 /* The connection as the options say now. */
 static void
 open_connection(CvxSync *sync)
 {
-	MemoryContext cxt = AllocSetContextCreate(sync->cxt, "convex connection",
-											  ALLOCSET_SMALL_SIZES);
-	CvxRemote  *remote;
+	CvxRemote  *remote = find_remote(sync->sub);
+	MemoryContext cxt;
 
-	cvx_catalog_check_server(sync->sub);
-	if (cvx_server_aclcheck(sync->sub->serverid, sync->sub->owner) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("owner of subscription \"%s\" may not use server \"%s\"",
-						sync->sub->name, sync->sub->server)));
-	remote = cvx_options_remote(sync->sub->serverid, sync->sub->owner);
+	cxt = AllocSetContextCreate(sync->cxt, "convex connection",
+								ALLOCSET_SMALL_SIZES);
+	sync->fingerprint = cvx_failure_fingerprint(remote);
 	MemoryContextSwitchTo(cxt);
 	sync->http = cvx_http_open(remote);
 	MemoryContextSwitchTo(sync->step_cxt);
@@ -539,35 +621,23 @@ forget_ahead(CvxSync *sync)
 	sync->ahead = NULL;
 }
 
-/* Leave the failure in the catalog, and pause longer each time. */
+/*
+ * Leave the failure in the catalog.  What stands aside waits by itself: the
+ * common changes go on at once.
+ */
 static void
 record_failure(CvxSync *sync, const ErrorData *error)
 {
-	int			failures;
-	double		pause;
-
+	sync->failed_fingerprint = sync->fingerprint != 0 ? sync->fingerprint :
+		cvx_failure_fingerprint_error(error);
 	begin(sync);
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_state SET failures = failures + 1, phase ="
-					" CASE WHEN phase IN ('starting', 'loading', 'reloading') THEN phase ELSE 'failing' END,"
-					" last_error_code = $2, last_error_message = $3, last_error_at = clock_timestamp(),"
-					" caught_up = false WHERE subid = $1 RETURNING failures", "itt",
-					sync->subid, unpack_sql_state(error->sqlerrcode),
-					error->message);
-	failures = SPI_processed == 1 ? (int) cvx_catalog_int64(0, 1) : 1;
-	pause = Min(pow(2, Min(failures - 1, 10)), MAX_BACKOFF_S) *
-		(0.75 + 0.5 * (random() % 1000) / 1000.0);
-	sync->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													 (int64) (pause * 1000));
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_state SET next_attempt_at ="
-					" clock_timestamp() + $2 * interval '1 ms' WHERE subid = $1",
-					"ii", sync->subid, (int32) (pause * 1000));
-	if (failures == 1)
-		cvx_catalog_event(sync->subid, "error", NULL,
-						  psprintf("%s: %s", unpack_sql_state(error->sqlerrcode),
-								   error->message));
+	sync->next_attempt = cvx_failure_record(sync->subid, error);
 	commit(sync);
+	if (sync->is_aside)
+	{
+		sync->aside_retry_at = sync->next_attempt;
+		sync->next_attempt = GetCurrentTimestamp();
+	}
 }
 
 /* Is a table in this stage?  One that waits for its retry is not wanted. */
@@ -720,6 +790,8 @@ walk_page(CvxSync *sync)
 	received = receive(sync, &request);
 	if (sub->snapshot != 0 && is_snapshot_gone(received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
+	if (sub->failures >= MAX_WALK_FAILURES && is_lost(sync, received.call))
+		return restart_walk(sync, "Convex no longer answers for the snapshot");
 	page = read_page(sync, received, &request);
 	if (sub->snapshot != 0 && page->ts != sub->snapshot)
 		ereport(ERROR,
@@ -771,6 +843,21 @@ walk_page(CvxSync *sync)
 	return CVX_STEP_WORKED;
 }
 
+/*
+ * Does a walk's page fail with a status that can mean that its snapshot or its
+ * cursor is gone, while another snapshot is served?
+ */
+static bool
+is_lost(CvxSync *sync, CvxCall *call)
+{
+	if (sync->sub->snapshot == 0 ||
+		(cvx_http_answer(call)->status != 500 &&
+		 !cvx_api_has_code(call, 503, "InternalServerError")))
+		return false;
+	(void) cvx_api_fresh_snapshot(sync->http);
+	return true;
+}
+
 /* Begin the walk anew, once; then say that the load cannot keep up. */
 static CvxStep
 restart_walk(CvxSync *sync, const char *why)
@@ -790,6 +877,7 @@ restart_walk(CvxSync *sync, const char *why)
 					sub->subid, why);
 	cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "load_restarted",
 					  NULL, SPI_processed == 1 ? cvx_catalog_text(0, 1) : why);
+	cvx_failure_note_loss(sub, why);
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
 					" load_restarts = load_restarts + 1, phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END"
@@ -823,6 +911,7 @@ index_tables(CvxSync *sync)
 							"i", sub->subid);
 		}
 		commit(sync);
+		sync->is_productive = true;
 		return CVX_STEP_WORKED;
 	}
 	return CVX_STEP_WORKED;
@@ -872,6 +961,7 @@ cut_over(CvxSync *sync, List *rels, int64 ts)
 	if (is_first)
 		advance(sync, ts, true, 0);
 	commit(sync);
+	sync->is_productive = true;
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;
 }
@@ -887,6 +977,7 @@ follow(CvxSync *sync)
 	CvxSubscription *sub = sync->sub;
 	int64		behind = 0;
 	int64		bound = PG_INT64_MAX;
+	bool		is_pausing = sync->aside_retry_at > GetCurrentTimestamp();
 	List	   *rels = NIL;
 	List	   *arrived = NIL;
 	List	   *mended = NIL;
@@ -910,13 +1001,15 @@ follow(CvxSync *sync)
 	}
 	if (mended != NIL)
 		return cut_over(sync, mended, sub->cursor);
-	sync->has_arrived = arrived != NIL && may_check(sync);
+	sync->has_arrived = arrived != NIL && !is_pausing;
 	if (sync->has_arrived)
 	{
+		sync->is_aside = true;
 		if (sub->shown_from == 0)
 			return ask_shown_from(sync);
 		if (sub->cursor >= sub->shown_from)
 			return check_loaded(sync, arrived, sub->cursor);
+		sync->is_aside = false;
 	}
 	foreach(lc, behind != 0 ? sub->rels : NIL)
 	{
@@ -928,15 +1021,24 @@ follow(CvxSync *sync)
 			(one == NULL || one->is_staged == rel->is_staged))
 			rels = lappend(rels, rel);
 	}
-	if (rels != NIL)
+	if (rels != NIL && !is_pausing)
+	{
+		sync->is_aside = true;
 		return catch_up(sync, rels);
+	}
 
-	/* A walk's page and a page of changes take turns. */
-	if (!sync->was_walk || sync->is_caught_up)
+	/*
+	 * A walk's page and a page of changes take turns.  What fails beside the
+	 * common changes does not hold them up.
+	 */
+	if (!is_pausing && (!sync->was_walk || sync->is_caught_up))
 	{
 		bool		is_done = false;
-		CvxStep		result = load_or(sync, &is_done);
+		CvxStep		result;
 
+		sync->is_aside = true;
+		result = load_or(sync, &is_done);
+		sync->is_aside = is_done;
 		if (is_done)
 		{
 			sync->was_walk = true;
@@ -946,9 +1048,11 @@ follow(CvxSync *sync)
 	}
 	sync->was_walk = false;
 
-	if (is_check_pending(sync) && sub->cursor >= sync->check_from &&
-		may_check(sync))
+	if (!is_pausing && is_check_pending(sync) && sub->cursor >= sync->check_from)
+	{
+		sync->is_aside = true;
 		return check_tables(sync);
+	}
 	return common_changes(sync, bound);
 }
 
@@ -1067,6 +1171,7 @@ begin_again(CvxSync *sync, List *rels, const char *why)
 						"UPDATE @.convex_subscription_state SET load_restarts = load_restarts + 1,"
 						" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
 						"ib", sub->subid, gives_up);
+		cvx_failure_note_loss(sub, why);
 	}
 	commit(sync);
 }
@@ -1078,6 +1183,7 @@ common_changes(CvxSync *sync, int64 bound)
 	CvxSubscription *sub = sync->sub;
 	bool		is_everything = false;
 	bool		has_more;
+	bool		has_aside;
 	bool		is_unknown = false;
 	List	   *rels = NIL;
 	Request		request;
@@ -1153,10 +1259,11 @@ common_changes(CvxSync *sync, int64 bound)
 	sync->is_careful = false;
 	sync->is_caught_up = !has_more ||
 		(sync->head > 0 && ts >= sync->head);
-	if (!sync->is_caught_up || is_unknown || sync->has_arrived ||
-		(sub->is_check_due && may_check(sync)) ||
+	has_aside = sub->is_check_due || is_unknown || sync->has_arrived ||
 		has_load(sub, CVX_LOAD_WANTED) || has_load(sub, CVX_LOAD_WALKING) ||
-		has_load(sub, CVX_LOAD_INDEXING) || bound != PG_INT64_MAX)
+		has_load(sub, CVX_LOAD_INDEXING);
+	if (!sync->is_caught_up || bound != PG_INT64_MAX ||
+		(has_aside && sync->aside_retry_at <= GetCurrentTimestamp()))
 		return sync->is_waiting ? CVX_STEP_IDLE : CVX_STEP_WORKED;
 	return CVX_STEP_IDLE;
 }
@@ -1188,6 +1295,7 @@ reload_all(CvxSync *sync, const char *why)
 						" snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 						"i", sub->subid);
 		cvx_catalog_event(sub->subid, "resnapshot", NULL, why);
+		cvx_failure_note_loss(sub, why);
 	}
 	commit(sync);
 	return CVX_STEP_WORKED;
@@ -1225,14 +1333,6 @@ is_check_pending(CvxSync *sync)
 	return true;
 }
 
-/* Not while the pause after a failed check lasts. */
-static bool
-may_check(CvxSync *sync)
-{
-	return sync->check_failures == 0 ||
-		GetCurrentTimestamp() >= sync->check_after;
-}
-
 /* Compare the tables that are followed with Convex, at the cursor. */
 static CvxStep
 check_tables(CvxSync *sync)
@@ -1242,7 +1342,6 @@ check_tables(CvxSync *sync)
 	bool		is_replaced = false;
 	ListCell   *lc;
 
-	sync->is_checking = true;
 	tables = cvx_catalog_fetch(sync->http);
 	begin(sync);
 	if (!still_at(sync))
@@ -1258,6 +1357,7 @@ check_tables(CvxSync *sync)
 					" WHERE subid = $1 AND kind = 'swap_announced' AND eventid <= $2)"
 					" UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
 					"il", sub->subid, sync->check_event);
+	cvx_catalog_trim_events(sub->subid);
 	commit(sync);
 	foreach(lc, sub->rels)
 	{
@@ -1268,7 +1368,6 @@ check_tables(CvxSync *sync)
 	}
 	if (!is_replaced)
 		sync->nrechecks = 0;
-	sync->check_failures = 0;
 	sync->check_from = 0;
 	begin(sync);
 	if (still_at(sync))
@@ -1276,6 +1375,7 @@ check_tables(CvxSync *sync)
 						"UPDATE @.convex_subscription_state SET check_wanted = false, checked_at = clock_timestamp()"
 						" WHERE subid = $1", "i", sub->subid);
 	commit(sync);
+	sync->is_productive = true;
 	return CVX_STEP_WORKED;
 }
 
@@ -1291,7 +1391,6 @@ check_loaded(CvxSync *sync, List *rels, int64 ts)
 	List	   *good = NIL;
 	ListCell   *lc;
 
-	sync->is_checking = true;
 	tables = cvx_catalog_fetch(sync->http);
 	begin(sync);
 	if (!still_at(sync))
@@ -1308,8 +1407,6 @@ check_loaded(CvxSync *sync, List *rels, int64 ts)
 		if (rel->state != CVX_REL_DROPPED && check_table(sync, rel, ts, true))
 			good = lappend(good, rel);
 	}
-	sync->check_failures = 0;
-	sync->is_checking = false;
 	return good != NIL ? cut_over(sync, good, ts) : CVX_STEP_WORKED;
 }
 
@@ -1510,6 +1607,8 @@ prefetch(CvxSync *sync, Request *request)
 	MemoryContext old;
 
 	forget_ahead(sync);
+	if (!cvx_http_prefetch)
+		return;
 	MemoryContextReset(sync->page_cxts[1 - sync->present]);
 	old = MemoryContextSwitchTo(sync->page_cxts[1 - sync->present]);
 	sync->ahead_key = pstrdup(request->key);
@@ -1558,8 +1657,9 @@ advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET cursor = $3, head_ts = greatest(head_ts, $3),"
-					" caught_up = NOT $4, phase = 'following', applied_at = clock_timestamp(), failures = 0,"
-					" next_attempt_at = NULL WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $2",
+					" caught_up = NOT $4, applied_at = clock_timestamp(),"
+					" phase = CASE phase WHEN 'failing' THEN phase ELSE 'following' END"
+					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $2",
 					"inlb", sync->subid, sync->sub->cursor, cursor, has_more);
 	if (SPI_processed != 1)
 		ereport(ERROR,
@@ -1575,12 +1675,11 @@ add_costs(CvxSync *sync, int64 rows)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET rows = rows + $2, pages = pages + 1,"
-					" bytes = bytes + $3, requests = requests + $4, retries = retries + $5,"
-					" failures = 0, next_attempt_at = NULL,"
-					" phase = CASE WHEN phase = 'failing' THEN 'following' ELSE phase END WHERE subid = $1",
+					" bytes = bytes + $3, requests = requests + $4, retries = retries + $5 WHERE subid = $1",
 					"illll", sync->subid, rows, sync->stats.bytes,
 					sync->stats.requests, sync->stats.retries);
 	sync->stats.bytes = sync->stats.requests = sync->stats.retries = 0;
+	sync->is_productive = true;
 }
 
 /* Is this a document of this table? */

@@ -41,6 +41,9 @@
 /* The pause while another subscription loads from the same deployment. */
 #define WALK_PAUSE_MS 1000
 
+/* How often a failing worker looks whether something was changed. */
+#define LOOK_MS 2000
+
 /* The longest wait without looking at the clock again. */
 #define LONGEST_WAIT_MS 3600000
 
@@ -56,6 +59,7 @@ typedef struct CvxWorker
 	CvxSync    *sync;			/* NULL: to be opened */
 	int			poll_ms;		/* the present polling interval */
 	int			nerrors;		/* unrecorded ones in a row */
+	bool		is_failing;		/* a failure that was recorded */
 } CvxWorker;
 
 static void begin(void);
@@ -67,6 +71,7 @@ static int64 after_idle(CvxWorker *worker);
 static int64 after_failure(CvxWorker *worker);
 static int64 after_error(CvxWorker *worker);
 static bool wait_for(int64 pause_ms);
+static bool wait_for_mending(CvxWorker *worker, int64 pause_ms);
 static void serve_interrupts(void);
 static int64 jitter(int64 pause_ms);
 
@@ -118,7 +123,8 @@ convex_worker_main(Datum arg)
 			worker->poll_ms = cvx_sync_poll_interval_ms(worker->sync);
 		if (!turn(worker, &pause_ms))
 			break;
-		is_awake = wait_for(pause_ms);
+		is_awake = worker->is_failing ? wait_for_mending(worker, pause_ms) :
+			wait_for(pause_ms);
 	}
 	proc_exit(0);
 }
@@ -130,7 +136,7 @@ convex_worker_main(Datum arg)
 static bool
 turn(CvxWorker *worker, int64 *pause_ms)
 {
-	CvxStep		outcome = CVX_STEP_FAILED;
+	volatile CvxStep outcome = CVX_STEP_FAILED;
 	bool		has_thrown = false;
 
 	pgstat_report_activity(STATE_RUNNING, worker->activity);
@@ -158,6 +164,7 @@ turn(CvxWorker *worker, int64 *pause_ms)
 		worker->sync = NULL;
 	}
 	*pause_ms = 0;
+	worker->is_failing = !has_thrown && outcome == CVX_STEP_FAILED;
 	if (has_thrown)
 		*pause_ms = after_error(worker);
 	else
@@ -271,6 +278,29 @@ wait_for(int64 pause_ms)
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();
 	return true;
+}
+
+/*
+ * Wait after a failure; shorter when somebody wakes this process or changes
+ * what the connection is made of.
+ */
+static bool
+wait_for_mending(CvxWorker *worker, int64 pause_ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													pause_ms);
+
+	for (;;)
+	{
+		int64		left_ms = (until - GetCurrentTimestamp()) / 1000;
+
+		if (left_ms <= 0)
+			return false;
+		if (wait_for(Min(left_ms, LOOK_MS)))
+			return true;
+		if (left_ms > LOOK_MS && cvx_sync_has_changed(worker->sync))
+			return true;
+	}
 }
 
 /* ------------------------------------------------------------------------

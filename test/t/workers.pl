@@ -219,6 +219,8 @@ my $started = $cluster->value(q{SELECT convex_start_worker('app')});
 is($started, worker_pid('postgres'), 'convex_start_worker gives the new process');
 is($cluster->value(q{SELECT convex_start_worker('app')}), $started, 'and does not start a second one');
 is($cluster->sqlstate(q{SELECT convex_start_worker('nobody')}), '42704', 'an unknown subscription is refused');
+is($cluster->sqlstate(q{BEGIN; SELECT convex_create_subscription('mine', 'convex', tables => '{users}'); SELECT convex_start_worker('mine')}), '55000',
+	'one that is not committed gets no worker');
 $cluster->value('CREATE ROLE stranger LOGIN');
 $cluster->value('GRANT EXECUTE ON FUNCTION convex_stop_worker TO stranger');
 is($cluster->sqlstate(q{SET ROLE stranger; SELECT convex_stop_worker('app')}), '42501', 'somebody else may not stop a worker');
@@ -367,6 +369,31 @@ $small->wait_until_sql("EXISTS (SELECT FROM app2.users WHERE name = 'easley')", 
 pass('a slot that becomes free is taken');
 $small->remove;
 
+# -- more subscriptions than there is room for -----------------------------------
+
+my $crowd = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex_fdw'\nconvex_fdw.max_workers = 0\n");
+$crowd->convex($emulator);
+$crowd->value("SELECT convex_create_subscription('app', 'convex', tables => '{users}', $QUICK)");
+$crowd->value(<<~'END');
+	INSERT INTO convex_subscription (name, server, owner, enabled, tables, target_schema, mode, protocol, poll_interval, options)
+		SELECT 's' || i, 'convex', 'postgres', true, '{users}', 'app', 'mirror', 'document_deltas', '1 s', '{}' FROM generate_series(1, 1100) AS i;
+	INSERT INTO convex_subscription_state (subid) SELECT subid FROM convex_subscription ON CONFLICT DO NOTHING;
+	UPDATE convex_subscription SET enabled = true;
+	END
+$log_size = $crowd->log_size;
+my $look = sub { $crowd->value(q{SELECT convex_enable_subscription('app')}); return 1 };
+$look->();
+$crowd->wait_until_sql("EXISTS (SELECT FROM convex_workers() WHERE state = 'no room for 77' AND subid IS NULL AND name IS NULL)", 'too many');
+is($crowd->value('SELECT count(*) FROM convex_workers() WHERE subid IS NOT NULL'), '1024', 'the table of processes has room for 1024, and shows that there are more');
+like(($crowd->try_psql(q{SELECT convex_start_worker('s1100')}))[2], qr/53400: no room for a worker/, 'starting another one says so');
+$look->() for 1 .. 3;
+$crowd->value("DELETE FROM convex_subscription WHERE name IN (SELECT 's' || i FROM generate_series(1, 100) AS i)");
+wait_until(sub { $look->() && $crowd->value("SELECT count(*) FROM convex_workers() WHERE state LIKE 'no room%'") eq '0' }, 'there is room');
+is($crowd->value("SELECT count(*) FROM convex_workers() WHERE name = 's1100'"), '1', 'a place that becomes free is taken');
+my $overflows = () = $crowd->log_text($log_size) =~ /LOG:  no room for 77 subscriptions/g;
+is($overflows, 1, 'the log has it once');
+$crowd->remove;
+
 # -- without preload -----------------------------------------------------------
 
 my $plain = ConvexTest::Cluster->new;
@@ -374,6 +401,8 @@ $plain->convex($emulator);
 $plain->value("SELECT convex_create_subscription('app', 'convex', tables => '{users}', $QUICK)");
 is($plain->value("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'convex%'"), '0', 'without preload nothing starts by itself');
 is($plain->value('SELECT count(*) FROM convex_workers()'), '0', 'there is no table of processes');
+is($plain->sqlstate(q{BEGIN; SELECT convex_disable_subscription('app'); SELECT convex_enable_subscription('app'); SELECT convex_start_worker('app')}), '55000',
+	'convex_start_worker needs a committed subscription');
 $pid = $plain->value(q{SELECT convex_start_worker('app')});
 is($plain->value("SELECT backend_type FROM pg_stat_activity WHERE pid = $pid"), 'convex_fdw worker', 'convex_start_worker starts one');
 shows('snyder', 'it follows', cluster => $plain);
