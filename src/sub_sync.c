@@ -173,6 +173,7 @@ static CvxStep walk_page(CvxSync *sync);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
+static int64 ask_head(CvxSync *sync);
 static CvxStep ask_shown_from(CvxSync *sync);
 static void note_log_end(CvxSync *sync, int64 ts);
 static void begin_again(CvxSync *sync, List *rels, const char *why);
@@ -1048,11 +1049,10 @@ follow(CvxSync *sync)
 	}
 	sync->was_walk = false;
 
+	sync->is_aside = true;
 	if (!is_pausing && is_check_pending(sync) && sub->cursor >= sync->check_from)
-	{
-		sync->is_aside = true;
 		return check_tables(sync);
-	}
+	sync->is_aside = false;
 	return common_changes(sync, bound);
 }
 
@@ -1123,11 +1123,20 @@ catch_up(CvxSync *sync, List *rels)
 	return CVX_STEP_WORKED;
 }
 
+/* The newest timestamp, now; throws when the server does not tell. */
+static int64
+ask_head(CvxSync *sync)
+{
+	int64		head = cvx_api_query_ts(sync->http);
+
+	return head >= 0 ? head : cvx_api_fresh_snapshot(sync->http);
+}
+
 /* The head, once the loads have ended: what is loaded is not shown before. */
 static CvxStep
 ask_shown_from(CvxSync *sync)
 {
-	int64		head = cvx_api_head(sync->http);
+	int64		head = ask_head(sync);
 
 	begin(sync);
 	if (still_at(sync))
@@ -1329,7 +1338,7 @@ is_check_pending(CvxSync *sync)
 	sync->check_event = cvx_catalog_int64(0, 1);
 	commit(sync);
 	sync->check_generation = sub->generation;
-	sync->check_from = cvx_api_head(sync->http);
+	sync->check_from = ask_head(sync);
 	return true;
 }
 
