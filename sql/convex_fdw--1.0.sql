@@ -183,6 +183,7 @@ CREATE TABLE convex_subscription_state (
     load_restarts integer NOT NULL DEFAULT 0,
     load_started_at timestamptz,
     load_pages bigint NOT NULL DEFAULT 0,
+    shown_from bigint,
     applied_at timestamptz,
     head_ts bigint,
     caught_up boolean NOT NULL DEFAULT false,

@@ -167,12 +167,14 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 
 /*
  * Is this member of a document's object one of the document's own fields, and
- * not something that the endpoint added?
+ * not something that the endpoint added?  It may come to add more than it does
+ * today; documents themselves have no other names that begin with "_".
  */
 bool
 cvx_page_is_document_member(const CvxText *name)
 {
-	return find_meta(name) == META_NONE;
+	return name->len == 0 || name->data[0] != '_' ||
+		IS_NAME(name, "_id") || IS_NAME(name, "_creationTime");
 }
 
 /* A page says each thing once. */

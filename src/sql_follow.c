@@ -84,6 +84,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	ForeignServer *server;
 	CvxHttp    *http;
 	CvxSubscription *sub;
+	List	   *patterns;
 	List	   *tables;
 	Jsonb	   *options;
 	int32		subid;
@@ -113,7 +114,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("protocol \"%s\" is not supported", protocol),
 				 errhint("Valid values are: document_deltas.")));
-	(void) read_patterns(PG_GETARG_ARRAYTYPE_P(2));
+	patterns = read_patterns(PG_GETARG_ARRAYTYPE_P(2));
 	cvx_catalog_check_options(options);
 
 	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(1)), false);
@@ -125,7 +126,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
 	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
 	tables = cvx_catalog_fetch(http);
-	check_server(http, server, list_length(tables));
+	check_server(http, server, cvx_catalog_count_selected(patterns, tables));
 
 	begin_catalog();
 	if (cvx_catalog_find(name) != 0)
@@ -282,7 +283,10 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Look for new, replaced and dropped tables at the next step. */
+/*
+ * Look for new, replaced and dropped tables at the next step; loads that wait
+ * because they had differed begin at once.
+ */
 Datum
 convex_refresh_subscription(PG_FUNCTION_ARGS)
 {
@@ -290,6 +294,9 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 
 	begin_catalog();
 	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND load = 'wanted'",
+					"i", sub->subid);
 	touch(sub->subid, ", check_wanted = true");
 	SPI_finish();
 	cvx_worker_wake(MyDatabaseId, sub->subid);
@@ -324,8 +331,12 @@ convex_resync_table(PG_FUNCTION_ARGS)
 				 errmsg("subscription \"%s\" has no table \"%s\"", sub->name, table)));
 	if (rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING ||
 		rel->load == CVX_LOAD_WANTED)
+	{
 		ereport(NOTICE,
 				(errmsg("table \"%s\" is being loaded already", table)));
+		if (rel->load == CVX_LOAD_WANTED)
+			cvx_catalog_rel(sub, rel, "retry_at = NULL");
+	}
 	else
 	{
 		cvx_catalog_drop_staging(sub, rel);

@@ -143,6 +143,7 @@ typedef struct CvxSubscription
 	char	   *page_cursor;
 	int			load_restarts;
 	bool		is_check_due;
+	int64		shown_from;		/* loaded tables: not before this; 0: unknown */
 	int			failures;
 	List	   *rels;			/* CvxSubRel */
 } CvxSubscription;
@@ -169,6 +170,7 @@ extern void cvx_catalog_rel_error(const CvxSubscription *sub,
 								  const ErrorData *error);
 extern int	cvx_catalog_add_tables(CvxSubscription *sub, List *tables,
 								   bool is_first);
+extern int	cvx_catalog_count_selected(List *patterns, List *tables);
 extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_check_options(Jsonb *options);
 extern List *cvx_catalog_fetch(CvxHttp *http);
@@ -212,8 +214,8 @@ extern int64 cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel,
 extern void cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel,
 							  int64 ts);
 extern char *cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,
-							   const CvxPage *page, const char *after,
-							   const char *upto);
+							   bool in_staging, const CvxPage *page,
+							   const char *after, const char *upto);
 extern void cvx_apply_environment(void);
 extern void cvx_apply_check_target(const CvxSubscription *sub, Oid target);
 

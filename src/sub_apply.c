@@ -509,7 +509,7 @@ change_by_statements(CvxTarget **target, bool to_staging, const CvxPage *page,
  * Returns what differs, or NULL.
  */
 char *
-cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,
+cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 				  const CvxPage *page, const char *after, const char *upto)
 {
 	StringInfoData buf;
@@ -522,9 +522,10 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,
 	Oid			userid;
 	int			context;
 
-	if (!OidIsValid(rel->target))
+	if (!in_staging && !OidIsValid(rel->target))
 		return "the target is gone";
-	target = cvx_target_open(sub, rel, rel->target);
+	target = cvx_target_open(sub, rel,
+							 in_staging ? staging_relid(sub, rel) : rel->target);
 	id = psprintf("%s%s", quote_identifier(target->id->name),
 				  TupleDescAttr(target->tupdesc, target->id->attnum - 1)->attcollation == C_COLLATION_OID ?
 				  "" : " COLLATE pg_catalog.\"C\"");

@@ -88,7 +88,7 @@ static bool is_choice(const char *choices, const char *text);
 static int	interval_ms(const char *text);
 static void load_rels(CvxSubscription *sub);
 static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
-static bool is_selected(const CvxSubscription *sub, const CvxTableSchema *table);
+static bool is_selected(List *patterns, const CvxTableSchema *table);
 static CvxSubRel *find_rel(CvxSubscription *sub, const CvxTableSchema *table);
 static void name_targets(CvxSubscription *sub, List *tables);
 static void add_table(CvxSubscription *sub, const CvxTableSchema *table,
@@ -319,7 +319,7 @@ cvx_catalog_load(int32 subid)
 					" st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e"
 					" WHERE e.subid = s.subid AND e.kind = 'swap_announced') OR st.checked_at IS NULL OR st.checked_at +"
 					" coalesce(s.options ->> 'table_check_interval', '1 h')::interval <= now(),"
-					" st.failures"
+					" st.failures, st.shown_from"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
 					" WHERE subid = $1", "i", subid);
 	if (SPI_processed != 1)
@@ -351,6 +351,7 @@ cvx_catalog_load(int32 subid)
 	sub->load_restarts = (int) cvx_catalog_int64(0, 17);
 	sub->is_check_due = cvx_catalog_bool(0, 18);
 	sub->failures = (int) cvx_catalog_int64(0, 19);
+	sub->shown_from = cvx_catalog_int64(0, 20);
 
 	/* A renamed role keeps its subscription; a restored one has no OID. */
 	if (OidIsValid(owner_oid) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner_oid)))
@@ -483,7 +484,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		CvxTableSchema *table = lfirst(lc);
 		CvxSubRel  *rel = find_rel(sub, table);
 
-		if (!is_selected(sub, table))
+		if (!is_selected(sub->patterns, table))
 			continue;
 		if (rel == NULL)
 			fresh = lappend(fresh, table);
@@ -504,7 +505,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		{
 			CvxTableSchema *table = lfirst(lc2);
 
-			is_listed |= is_selected(sub, table) &&
+			is_listed |= is_selected(sub->patterns, table) &&
 				strcmp(table->table, rel->table) == 0 &&
 				strcmp(table->component, rel->component) == 0;
 		}
@@ -532,6 +533,18 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 			cvx_catalog_event(sub->subid, "table_new", &rel, NULL);
 		}
 	return list_length(fresh);
+}
+
+/* How many of these tables a subscription with these patterns has. */
+int
+cvx_catalog_count_selected(List *patterns, List *tables)
+{
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+		n += is_selected(patterns, lfirst(lc));
+	return n;
 }
 
 /*
@@ -985,11 +998,11 @@ follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid)
 
 /* "table", "component/table", and "*" for the last part, or alone for all. */
 static bool
-is_selected(const CvxSubscription *sub, const CvxTableSchema *table)
+is_selected(List *patterns, const CvxTableSchema *table)
 {
 	ListCell   *lc;
 
-	foreach(lc, sub->patterns)
+	foreach(lc, patterns)
 	{
 		const char *pattern = lfirst(lc);
 		const char *slash = strrchr(pattern, '/');

@@ -22,12 +22,16 @@
  *		wanted --begin_walk--> walking --walk_page--> indexing
  *		   --index_table--> catching_up (at S) --cut_over--> none
  *
- * Without a cursor, or when all is reloaded, the common cursor becomes S when
- * the loaded tables are cut over, all at once.  Otherwise the loaded tables
- * stand at T = S and the common cursor at C: if T < C the tables' own changes
- * are read, cut at C; if T > C the common changes, cut at T; if T = C they are
- * cut over.  Reading and applying changes of a target that had been broken is
- * the same, but for the staging table.
+ * The loaded tables stand at T = S and the common cursor at C: if T < C the
+ * tables' own changes are read, cut at C; if T > C the common changes, cut at
+ * T; if T = C they are cut over.  Without a cursor, or when all is reloaded,
+ * the tables' changes are read alone, and the common cursor becomes T when
+ * they are cut over, all at once.  Reading and applying changes of a target
+ * that had been broken is the same, but for the staging table.
+ *
+ * Nothing loaded is shown before it was compared with Convex at T, which is
+ * at or after the head as it was when the load had ended (shown_from): a table
+ * that was replaced in between differs, and is loaded again (check_loaded).
  *
  * Room: subscription 4.5
  */
@@ -63,6 +67,13 @@
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
+
+/*
+ * Loads that differed from Convex and are begun anew at once; after that the
+ * table waits in between, for as long as the load took and at least a while:
+ * an import under way may make it differ for hours.
+ */
+#define MAX_RELOADS			3
 
 /* Tables that changes name and nobody knows are looked for so often. */
 #define UNKNOWN_CHECK_MS	10000
@@ -110,7 +121,6 @@ struct CvxSync
 	bool		is_applying;	/* to one table */
 	bool		was_walk;		/* the last step was a walk's */
 	bool		is_caught_up;
-	bool		is_check_noted; /* and the head was reached after it was wanted */
 	bool		is_waiting;		/* for another walk */
 	bool		is_aside;		/* not about the common changes */
 	bool		is_productive;	/* it did something that can fail */
@@ -127,6 +137,12 @@ struct CvxSync
 	int			idle_poll_ms;
 	int			npages;
 	int			nrechecks;		/* checks at once after a resync */
+
+	/* checks: each is of use only at the head as it was when it was due */
+	bool		has_arrived;	/* loaded ones stand at the cursor, before that */
+	int64		check_from;		/* for tables that are followed; 0: not asked yet */
+	int64		check_generation;	/* of the state when check_from was asked */
+	int64		check_event;	/* the last announcement that it covers */
 
 	/* pages: one is applied while the other is fetched */
 	MemoryContext page_cxts[2];
@@ -158,12 +174,21 @@ static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
+static CvxStep ask_shown_from(CvxSync *sync);
+static void note_log_end(CvxSync *sync, int64 ts);
+static void begin_again(CvxSync *sync, List *rels, const char *why);
 static CvxStep catch_up(CvxSync *sync, List *rels);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
 static CvxStep reload_all(CvxSync *sync, const char *why);
+static bool is_check_pending(CvxSync *sync);
 static CvxStep check_tables(CvxSync *sync);
-static bool is_ready(CvxSync *sync, CvxSubRel *rel);
-static bool check_table(CvxSync *sync, CvxSubRel *rel);
+static CvxStep check_loaded(CvxSync *sync, List *rels, int64 ts);
+static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
+static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
+						bool is_loaded);
+static void load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded,
+					   const char *problem);
+static bool is_snapshot_gone(CvxCall *call);
 static Request make_request(CvxSync *sync, bool is_delta, int64 ts,
 							const char *cursor, List *rels, bool is_everything);
 static Received receive(CvxSync *sync, Request *request);
@@ -172,6 +197,8 @@ static CvxPage *read_page(CvxSync *sync, Received received, Request *request);
 static bool still_at(CvxSync *sync);
 static void advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows);
 static void add_costs(CvxSync *sync, int64 rows);
+static bool is_doc_of(const CvxPage *page, const CvxDoc *doc,
+					  const CvxSubRel *rel);
 static int	group_docs(const CvxPage *page, int64 bound, List *rels,
 					   CvxBatchDocs **batches);
 static int64 apply_tables(CvxSync *sync, List *rels, const CvxPage *page,
@@ -181,6 +208,8 @@ static bool guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 					void *arg);
 static bool is_of_table(int sqlerrcode);
 static char *tablet_of(const char *cursor);
+static char *tablet_of_last(const CvxPage *page);
+static char *cursor_member(const char *cursor, const char *label);
 
 /* A state for one subscription; no transaction is needed. */
 CvxSync *
@@ -310,12 +339,25 @@ cvx_sync_has_changed(CvxSync *sync)
 	return has_changed;
 }
 
-/* After a failure: throw it. */
+/*
+ * After a failure: throw it.  Some names in it are not copied by ReThrowError,
+ * though newer servers' CopyErrorData does; they outlive what is closed.
+ */
 void
 cvx_sync_rethrow(CvxSync *sync)
 {
-	if (sync->failure)
-		ReThrowError(sync->failure);
+	ErrorData  *error = sync->failure;
+
+	if (error)
+	{
+		const char **names[] = {&error->filename, &error->funcname,
+		&error->domain, &error->context_domain};
+
+		for (int i = 0; i < lengthof(names); i++)
+			if (*names[i])
+				*names[i] = MemoryContextStrdup(ErrorContext, *names[i]);
+		ReThrowError(error);
+	}
 	elog(ERROR, "a step failed and left no error");
 }
 
@@ -634,20 +676,27 @@ reload(CvxSync *sync)
 
 	if (is_done)
 		return result;
+
+	/* Those that are broken catch up with the others later. */
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->load == CVX_LOAD_CATCHING_UP && rel->is_staged)
+		if (rel->load == CVX_LOAD_CATCHING_UP && rel->is_staged &&
+			rel->state != CVX_REL_ERROR)
 		{
 			loaded = lappend(loaded, rel);
 			ts = rel->synced_ts;
 		}
 	}
 	/* A deployment without tables is followed from its head. */
-	if (ts == 0)
-		ts = cvx_api_fresh_snapshot(sync->http);
-	return cut_over(sync, loaded, ts);
+	if (loaded == NIL)
+		return cut_over(sync, NIL, cvx_api_fresh_snapshot(sync->http));
+	if (sub->shown_from == 0)
+		return ask_shown_from(sync);
+	if (ts < sub->shown_from)
+		return catch_up(sync, loaded);
+	return check_loaded(sync, loaded, ts);
 }
 
 /* The next step of a load; *is_done is false when there is none. */
@@ -708,7 +757,8 @@ begin_walk(CvxSync *sync)
 		if (rel->load != CVX_LOAD_WANTED || !rel->is_retry_due)
 			continue;
 		if (guarded(sync, rel, 0, stage_one, NULL))
-			cvx_catalog_rel(sub, rel, "load = 'walking', snapshot = NULL");
+			cvx_catalog_rel(sub, rel,
+							"load = 'walking', snapshot = NULL, tablet = NULL, check_cursor = NULL, check_id = NULL");
 	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
@@ -730,6 +780,7 @@ walk_page(CvxSync *sync)
 	Received	received;
 	CvxPage    *page;
 	CvxBatchDocs *batches;
+	char	   *tablet;
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
@@ -761,6 +812,7 @@ walk_page(CvxSync *sync)
 		return CVX_STEP_WORKED;
 	}
 	group_docs(page, PG_INT64_MAX, walking, &batches);
+	tablet = tablet_of_last(page);
 	foreach(lc, walking)
 	{
 		CvxSubRel  *rel = lfirst(lc);
@@ -770,9 +822,10 @@ walk_page(CvxSync *sync)
 			continue;
 		cvx_apply_load(sub, rel, docs);
 		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET copied_rows = copied_rows + $3"
-						" WHERE subid = $1 AND relno = $2",
-						"iil", sub->subid, rel->relno, (int64) docs->ndocs);
+						"UPDATE @.convex_subscription_rel SET copied_rows = copied_rows + $3,"
+						" tablet = coalesce($4, tablet) WHERE subid = $1 AND relno = $2",
+						"iilt", sub->subid, rel->relno, (int64) docs->ndocs,
+						is_doc_of(page, &page->docs[page->ndocs - 1], rel) ? tablet : NULL);
 	}
 	if (!page->has_more)
 		cvx_catalog_run(SPI_OK_UPDATE,
@@ -796,9 +849,7 @@ walk_page(CvxSync *sync)
 static bool
 is_snapshot_lost(CvxSync *sync, CvxCall *call)
 {
-	if (cvx_api_has_code(call, 400, "SnapshotTooOld") ||
-		cvx_api_has_code(call, 400, "SnapshotTooNew") ||
-		cvx_api_has_code(call, 400, "InvalidListSnapshotCursor"))
+	if (is_snapshot_gone(call))
 		return true;
 	if (sync->sub->failures < LOST_AFTER_FAILURES ||
 		!(cvx_api_has_code(call, 503, "InternalServerError") ||
@@ -856,6 +907,9 @@ index_tables(CvxSync *sync)
 		{
 			cvx_apply_index(sub, rel);
 			cvx_catalog_rel(sub, rel, "load = 'catching_up', synced_ts = snapshot");
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_state SET shown_from = NULL WHERE subid = $1",
+							"i", sub->subid);
 		}
 		commit(sync);
 		sync->is_productive = true;
@@ -896,15 +950,15 @@ cut_over(CvxSync *sync, List *rels, int64 ts)
 			continue;
 		cvx_catalog_rel(sub, rel,
 						"state = 'ready', load = NULL, is_staged = false, synced_ts = NULL, attempts = 0,"
-						" retry_at = NULL, error_code = NULL, error_message = NULL, check_cursor = NULL,"
-						" check_id = NULL, tablet = NULL, checked_at = NULL");
+						" retry_at = NULL, error_code = NULL, error_message = NULL");
 		cvx_catalog_event(sub->subid, rel->state == CVX_REL_JOINING ? "table_joined" : "table_resynced",
 						  rel, psprintf("at " INT64_FORMAT, ts));
 	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
-					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2 WHERE subid = $1",
-					"ib", sub->subid, is_first || sync->nrechecks++ >= MAX_RECHECKS);
+					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2,"
+					" checked_at = CASE WHEN $3 THEN clock_timestamp() ELSE checked_at END WHERE subid = $1",
+					"ibb", sub->subid, is_first || sync->nrechecks++ >= MAX_RECHECKS, is_first);
 	if (is_first)
 		advance(sync, ts, true, 0);
 	commit(sync);
@@ -927,6 +981,7 @@ follow(CvxSync *sync)
 	bool		is_pausing = sync->aside_retry_at > GetCurrentTimestamp();
 	List	   *rels = NIL;
 	List	   *arrived = NIL;
+	List	   *mended = NIL;
 	ListCell   *lc;
 
 	/* Tables at their own timestamps come first: they are soon done. */
@@ -936,15 +991,27 @@ follow(CvxSync *sync)
 
 		if (rel->load != CVX_LOAD_CATCHING_UP || !rel->is_retry_due)
 			continue;
-		if (rel->synced_ts == sub->cursor)
+		if (rel->synced_ts == sub->cursor && rel->is_staged)
 			arrived = lappend(arrived, rel);
+		else if (rel->synced_ts == sub->cursor)
+			mended = lappend(mended, rel);
 		else if (rel->synced_ts > sub->cursor)
 			bound = Min(bound, rel->synced_ts);
 		else if (behind == 0 || rel->synced_ts < behind)
 			behind = rel->synced_ts;
 	}
-	if (arrived != NIL)
-		return cut_over(sync, arrived, sub->cursor);
+	if (mended != NIL)
+		return cut_over(sync, mended, sub->cursor);
+	sync->has_arrived = arrived != NIL && !is_pausing;
+	if (sync->has_arrived)
+	{
+		sync->is_aside = true;
+		if (sub->shown_from == 0)
+			return ask_shown_from(sync);
+		if (sub->cursor >= sub->shown_from)
+			return check_loaded(sync, arrived, sub->cursor);
+		sync->is_aside = false;
+	}
 	foreach(lc, behind != 0 ? sub->rels : NIL)
 	{
 		CvxSubRel  *rel = lfirst(lc);
@@ -982,11 +1049,7 @@ follow(CvxSync *sync)
 	}
 	sync->was_walk = false;
 
-	/* A check is of use only at a cursor behind what it was wanted for. */
-	if (sub->is_check_due && !sync->is_check_noted)
-		sync->is_caught_up = false;
-	sync->is_check_noted = sub->is_check_due;
-	if (sub->is_check_due && sync->is_caught_up && !is_pausing)
+	if (!is_pausing && is_check_pending(sync) && sub->cursor >= sync->check_from)
 	{
 		sync->is_aside = true;
 		return check_tables(sync);
@@ -994,7 +1057,10 @@ follow(CvxSync *sync)
 	return common_changes(sync, bound);
 }
 
-/* Changes of loaded tables alone, up to the common cursor at most. */
+/*
+ * Changes of loaded tables alone, up to the common cursor at most if there is
+ * a good one.
+ */
 static CvxStep
 catch_up(CvxSync *sync, List *rels)
 {
@@ -1003,28 +1069,27 @@ catch_up(CvxSync *sync, List *rels)
 	Request		request = make_request(sync, true, first->synced_ts, NULL, rels, false);
 	Received	received = receive(sync, &request);
 	CvxPage    *page;
+	bool		is_alone = sub->cursor == 0 || sub->is_reloading;
+	int64		bound = is_alone ? PG_INT64_MAX : sub->cursor;
 	int64		ts;
 	int64		rows;
 	ListCell   *lc;
 
 	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments"))
 	{
-		begin(sync);
-		foreach(lc, rels)
-		{
-			cvx_catalog_drop_staging(sub, lfirst(lc));
-			cvx_catalog_rel(sub, lfirst(lc), "load = 'wanted', is_staged = false, synced_ts = NULL");
-			cvx_catalog_event(sub->subid, "resync", lfirst(lc),
-							  "Convex no longer keeps the changes since the table's load");
-		}
-		cvx_failure_note_loss(sub, "Convex no longer keeps the changes since the load of a table");
-		commit(sync);
+		begin_again(sync, rels, "Convex no longer keeps the changes since the table's load");
 		return CVX_STEP_WORKED;
 	}
 	page = read_page(sync, received, &request);
-	ts = Min(page->ts, sub->cursor);
+	ts = Min(page->ts, bound);
 	if (page->ts < first->synced_ts)
 		return reload_all(sync, "the cursor is ahead of the server");
+	if (page->has_more && page->ts < bound)
+	{
+		Request		next = make_request(sync, true, page->ts, NULL, rels, false);
+
+		prefetch(sync, &next);
+	}
 
 	begin(sync);
 	if (!still_at(sync))
@@ -1051,10 +1116,65 @@ catch_up(CvxSync *sync, List *rels)
 						"UPDATE @.convex_subscription_rel SET synced_ts = $3 WHERE subid = $1 AND relno = $2"
 						" AND (retry_at IS NULL OR retry_at <= clock_timestamp())",
 						"iil", sub->subid, ((CvxSubRel *) lfirst(lc))->relno, ts);
+	if (!page->has_more && is_alone)
+		note_log_end(sync, ts);
 	add_costs(sync, rows);
 	commit(sync);
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;
+}
+
+/* The head, once the loads have ended: what is loaded is not shown before. */
+static CvxStep
+ask_shown_from(CvxSync *sync)
+{
+	int64		head = cvx_api_head(sync->http);
+
+	begin(sync);
+	if (still_at(sync))
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET shown_from = $2 WHERE subid = $1",
+						"il", sync->sub->subid, head);
+	commit(sync);
+	return CVX_STEP_WORKED;
+}
+
+/* The end of the log will do, wherever the head was said to be. */
+static void
+note_log_end(CvxSync *sync, int64 ts)
+{
+	sync->check_from = Min(sync->check_from, ts);
+	if (sync->sub->shown_from > ts)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET shown_from = $2 WHERE subid = $1",
+						"il", sync->sub->subid, ts);
+}
+
+/* Load tables again that cannot catch up; not for ever. */
+static void
+begin_again(CvxSync *sync, List *rels, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
+	ListCell   *lc;
+
+	begin(sync);
+	if (still_at(sync))
+	{
+		foreach(lc, rels)
+		{
+			cvx_catalog_drop_staging(sub, lfirst(lc));
+			cvx_catalog_rel(sub, lfirst(lc), "load = 'wanted', is_staged = false, synced_ts = NULL");
+			cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "resync",
+							  lfirst(lc), why);
+		}
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET load_restarts = load_restarts + 1,"
+						" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
+						"ib", sub->subid, gives_up);
+		cvx_failure_note_loss(sub, why);
+	}
+	commit(sync);
 }
 
 /* A page of the common change log, up to bound. */
@@ -1105,14 +1225,7 @@ common_changes(CvxSync *sync, int64 bound)
 			bool		is_known = false;
 
 			foreach(lc, sub->rels)
-			{
-				CvxSubRel  *rel = lfirst(lc);
-
-				is_known |= strlen(rel->table) == doc->table.len &&
-					strlen(rel->component) == doc->component.len &&
-					memcmp(rel->table, page->text + doc->table.offset, doc->table.len) == 0 &&
-					memcmp(rel->component, page->text + doc->component.offset, doc->component.len) == 0;
-			}
+				is_known |= is_doc_of(page, doc, lfirst(lc));
 			is_unknown = !is_known;
 		}
 	if (is_unknown && TimestampDifferenceExceeds(sync->unknown_checked_at,
@@ -1130,6 +1243,8 @@ common_changes(CvxSync *sync, int64 bound)
 	}
 	rows = apply_tables(sync, rels, page, ts, false);
 	advance(sync, ts, has_more, rows);
+	if (!has_more)
+		note_log_end(sync, ts);
 	if (is_unknown)
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
@@ -1145,7 +1260,7 @@ common_changes(CvxSync *sync, int64 bound)
 	sync->is_careful = false;
 	sync->is_caught_up = !has_more ||
 		(sync->head > 0 && ts >= sync->head);
-	has_aside = sub->is_check_due || is_unknown ||
+	has_aside = sub->is_check_due || is_unknown || sync->has_arrived ||
 		has_load(sub, CVX_LOAD_WANTED) || has_load(sub, CVX_LOAD_WALKING) ||
 		has_load(sub, CVX_LOAD_INDEXING);
 	if (!sync->is_caught_up || bound != PG_INT64_MAX ||
@@ -1192,14 +1307,43 @@ reload_all(CvxSync *sync, const char *why)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Is a check due?  Then check_from is the timestamp that it has to be made at:
+ * before that what it was wanted for may not have happened.
+ */
+static bool
+is_check_pending(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+
+	if (!sub->is_check_due)
+	{
+		sync->check_from = 0;
+		return false;
+	}
+	if (sync->check_from != 0 && sync->check_generation == sub->generation)
+		return true;
+	begin(sync);
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT max(eventid) FROM @.convex_subscription_event"
+					" WHERE subid = $1 AND kind = 'swap_announced'", "i", sub->subid);
+	sync->check_event = cvx_catalog_int64(0, 1);
+	commit(sync);
+	sync->check_generation = sub->generation;
+	sync->check_from = cvx_api_head(sync->http);
+	return true;
+}
+
+/* Compare the tables that are followed with Convex, at the cursor. */
 static CvxStep
 check_tables(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
-	List	   *tables = cvx_catalog_fetch(sync->http);
+	List	   *tables;
 	bool		is_replaced = false;
 	ListCell   *lc;
 
+	tables = cvx_catalog_fetch(sync->http);
 	begin(sync);
 	if (!still_at(sync))
 	{
@@ -1208,24 +1352,24 @@ check_tables(CvxSync *sync)
 	}
 	(void) cvx_catalog_add_tables(sub, tables, false);
 
-	/* What is announced from now on asks for another check. */
+	/* What has been announced since asks for another check. */
 	cvx_catalog_run(0,
 					"WITH seen AS (UPDATE @.convex_subscription_event SET kind = 'swap_seen'"
-					" WHERE subid = $1 AND kind = 'swap_announced')"
+					" WHERE subid = $1 AND kind = 'swap_announced' AND eventid <= $2)"
 					" UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
-					"i", sub->subid);
+					"il", sub->subid, sync->check_event);
 	cvx_catalog_trim_events(sub->subid);
-	sync->is_check_noted = false;
 	commit(sync);
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
 		if (rel->state == CVX_REL_READY)
-			is_replaced |= check_table(sync, rel);
+			is_replaced |= !check_table(sync, rel, sub->cursor, false);
 	}
 	if (!is_replaced)
 		sync->nrechecks = 0;
+	sync->check_from = 0;
 	begin(sync);
 	if (still_at(sync))
 		cvx_catalog_run(SPI_OK_UPDATE,
@@ -1236,60 +1380,107 @@ check_tables(CvxSync *sync)
 	return CVX_STEP_WORKED;
 }
 
+/*
+ * Compare loaded tables, which stand at ts, with Convex, and cut those over
+ * that are equal.  One that Convex no longer lists does not appear.
+ */
+static CvxStep
+check_loaded(CvxSync *sync, List *rels, int64 ts)
+{
+	CvxSubscription *sub = sync->sub;
+	List	   *tables;
+	List	   *good = NIL;
+	ListCell   *lc;
+
+	tables = cvx_catalog_fetch(sync->http);
+	begin(sync);
+	if (!still_at(sync))
+	{
+		commit(sync);
+		return CVX_STEP_WORKED;
+	}
+	(void) cvx_catalog_add_tables(sub, tables, false);
+	commit(sync);
+	foreach(lc, rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->state != CVX_REL_DROPPED && check_table(sync, rel, ts, true))
+			good = lappend(good, rel);
+	}
+	return good != NIL ? cut_over(sync, good, ts) : CVX_STEP_WORKED;
+}
+
 /* Is the table still what it was when the step began? */
 static bool
-is_ready(CvxSync *sync, CvxSubRel *rel)
+is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded)
 {
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
-					" AND state = 'ready' AND load IS NULL FOR UPDATE", "ii",
-					sync->subid, rel->relno);
+					" AND CASE WHEN $3 THEN state <> 'dropped' AND load = 'catching_up' AND is_staged AND synced_ts = $4"
+					" ELSE state = 'ready' AND load IS NULL END FOR UPDATE", "iibl",
+					sync->subid, rel->relno, is_loaded, rel->synced_ts);
 	return SPI_processed == 1;
 }
 
 /*
- * Compare a page of _ids at the cursor with the mirror; when they differ, the
- * table was replaced behind the change log and is loaded again.
+ * Compare a page of _ids at ts with the mirror, or with a loaded table's
+ * staging.  When they differ, the table was replaced behind the change log and
+ * is loaded again: false.
  */
 static bool
-check_table(CvxSync *sync, CvxSubRel *rel)
+check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 {
 	static const char *const id_only[] = {"_id"};
 	CvxSubscription *sub = sync->sub;
-	Request		request = make_request(sync, false, sub->cursor,
-									   rel->check_cursor, list_make1(rel), false);
+	Request		request = make_request(sync, false, ts, rel->check_cursor,
+									   list_make1(rel), false);
 	Received	received;
 	CvxPage    *page;
 	char	   *tablet;
 	char	   *last = NULL;
 	char	   *problem = NULL;
+	bool		is_past_end = false;
 
 	request.selection.is_whole = false;
 	request.selection.fields = id_only;
 	request.selection.nfields = 1;
 	request.key = psprintf("check %s", request.key);
 	received = receive(sync, &request);
+	if (is_snapshot_gone(received.call))
+	{
+		/* Never to be had again: another check comes later. */
+		begin(sync);
+		if (still_at(sync) && is_unchanged(sync, rel, is_loaded))
+		{
+			cvx_catalog_rel(sub, rel, "check_cursor = NULL, check_id = NULL");
+			cvx_catalog_event(sub->subid, "check_skipped", rel,
+							  "Convex no longer serves the timestamp");
+		}
+		commit(sync);
+		return true;
+	}
 	page = read_page(sync, received, &request);
 	if (page->has_more && page->ndocs == 0)
-		return false;
+		return true;
+	if (rel->check_cursor && page->ndocs == 0)
+		is_past_end = true;
 	tablet = page->cursor ? tablet_of(page->cursor) : NULL;
 	if (page->ndocs > 0)
 		last = pnstrdup(page->text + page->docs[page->ndocs - 1].id.offset,
 						page->docs[page->ndocs - 1].id.len);
 
 	begin(sync);
-	if (still_at(sync) && is_ready(sync, rel))
+	if (still_at(sync) && is_unchanged(sync, rel, is_loaded))
 	{
 		if (tablet && rel->tablet && strcmp(tablet, rel->tablet) != 0)
 			problem = "its tablet is another one";
 		else
-			problem = cvx_apply_compare(sub, rel, page, rel->check_cursor ? rel->check_id : NULL,
+			problem = cvx_apply_compare(sub, rel, is_loaded, page,
+										rel->check_cursor ? rel->check_id : NULL,
 										page->has_more ? last : NULL);
 		if (problem)
-		{
-			cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted', check_cursor = NULL, check_id = NULL, tablet = NULL");
-			cvx_catalog_event(sub->subid, "table_replaced", rel, problem);
-		}
+			load_again(sync, rel, is_loaded, problem);
 		else
 			cvx_catalog_run(SPI_OK_UPDATE,
 							"UPDATE @.convex_subscription_rel SET checked_at = clock_timestamp(), check_cursor = $3,"
@@ -1299,7 +1490,44 @@ check_table(CvxSync *sync, CvxSubRel *rel)
 							page->has_more ? last : NULL, tablet);
 	}
 	commit(sync);
-	return problem != NULL;
+	if (problem == NULL && is_past_end)
+	{
+		/* That said nothing: compare the first page. */
+		rel->check_cursor = NULL;
+		return check_table(sync, rel, ts, is_loaded);
+	}
+	return problem == NULL;
+}
+
+/* A table was replaced.  What was loaded of it was not seen by anybody. */
+static void
+load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded, const char *problem)
+{
+	CvxSubscription *sub = sync->sub;
+
+	if (is_loaded)
+	{
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET load = 'wanted', is_staged = false, synced_ts = NULL,"
+						" attempts = attempts + 1, retry_at = CASE WHEN attempts >= $3 THEN clock_timestamp() +"
+						" greatest(least(interval '1 s' * power(2, least(attempts - $3, 9)), interval '5 min'),"
+						" (SELECT clock_timestamp() - load_started_at FROM @.convex_subscription_state WHERE subid = $1)) END"
+						" WHERE subid = $1 AND relno = $2", "iii", sub->subid,
+						rel->relno, MAX_RELOADS);
+	}
+	else
+		cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted'");
+	cvx_catalog_event(sub->subid, "table_replaced", rel, problem);
+}
+
+/* Does the server refuse a walk because of its snapshot or cursor? */
+static bool
+is_snapshot_gone(CvxCall *call)
+{
+	return cvx_api_has_code(call, 400, "SnapshotTooOld") ||
+		cvx_api_has_code(call, 400, "SnapshotTooNew") ||
+		cvx_api_has_code(call, 400, "InvalidListSnapshotCursor");
 }
 
 /* ------------------------------------------------------------------------
@@ -1455,6 +1683,16 @@ add_costs(CvxSync *sync, int64 rows)
 	sync->is_productive = true;
 }
 
+/* Is this a document of this table? */
+static bool
+is_doc_of(const CvxPage *page, const CvxDoc *doc, const CvxSubRel *rel)
+{
+	return strlen(rel->table) == doc->table.len &&
+		strlen(rel->component) == doc->component.len &&
+		memcmp(rel->table, page->text + doc->table.offset, doc->table.len) == 0 &&
+		memcmp(rel->component, page->text + doc->component.offset, doc->component.len) == 0;
+}
+
 /*
  * The documents of each table, those up to bound, in the page's order.  The
  * batches are in the order of rels.
@@ -1477,12 +1715,8 @@ group_docs(const CvxPage *page, int64 bound, List *rels, CvxBatchDocs **batches)
 		for (int r = 0; r < nrels && doc->ts <= bound; r++)
 		{
 			int			candidate = (last + r) % nrels;
-			CvxSubRel  *rel = list_nth(rels, candidate);
 
-			if (strlen(rel->table) == doc->table.len &&
-				strlen(rel->component) == doc->component.len &&
-				memcmp(rel->table, page->text + doc->table.offset, doc->table.len) == 0 &&
-				memcmp(rel->component, page->text + doc->component.offset, doc->component.len) == 0)
+			if (is_doc_of(page, doc, list_nth(rels, candidate)))
 			{
 				owners[i] = last = candidate;
 				(*batches)[candidate].ndocs++;
@@ -1619,7 +1853,29 @@ is_of_table(int sqlerrcode)
 static char *
 tablet_of(const char *cursor)
 {
-	static const char label[] = "\"tablet\":\"";
+	return cursor_member(cursor, "\"tablet\":\"");
+}
+
+/* The tablet of a walk's last document; NULL when the cursor is past it. */
+static char *
+tablet_of_last(const CvxPage *page)
+{
+	const CvxDoc *doc;
+	char	   *id;
+
+	if (page->cursor == NULL || page->ndocs == 0)
+		return NULL;
+	doc = &page->docs[page->ndocs - 1];
+	id = cursor_member(page->cursor, "\"id\":\"");
+	if (id == NULL || strlen(id) != doc->id.len ||
+		memcmp(id, page->text + doc->id.offset, doc->id.len) != 0)
+		return NULL;
+	return tablet_of(page->cursor);
+}
+
+static char *
+cursor_member(const char *cursor, const char *label)
+{
 	const char *begin = strstr(cursor, label);
 
 	if (begin == NULL)

@@ -12,7 +12,10 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
+#include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tupmacs.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -38,6 +41,13 @@ typedef struct Unknown
 	CvxType		type;
 } Unknown;
 
+/* A value that may move to _extra. */
+typedef struct Candidate
+{
+	int			attno;
+	size_t		size;
+} Candidate;
+
 static void add_column(CvxTarget *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
@@ -48,7 +58,12 @@ static bool is_exact(const CvxSubscription *sub, const CvxColumn *column,
 					 const CvxValue *value, bool isnull);
 static bool has_nul(const CvxValue *value);
 static void add_extra(StringInfo extra, const CvxText *name,
-					  const CvxValue *value);
+					  const CvxText *raw);
+static void watch_size(CvxTarget *target);
+static void fit_into_page(CvxTarget *target, StringInfo extra);
+static int	compare_candidates(const void *a, const void *b);
+static size_t row_size(CvxTarget *target);
+static size_t stored_size(CvxTarget *target, Form_pg_attribute att);
 static void write_exact(StringInfo buf, const CvxText *raw);
 static void note_unknown(CvxTarget *target, const CvxText *name,
 						 const CvxValue *value);
@@ -106,6 +121,7 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 				 errmsg("table %s has no column \"_id\"", target->name)));
 	target->values = palloc(sizeof(Datum) * tupdesc->natts);
 	target->nulls = palloc(sizeof(bool) * tupdesc->natts);
+	watch_size(target);
 	target->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "convex row",
 											ALLOCSET_DEFAULT_SIZES);
 	return target;
@@ -287,6 +303,8 @@ cvx_target_decode(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 	int			guess = 0;
 
 	memset(target->nulls, true, target->tupdesc->natts);
+	for (int i = 0; target->sources && i < target->tupdesc->natts; i++)
+		target->sources[i].text.len = 0;
 	resetStringInfo(extra);
 	cvx_json_within(&json, page->text + doc->document.offset, doc->document.len);
 	cvx_json_open(&json, '{');
@@ -297,6 +315,8 @@ cvx_target_decode(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 			decode_field(target, find_column(target, &name, &guess), &name,
 						 &text, extra);
 	}
+	if (target->sources)
+		fit_into_page(target, extra);
 	if (extra->len > 0)
 		appendStringInfoChar(extra, '}');
 	for (int i = target->nfields; i < target->ncolumns; i++)
@@ -393,15 +413,22 @@ decode_field(CvxTarget *target, CvxColumn *column, const CvxText *name,
 	{
 		if (target->may_add)
 			note_unknown(target, name, &value);
-		add_extra(extra, name, &value);
+		add_extra(extra, name, &value.raw);
 		return;
 	}
 	cvx_value_decode(column->codec, &value, &target->values[column->attnum - 1],
 					 &isnull);
 	target->nulls[column->attnum - 1] = isnull;
 	if (is_exact(target->sub, column, &value, isnull))
+	{
+		if (target->sources)
+		{
+			target->sources[column->attnum - 1].name = *name;
+			target->sources[column->attnum - 1].text = value.raw;
+		}
 		return;
-	add_extra(extra, name, &value);
+	}
+	add_extra(extra, name, &value.raw);
 	if (value.kind != CVX_KIND_NULL && !column->is_json &&
 		(isnull || (column->kind >= 0 && value.kind != column->kind)))
 		note_drift(target, psprintf("field \"%s\": %s in column \"%s\" of type %s",
@@ -446,13 +473,125 @@ has_nul(const CvxValue *value)
 }
 
 static void
-add_extra(StringInfo extra, const CvxText *name, const CvxValue *value)
+add_extra(StringInfo extra, const CvxText *name, const CvxText *raw)
 {
 	appendStringInfoChar(extra, extra->len == 0 ? '{' : ',');
 	appendStringInfoChar(extra, '"');
 	appendBinaryStringInfo(extra, name->data, name->len);
 	appendStringInfoString(extra, "\":");
-	write_exact(extra, &value->raw);
+	write_exact(extra, raw);
+}
+
+/* Remember what rows are made of, if one may be too big for a page. */
+static void
+watch_size(CvxTarget *target)
+{
+	if (row_size(target) <= MaxHeapTupleSize)
+		return;
+	target->sources = palloc0(sizeof(CvxSource) * target->tupdesc->natts);
+	for (int i = 0; i < target->nfields; i++)
+		target->sources[target->columns[i].attnum - 1].is_field = true;
+}
+
+/*
+ * Move the largest values to extra until the row fits into a page.  What may
+ * not be NULL stays, and so does the _id, which staging tables let be NULL.
+ */
+static void
+fit_into_page(CvxTarget *target, StringInfo extra)
+{
+	size_t		size = row_size(target);
+	Candidate  *candidates;
+	int			n = 0;
+
+	if (size <= MaxHeapTupleSize)
+		return;
+	candidates = palloc(sizeof(Candidate) * Max(target->nfields, 1));
+	for (int i = 0; i < target->nfields; i++)
+	{
+		int			attno = target->columns[i].attnum - 1;
+		Form_pg_attribute att = TupleDescAttr(target->tupdesc, attno);
+
+		if (target->nulls[attno] || att->attnotnull ||
+			&target->columns[i] == target->id)
+			continue;
+		candidates[n].attno = attno;
+		candidates[n++].size = stored_size(target, att);
+	}
+	qsort(candidates, n, sizeof(Candidate), compare_candidates);
+	for (int i = 0; i < n && size > MaxHeapTupleSize; i++)
+	{
+		CvxSource  *source = &target->sources[candidates[i].attno];
+
+		if (source->text.len > 0)
+			add_extra(extra, &source->name, &source->text);
+		target->nulls[candidates[i].attno] = true;
+		size -= candidates[i].size;
+	}
+	note_drift(target, target->extra ?
+			   "rows are too big for a page: their largest values are in \"_extra\"" :
+			   "rows are too big for a page: their largest values are not kept");
+}
+
+/* The largest first, and of equal ones the last. */
+static int
+compare_candidates(const void *a, const void *b)
+{
+	const Candidate *left = a;
+	const Candidate *right = b;
+
+	if (left->size != right->size)
+		return left->size > right->size ? -1 : 1;
+	return right->attno - left->attno;
+}
+
+/*
+ * How much of a page the decoded row takes at most, with all out of line that
+ * can be; while sources are not watched, any row.
+ */
+static size_t
+row_size(CvxTarget *target)
+{
+	TupleDesc	tupdesc = target->tupdesc;
+	size_t		size = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(tupdesc->natts));
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+
+		if (att->attisdropped ||
+			(target->sources && target->sources[i].is_field && target->nulls[i]))
+			continue;
+		if (att->attlen > 0)
+			size = att_align_nominal(size, att->attalign);
+		size += stored_size(target, att);
+	}
+	return MAXALIGN(size);
+}
+
+/*
+ * How much of a page a column's value takes at most, without padding.  TOAST
+ * leaves alone what is no longer than an aligned pointer.
+ */
+static size_t
+stored_size(CvxTarget *target, Form_pg_attribute att)
+{
+	size_t		most = MAXALIGN(TOAST_POINTER_SIZE);
+	char	   *value;
+	size_t		size;
+
+	if (att->attlen > 0)
+		return att->attlen;
+	if (target->sources == NULL || !target->sources[att->attnum - 1].is_field)
+		return att->attlen == -1 && att->attstorage != TYPSTORAGE_PLAIN ? most :
+			MaxHeapTupleSize / 4;
+	value = DatumGetPointer(target->values[att->attnum - 1]);
+	if (att->attlen == -2)
+		return strlen(value) + 1;
+	size = VARSIZE_ANY_EXHDR(value) + VARHDRSZ_SHORT;
+	if (att->attstorage == TYPSTORAGE_PLAIN)
+		return size + VARHDRSZ + MAXIMUM_ALIGNOF;
+	return size <= VARATT_SHORT_MAX ? Min(size, most) : TOAST_POINTER_SIZE;
 }
 
 /*

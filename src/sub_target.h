@@ -43,6 +43,14 @@ typedef struct CvxColumn
 	bool		is_json;
 } CvxColumn;
 
+/* What a field's column was filled from, where rows may be too big. */
+typedef struct CvxSource
+{
+	bool		is_field;
+	CvxText		name;
+	CvxText		text;			/* empty: nothing, or in _extra anyway */
+} CvxSource;
+
 /* A relation that gets rows, opened for one page. */
 typedef struct CvxTarget
 {
@@ -65,6 +73,7 @@ typedef struct CvxTarget
 	MemoryContext row_cxt;
 	Datum	   *values;			/* by attribute number - 1 */
 	bool	   *nulls;
+	CvxSource  *sources;		/* the same; NULL: every row fits into a page */
 } CvxTarget;
 
 extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,

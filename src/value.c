@@ -36,6 +36,7 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "page.h"
 #include "value.h"
 
 /* The time between 1970 and 2000. */
@@ -170,14 +171,7 @@ static bool read_elements(Elements *elements, const CvxText *raw, int depth);
 static bool
 is_meta(const CvxText *name, bool is_document)
 {
-	static const char *const names[] = {"_component", "_table", "_ts", "_deleted"};
-
-	if (!is_document || name->len == 0 || name->data[0] != '_')
-		return false;
-	for (int i = 0; i < lengthof(names); i++)
-		if (cvx_json_equals(name, names[i], strlen(names[i])))
-			return true;
-	return false;
+	return is_document && !cvx_page_is_document_member(name);
 }
 
 /*
@@ -399,6 +393,7 @@ read_marker(const CvxText *raw, CvxValue *value)
 	CvxJson		json;
 	CvxText		name;
 	CvxText		text;
+	char		plain[80];
 	uint8		bytes[16];
 	uint64		bits = 0;
 
@@ -429,6 +424,15 @@ read_marker(const CvxText *raw, CvxValue *value)
 	if (!cvx_json_equals(&name, "$integer", 8) &&
 		!cvx_json_equals(&name, "$float", 6))
 		return false;
+
+	/* base64 text is never escaped but for "\/" */
+	if (text.is_escaped && text.len < sizeof(plain))
+	{
+		bool		has_nul;
+
+		text.len = cvx_json_unescape(&text, plain, &has_nul);
+		text.data = plain;
+	}
 	if (text.len > 12 || cvx_b64_decode(text.data, (int) text.len, bytes,
 										sizeof(bytes)) != 8)
 		ereport(ERROR,

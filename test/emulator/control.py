@@ -7,6 +7,7 @@ import tables
 import values
 from errors import ApiError
 from server import Response
+from tablets import HIDDEN
 
 
 class Refused(Exception):
@@ -112,7 +113,7 @@ class Control:
         table = {name: (settings, name) for name in vars(settings)}
         table.update({name: (emulator.pages, name) for name in ("page_limit", "delta_limit")})
         table.update({name: (store, name) for name in (
-            "retention_floor", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns",
+            "retention_floor", "retention_ns", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns",
             "index_backfill_ms", "index_backfill_polls", "max_tx_writes", "max_tx_bytes_written",
             "max_tx_documents_read", "max_tx_bytes_read", "max_tx_ranges")})
         return table
@@ -170,6 +171,15 @@ class Mutation:
             raise Refused(f"no table {name!r} in component {component!r}")
         return tablet
 
+    def _hidden(self, op):
+        """The tablet that an import under way fills."""
+        place = op.get("component", ""), op["table"]
+        found = [tablet for tablet in self.store.tablets.values()
+                 if (tablet.component, tablet.name) == place and tablet.state == HIDDEN]
+        if not found:
+            raise Refused(f"no import into table {place[1]!r} is under way")
+        return found[-1]
+
     def _fields(self, op):
         fields = values.from_encoded(op.get("doc", {}))
         if not isinstance(fields, dict):
@@ -187,7 +197,7 @@ class Mutation:
     def op_insert(self, op):
         fields = self._fields(op)
         number, internal = values.decode_id(fields.get("_id")) or (None, None)
-        tablet = self._table(op, create=True, number=number)
+        tablet = self._hidden(op) if op.get("hidden") else self._table(op, create=True, number=number)
         if "_id" in fields:
             if number != tablet.number:
                 raise Refused(f"{fields['_id']!r} is no id of {tablet.name!r} (table number {tablet.number})")

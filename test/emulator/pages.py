@@ -82,7 +82,7 @@ class Pages:
             raise bad_request("SnapshotTooNew", f"Snapshot value {snapshot} is in the future.")
         if head - snapshot > self.store.snapshot_max_age_ns:
             raise bad_request("SnapshotTooOld", f"Snapshot value {snapshot} is too far in the past.")
-        floor = self.store.retention_floor
+        floor = self.store.floor()
         if floor is not None and snapshot < floor:
             raise ApiError(503, "InternalServerError",
                            "Your request couldn't be completed. Try again later.")
@@ -167,7 +167,7 @@ class Pages:
         store = self.store
         with store.lock:
             head = store.head()
-            floor = store.retention_floor
+            floor = store.floor()
             if floor is not None and cursor + 1 < floor:
                 raise bad_request(
                     "InvalidWindowToReadDocuments",

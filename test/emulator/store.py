@@ -82,6 +82,7 @@ class Store:
         self.head_frozen = False
         self.idle_head_ns = 3600 * 10**9   # an idle deployment moves its head hourly
         self.retention_floor = None
+        self.retention_ns = 14 * 86400 * 10**9
         self.snapshot_max_age_ns = 5 * 86400 * 10**9
         self.index_backfill_ms = 200
         self.index_backfill_polls = 1
@@ -105,7 +106,7 @@ class Store:
             self.structure = []
             self.structure_version += 1
             self.retention_floor = None
-            self.next_ts()
+            self.first_ts = self.next_ts()
 
     # ------------------------------------------------------------ time
 
@@ -119,6 +120,14 @@ class Store:
             if now - self.last_ts >= self.idle_head_ns:
                 self.last_ts = now
         return self.last_ts
+
+    def floor(self):
+        """The oldest timestamp that is kept, or None: nothing goes before the deployment is old enough."""
+        floors = [] if self.retention_floor is None else [self.retention_floor]
+        kept = self.head() - self.retention_ns
+        if kept > self.first_ts:
+            floors.append(kept)
+        return max(floors, default=None)
 
     def next_ts(self):
         self.last_ts = max(self.last_ts + 1, self.now_ns())

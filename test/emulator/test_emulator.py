@@ -519,6 +519,21 @@ class Deltas(EmulatorTest):
         self.control("config", {"retention_floor": None})
         self.assertEqual(len(self.all_deltas(0)), 2)
 
+    def test_retention_by_age(self):
+        """What is older than 14 days goes, on an idle deployment, too, but not before there is as much history."""
+        day = 86400 * 10**9
+        self.insert("t", {"n": 1})
+        head = self.head()
+        self.control("config", {"clock_offset_ns": 13 * day})
+        self.assertEqual(len(self.all_deltas(0)), 1)
+        newer = self.head()
+        self.control("config", {"clock_offset_ns": 15 * day})
+        self.assertGreater(self.head(), head + 14 * day)
+        self.refused(self.get(f"/api/document_deltas?cursor={head}"), 400, "InvalidWindowToReadDocuments")
+        self.assertEqual(self.deltas(newer)["values"], [])
+        self.control("config", {"retention_ns": 20 * day})
+        self.assertEqual(len(self.all_deltas(0)), 1)
+
     def test_idle_head(self):
         """The head of an idle deployment moves by itself after an hour, unless it is frozen."""
         self.insert("t", {"n": 1})

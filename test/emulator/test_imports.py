@@ -555,6 +555,23 @@ class SnapshotImport(ImportTest):
         self.assertEqual(answer.status, 200)    # the worker is free again
         self.assertEqual([row["n"] for row in self.rows(tableName="t")], [5])
 
+    def test_an_import_under_way_can_be_fed_by_hand(self):
+        self.insert("t", {"old": 1})
+        op = {"op": "insert", "table": "t", "hidden": True, "doc": {"n": 7}}
+        self.assertEqual(self.post("/_emulator/mutate", {"ops": [op]}).status, 400)
+        self.control("config", {"import_hold": "in_progress", "import_batch_rows": 1})
+        import_id = self.upload(b'{"n":1}\n' * 2, tableName="t", format="jsonLines", mode="replace")
+        self.wait(import_id, "waiting_for_confirmation")
+        start = self.head()
+        self.confirm(import_id)
+        wait_until(lambda: self.query(import_id)["checkpoints"][0]["num_rows_written"] != "0")
+        self.assertEqual(self.post("/_emulator/mutate", {"ops": [op]}).status, 200)
+        self.assertEqual(self.all_deltas(start)[-1]["n"], 7)
+        self.assertEqual([row["old"] for row in self.rows(tableName="t")], [1])
+        self.control("config", {"import_hold": None})
+        self.wait(import_id, "completed")
+        self.assertEqual(sorted(row["n"] for row in self.rows(tableName="t")), [1, 1, 7])
+
     def test_uniform_zip_keeps_types_ids_and_times(self):
         ids, data = backup_zip()
         self.insert("doomed", {"x": 1})

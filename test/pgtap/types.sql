@@ -625,6 +625,16 @@ SELECT is(document - 'o' - 'l', jsonb_build_object('_id', _id, '_creationTime', 
 	'and in a json column'),
 	is(ts, 1::numeric, 'and at the end of a path')
 FROM whole;
+-- An endpoint that adds more than is known, and escapes what it need not.
+SELECT emu.fault('{"action": "edit", "count": -1, "path": "/api/list_snapshot", "find": "\"_component\":\"\"", "replace": "\"_shard\":{\"n\":7},\"_component\":\"\""}'),
+	emu.fault('{"action": "edit", "count": -1, "path": "/api/list_snapshot", "find": "/w==", "replace": "\\/w=="}'),
+	emu.fault('{"action": "edit", "count": -1, "path": "/api/list_snapshot", "find": "8P8=", "replace": "8P\\u0038="}') \g /dev/null
+SELECT is(document - 'o' - 'l', jsonb_build_object('_id', _id, '_creationTime', "_creationTime", 'n', 9007199254740993,
+	'f', '-Infinity', 'b', '/w==', 'z', NULL), 'what an export may come to add is no part of the document')
+FROM whole;
+SELECT is(document, (SELECT emu.dump('whole')), 'nor of its encoded form') FROM whole_encoded;
+SELECT is(document::jsonb, (SELECT emu.dump('whole')), 'nor of its text') FROM whole_json_encoded;
+SELECT emu.clear_faults() \g /dev/null
 SELECT is(document, (SELECT emu.dump('whole')),
 	'with json_values ''encoded'' ''*'' equals the document in Convex''s own encoding') FROM whole_encoded;
 SELECT is(document::jsonb, (SELECT emu.dump('whole')), 'as json too') FROM whole_json_encoded;

@@ -1,0 +1,96 @@
+# convex_wait_for is true only when what Convex had committed before the call is
+# visible: commits through the foreign table and by others, under load, while
+# tables are loaded again, with time-outs long and short. And a worker goes on
+# following while the checks of its tables fail.
+#
+# CONVEX_WAIT_TRIES says how often.
+
+use strict;
+use warnings;
+
+use ConvexTest;
+use Test::More;
+
+my $TRIES = $ENV{CONVEX_WAIT_TRIES} // 500;
+
+my $emulator = ConvexTest::Emulator->new(args => [ '--page-limit', 200, '--delta-limit', 16 ]);
+my $cluster = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex_fdw'\n");
+$cluster->convex($emulator);
+$emulator->insert('mine', { n => -1 });
+$emulator->insert('theirs', map { { n => -$_ } } 1 .. 300);
+$emulator->insert($_, { n => 0 }) for qw(noise ticking);
+
+$cluster->value(<<~'END');
+	SELECT convex_create_subscription('app', 'convex', '{mine,theirs,ticking}', poll_interval => '5 ms', options => '{"idle_poll_interval": "100 ms"}');
+	CREATE SCHEMA remote;
+	CREATE FOREIGN TABLE remote.mine (n int) SERVER convex;
+	CREATE TABLE tries (n int, way text, timeout interval, said boolean, found boolean);
+	-- What the waiting says, and what the next statement finds.
+	CREATE PROCEDURE try_them(first int, last int) LANGUAGE plpgsql AS $$
+	DECLARE
+		way text; timeout interval; said boolean; found boolean; target bigint;
+	BEGIN
+		FOR this IN first .. last LOOP
+			way := (ARRAY['inserted', 'committed by others', 'by timestamp'])[1 + this % 3];
+			timeout := CASE WHEN this % 5 = 0 THEN interval '1 ms' * (this % 7) ELSE interval '30 s' END;
+			target := NULL;
+			IF way = 'inserted' THEN
+				INSERT INTO remote.mine VALUES (this);
+				COMMIT;
+			ELSE
+				target := (emu.mutate(jsonb_build_array(jsonb_build_object('op', 'insert', 'table', 'theirs', 'doc', jsonb_build_object('n', this)))) ->> 'ts')::bigint;
+			END IF;
+			IF this % 60 = 0 THEN
+				PERFORM convex_resync_table('app', 'theirs');
+				COMMIT;
+			END IF;
+			said := CASE WHEN way = 'by timestamp' THEN convex_wait_for('app', target, timeout) ELSE convex_wait_for('app', timeout => timeout) END;
+			found := EXISTS (SELECT FROM app.mine AS m WHERE m.n = this UNION ALL SELECT FROM app.theirs AS t WHERE t.n = this);
+			INSERT INTO tries VALUES (this, way, timeout, said, found);
+			COMMIT;
+		END LOOP;
+	END $$;
+	END
+is($cluster->value(q{SELECT convex_wait_for('app')}), 't', 'a first load can be waited for');
+
+# Two sessions at once; each poll of the worker finds other changes, too. The
+# second half has pages of changes that come late.
+my $NOISE = { action => 'mutate', path => '/api/document_deltas', count => -1,
+	ops => [ { op => 'insert', table => 'noise', doc => { n => 1 } }, { op => 'increment_all', table => 'ticking', field => 'n', by => 1 } ] };
+my $half = int($TRIES / 2);
+my @sessions = map { $cluster->session } 1 .. 2;
+for my $range ([ 1, $half ], [ $half + 1, $TRIES ])
+{
+	my ($first, $last) = @$range;
+	my $middle = int(($first + $last) / 2);
+	$emulator->fault($first == 1 ? $NOISE : { action => 'delay', ms => 10, path => '/api/document_deltas', count => -1 });
+	$sessions[0]->send("CALL try_them($first, $middle)");
+	$sessions[1]->send("CALL try_them($middle + 1, $last)");
+	$_->finish(300) for @sessions;
+	is(join('', map { $_->errors } @sessions), '', "tries $first to $last end well");
+	$emulator->clear_faults;
+}
+$_->quit for @sessions;
+note($cluster->value(q{SELECT string_agg(format('%s: %s true, %s false', way, t, f), '; ') FROM (SELECT way, count(*) FILTER (WHERE said) AS t, count(*) FILTER (WHERE NOT said) AS f FROM tries GROUP BY way) AS s}));
+is($cluster->value('SELECT count(*) FROM tries'), $TRIES, "$TRIES tries");
+is($cluster->value('SELECT count(*) FROM tries WHERE said AND NOT found'), '0', 'convex_wait_for is never true for what cannot be seen');
+is($cluster->value("SELECT count(*) FROM tries WHERE NOT said AND timeout = '30 s'"), '0', 'nor false when there is time');
+cmp_ok($cluster->value('SELECT count(*) FROM tries WHERE NOT said AND NOT found'), '>', $TRIES / 100, 'but false when there is none');
+is($cluster->value(q{SELECT convex_wait_for('app', 9223372036854775807, '50 ms')}), 'f', 'or for a time that has not come');
+
+# -- a worker whose checks fail --------------------------------------------------
+
+$emulator->insert('late', { n => 1 });
+$emulator->fault({ action => 'status', status => 503, code => 'TableSummariesUnavailable', path => '/api/get_table_column_names', count => -1 });
+$cluster->value(q{SELECT convex_refresh_subscription('app')});
+$cluster->wait_until_sql(q{(SELECT last_error_code = '53000' FROM convex_stat_subscription)}, 'a check fails');
+for my $n (1 .. 3)
+{
+	my $ts = $emulator->mutate({ op => 'insert', table => 'mine', doc => { n => 1_000_000 + $n } })->{ts};
+	is($cluster->value("SELECT convex_wait_for('app', $ts)"), 't', "change $n is followed while checks fail");
+}
+$emulator->clear_faults;
+$cluster->wait_until_sql('(SELECT NOT check_wanted FROM convex_subscription_state)', 'a check succeeds', deadline_s => 60);
+is($cluster->value('SELECT phase FROM convex_stat_subscription'), 'following', 'and the subscription follows');
+
+done_testing();
