@@ -58,14 +58,14 @@
 /* Deadlocks and the like of one table that are taken for passing. */
 #define MAX_PASSING_FAILURES	3
 
+/*
+ * So many steps have to fail before a snapshot is suspected: short troubles of
+ * the server are over by then.
+ */
+#define LOST_AFTER_FAILURES	5
+
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
-
-/*
- * After so many failures in a row a walk's page is suspected to be gone: some
- * servers say so with the status of a failure.
- */
-#define MAX_WALK_FAILURES	4
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
@@ -165,7 +165,6 @@ static void forget_ahead(CvxSync *sync);
 static CvxRemote *find_remote(const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
 static CvxStep work(CvxSync *sync);
-static bool is_lost(CvxSync *sync, CvxCall *call);
 static bool has_load(CvxSubscription *sub, CvxRelLoad load);
 static CvxStep follow(CvxSync *sync);
 static CvxStep reload(CvxSync *sync);
@@ -173,6 +172,7 @@ static CvxStep load_or(CvxSync *sync, bool *is_done);
 static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
+static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
@@ -791,10 +791,8 @@ walk_page(CvxSync *sync)
 	request = make_request(sync, false, sub->snapshot, sub->page_cursor,
 						   walking, false);
 	received = receive(sync, &request);
-	if (sub->snapshot != 0 && is_snapshot_gone(received.call))
+	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
-	if (sub->failures >= MAX_WALK_FAILURES && is_lost(sync, received.call))
-		return restart_walk(sync, "Convex no longer answers for the snapshot");
 	page = read_page(sync, received, &request);
 	if (sub->snapshot != 0 && page->ts != sub->snapshot)
 		ereport(ERROR,
@@ -847,15 +845,17 @@ walk_page(CvxSync *sync)
 }
 
 /*
- * Does a walk's page fail with a status that can mean that its snapshot or its
- * cursor is gone, while another snapshot is served?
+ * Is it the snapshot, or the cursor, that keeps a page from being read?  Convex
+ * may say so; or it fails on and on, while it answers for a fresh snapshot.
  */
 static bool
-is_lost(CvxSync *sync, CvxCall *call)
+is_snapshot_lost(CvxSync *sync, CvxCall *call)
 {
-	if (sync->sub->snapshot == 0 ||
-		(cvx_http_answer(call)->status != 500 &&
-		 !cvx_api_has_code(call, 503, "InternalServerError")))
+	if (is_snapshot_gone(call))
+		return true;
+	if (sync->sub->failures < LOST_AFTER_FAILURES ||
+		!(cvx_api_has_code(call, 503, "InternalServerError") ||
+		  cvx_api_has_code(call, 500, "InternalServerError")))
 		return false;
 	(void) cvx_api_fresh_snapshot(sync->http);
 	return true;
