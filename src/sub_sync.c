@@ -55,14 +55,17 @@
 /* A walk that lost its snapshot is begun anew so often. */
 #define MAX_LOAD_RESTARTS	1
 
-/* The pause while another walk of the deployment goes on. */
-#define WALK_RETRY_MS		1000
+/* Deadlocks and the like of one table that are taken for passing. */
+#define MAX_PASSING_FAILURES	3
 
 /*
- * After so many failures in a row a walk's page is suspected to be gone: some
- * servers say so with the status of a failure.
+ * So many steps have to fail before a snapshot is suspected: short troubles of
+ * the server are over by then.
  */
-#define MAX_WALK_FAILURES	4
+#define LOST_AFTER_FAILURES	5
+
+/* The pause while another walk of the deployment goes on. */
+#define WALK_RETRY_MS		1000
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
@@ -162,7 +165,6 @@ static void forget_ahead(CvxSync *sync);
 static CvxRemote *find_remote(const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
 static CvxStep work(CvxSync *sync);
-static bool is_lost(CvxSync *sync, CvxCall *call);
 static bool has_load(CvxSubscription *sub, CvxRelLoad load);
 static CvxStep follow(CvxSync *sync);
 static CvxStep reload(CvxSync *sync);
@@ -170,6 +172,7 @@ static CvxStep load_or(CvxSync *sync, bool *is_done);
 static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
+static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
@@ -206,7 +209,7 @@ static int64 apply_tables(CvxSync *sync, List *rels, const CvxPage *page,
 static bool guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 					void (*work) (CvxSync *sync, CvxSubRel *rel, void *arg),
 					void *arg);
-static bool is_of_table(int sqlerrcode);
+static bool is_of_table(const CvxSubscription *sub, int sqlerrcode);
 static char *tablet_of(const char *cursor);
 static char *tablet_of_last(const CvxPage *page);
 static char *cursor_member(const char *cursor, const char *label);
@@ -276,7 +279,7 @@ cvx_sync_step(CvxSync *sync)
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
 		if (!sync->is_careful && sync->is_applying &&
-			is_of_table(error->sqlerrcode))
+			is_of_table(sync->sub, error->sqlerrcode))
 		{
 			/* Once more, each table by itself: perhaps only one is broken. */
 			sync->is_careful = true;
@@ -789,10 +792,8 @@ walk_page(CvxSync *sync)
 	request = make_request(sync, false, sub->snapshot, sub->page_cursor,
 						   walking, false);
 	received = receive(sync, &request);
-	if (sub->snapshot != 0 && is_snapshot_gone(received.call))
+	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
-	if (sub->failures >= MAX_WALK_FAILURES && is_lost(sync, received.call))
-		return restart_walk(sync, "Convex no longer answers for the snapshot");
 	page = read_page(sync, received, &request);
 	if (sub->snapshot != 0 && page->ts != sub->snapshot)
 		ereport(ERROR,
@@ -845,15 +846,17 @@ walk_page(CvxSync *sync)
 }
 
 /*
- * Does a walk's page fail with a status that can mean that its snapshot or its
- * cursor is gone, while another snapshot is served?
+ * Is it the snapshot, or the cursor, that keeps a page from being read?  Convex
+ * may say so; or it fails on and on, while it answers for a fresh snapshot.
  */
 static bool
-is_lost(CvxSync *sync, CvxCall *call)
+is_snapshot_lost(CvxSync *sync, CvxCall *call)
 {
-	if (sync->sub->snapshot == 0 ||
-		(cvx_http_answer(call)->status != 500 &&
-		 !cvx_api_has_code(call, 503, "InternalServerError")))
+	if (is_snapshot_gone(call))
+		return true;
+	if (sync->sub->failures < LOST_AFTER_FAILURES ||
+		!(cvx_api_has_code(call, 503, "InternalServerError") ||
+		  cvx_api_has_code(call, 500, "InternalServerError")))
 		return false;
 	(void) cvx_api_fresh_snapshot(sync->http);
 	return true;
@@ -1826,7 +1829,7 @@ guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (!is_of_table(error->sqlerrcode))
+		if (!is_of_table(sync->sub, error->sqlerrcode))
 			ReThrowError(error);
 		cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
 		FreeErrorData(error);
@@ -1836,21 +1839,22 @@ guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 }
 
 /*
- * Can this be the fault of one target?  Not what the server, the line, the
- * machine or the operator did.
+ * Can this be the fault of one target?  Convex is not spoken to meanwhile, so
+ * a lost connection is one of the target's own.  What may pass by itself is
+ * the target's fault when it comes again and again; what the machine or the
+ * operator did never is.
  */
 static bool
-is_of_table(int sqlerrcode)
+is_of_table(const CvxSubscription *sub, int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
-		case ERRCODE_CONNECTION_EXCEPTION:
 		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INTERNAL_ERROR:
+			return sub->failures >= MAX_PASSING_FAILURES;
 		case ERRCODE_INSUFFICIENT_RESOURCES:
 		case ERRCODE_OPERATOR_INTERVENTION:
 		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_INTERNAL_ERROR:
-		case ERRCODE_FDW_ERROR:
 			return false;
 		default:
 			return true;

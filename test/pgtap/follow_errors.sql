@@ -147,10 +147,10 @@ CALL convex_sync('app');
 SELECT emu.config('{"page_limit": 8}') \g /dev/null
 SELECT last_event() AS mark \gset
 SELECT convex_resync_table('app', 'a') \g /dev/null
-SELECT emu.fault('{"action": "status", "status": 503, "code": "InternalServerError", "path": "/api/list_snapshot", "where": {"table": "a"}, "skip": 2, "count": 5}') \g /dev/null
+SELECT emu.fault('{"action": "status", "status": 503, "code": "InternalServerError", "path": "/api/list_snapshot", "where": {"table": "a"}, "skip": 2, "count": 6}') \g /dev/null
 SET convex_fdw.prefetch = off;
 SELECT dblink_exec('two', 'SET convex_fdw.prefetch = off') \g /dev/null
-SELECT is(array_agg(call_fails('app')), '{53000,53000,53000,53000}', 'a walk whose page fails is tried again') FROM generate_series(1, 4);
+SELECT is(array_agg(call_fails('app')), '{53000,53000,53000,53000,53000}', 'a walk whose page fails is tried again') FROM generate_series(1, 5);
 SELECT is(shown(), '(failing,overload,53000)', 'as an overloaded server''s');
 CALL convex_sync('app');
 SELECT emu.clear_faults() \g /dev/null
