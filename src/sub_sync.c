@@ -67,6 +67,9 @@
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
 
+/* How often a worker that is behind asks how far. */
+#define HEAD_MS				5000
+
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
 
@@ -129,6 +132,8 @@ struct CvxSync
 	int64		generation;		/* as the catalog had it */
 	uint32		fingerprint;	/* of the connection; 0: none yet */
 	int64		head;			/* to be reached by CALL; 0: not known yet */
+	int64		seen_head;		/* by a worker that is behind */
+	TimestampTz head_asked_at;
 	int			holder;
 	ErrorData  *failure;		/* of the last step */
 	TimestampTz next_attempt;
@@ -198,6 +203,7 @@ static Received receive(CvxSync *sync, Request *request);
 static void prefetch(CvxSync *sync, Request *request);
 static CvxPage *read_page(CvxSync *sync, Received received, Request *request);
 static bool still_at(CvxSync *sync);
+static void look_ahead(CvxSync *sync);
 static void advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows);
 static void add_costs(CvxSync *sync, int64 rows);
 static bool is_doc_of(const CvxPage *page, const CvxDoc *doc,
@@ -1223,6 +1229,8 @@ common_changes(CvxSync *sync, int64 bound)
 		return reload_all(sync, "the cursor is ahead of the server");
 	ts = Min(page->ts, bound);
 	has_more = page->has_more || ts < page->ts;
+	if (has_more)
+		look_ahead(sync);
 	if (has_more && ts == page->ts)
 	{
 		Request		next = make_request(sync, true, ts, NULL, rels, is_everything);
@@ -1303,7 +1311,7 @@ reload_all(CvxSync *sync, const char *why)
 							" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END");
 		}
 		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET reload = true, phase = 'reloading', caught_up = false,"
+						"UPDATE @.convex_subscription_state SET reload = true, head_ts = NULL, phase = 'reloading', caught_up = false,"
 						" snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 						"i", sub->subid);
 		cvx_catalog_event(sub->subid, "resnapshot", NULL, why);
@@ -1663,16 +1671,29 @@ still_at(CvxSync *sync)
 	return SPI_processed == 1;
 }
 
+/* How far behind is a worker?  Asked now and then; a call knows its head. */
+static void
+look_ahead(CvxSync *sync)
+{
+	if (!sync->host.is_worker ||
+		!TimestampDifferenceExceeds(sync->head_asked_at, GetCurrentTimestamp(),
+									HEAD_MS))
+		return;
+	sync->head_asked_at = GetCurrentTimestamp();
+	sync->seen_head = cvx_api_query_ts(sync->http);
+}
+
 /* Move the cursor, from where it was read to be. */
 static void
 advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET cursor = $3, head_ts = greatest(head_ts, $3),"
+					"UPDATE @.convex_subscription_state SET cursor = $3, head_ts = greatest(head_ts, $3, $5),"
 					" caught_up = NOT $4, applied_at = clock_timestamp(),"
 					" phase = CASE phase WHEN 'failing' THEN phase ELSE 'following' END"
 					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $2",
-					"inlb", sync->subid, sync->sub->cursor, cursor, has_more);
+					"inlbl", sync->subid, sync->sub->cursor, cursor, has_more,
+					Max(sync->head, sync->seen_head));
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

@@ -63,9 +63,12 @@ $call->send(q{CALL convex_sync('app')});
 $cluster->wait_until_sql('(SELECT count(*) = 520 FROM app.users)', 'two pages of changes are visible');
 pass('each page of changes is visible while the next is awaited');
 is($cluster->value('SELECT caught_up FROM convex_stat_subscription'), 'f', 'the view tells that there is more');
+my $head = $emulator->state->{head};
+is($cluster->value("SELECT lag = ($head - applied_ts) / 1000 * interval '1 microsecond' AND lag > '0' FROM convex_stat_subscription"), 't', 'and how far the head is, in the time of Convex');
 $emulator->clear_faults;
 $call->finish;
 is($call->sqlstate, '', 'the call ends well');
 is($cluster->value('SELECT count(*) FROM app.users'), '530', 'with the rest');
+is($cluster->value('SELECT lag FROM convex_stat_subscription'), '00:00:00', 'and there is no lag');
 
 done_testing();

@@ -100,4 +100,19 @@ for my $path ('/api/get_table_column_names', '/api/list_snapshot')
 }
 is($cluster->value('SELECT phase FROM convex_stat_subscription'), 'following', 'and the subscription follows');
 
+# -- how far behind a worker is ---------------------------------------------------
+
+# The page after the first one comes when the faults are gone.
+$cluster->value(q{SELECT convex_stop_worker('app')});
+my $head = $emulator->call('POST', '/_emulator/mutate',
+	{ rows_per_transaction => 1, ops => [ map { { op => 'insert', table => 'mine', doc => { n => ++$n } } } 1 .. 100 ] })->{ts};
+$emulator->fault({ action => 'stall', path => '/api/document_deltas', count => 1, skip => 1 });
+$cluster->value(q{SELECT convex_start_worker('app')});
+$cluster->wait_until_sql("(SELECT lag = ($head - applied_ts) / 1000 * interval '1 microsecond' AND lag > '0' FROM convex_stat_subscription)", 'a worker that is behind says how far');
+pass('a worker that is behind says how far');
+$emulator->clear_faults;
+is($cluster->value(q{SELECT convex_wait_for('app')}), 't', 'it catches up');
+$cluster->wait_until_sql("(SELECT lag = '0' FROM convex_stat_subscription)", 'and is not behind');
+pass('and is not behind');
+
 done_testing();
