@@ -95,6 +95,34 @@ CALL convex_sync('app');
 SELECT is((SELECT ROW (new, _extra)::text FROM app.t WHERE x = 'second'), '(field,)', 'until the table is loaded again');
 SELECT convex_drop_subscription('app', true) \g /dev/null
 
+-- ------------------------------------------------------------------ roles
+
+CREATE ROLE follower;
+CREATE ROLE reader;
+CREATE SCHEMA theirs AUTHORIZATION follower;
+GRANT USAGE ON FOREIGN SERVER convex TO follower;
+SELECT format('CREATE USER MAPPING FOR follower SERVER convex OPTIONS (deploy_key %L)', emu.key()) \gexec
+GRANT EXECUTE ON FUNCTION convex_create_subscription(name, name, text[], name, text, text, interval, boolean, jsonb), convex_resync_table(name, text) TO follower;
+GRANT EXECUTE ON PROCEDURE convex_sync(name, int) TO follower;
+SET ROLE follower;
+SELECT convex_create_subscription('theirs', 'convex', '{t}') \g /dev/null
+CALL convex_sync('theirs');
+GRANT SELECT ON theirs.t TO reader;
+RESET ROLE;
+ALTER ROLE follower RENAME TO successor;
+SELECT emu.insert('t', '{"x": "fourth"}') \g /dev/null
+SET ROLE successor;
+SELECT convex_resync_table('theirs', 't') \g /dev/null
+CALL convex_sync('theirs');
+RESET ROLE;
+SELECT bag_eq('SELECT _id || '' '' || x FROM theirs.t', $$ SELECT source('t') $$, 'a role that is renamed keeps its subscription');
+SELECT is((SELECT owner FROM convex_subscription), 'successor', 'which knows its new name');
+SELECT ok(has_table_privilege('reader', 'theirs.t', 'SELECT'), 'and a reload keeps what was granted');
+SELECT convex_drop_subscription('theirs', true) \g /dev/null
+DROP SCHEMA theirs;
+DROP OWNED BY successor, reader;
+DROP ROLE successor, reader;
+
 -- ------------------------------------------------------------------ one walk at a time
 
 SELECT emu.config('{"page_limit": 10}') \g /dev/null
