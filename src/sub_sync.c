@@ -50,7 +50,7 @@
 
 #include "compat.h"
 #include "schema.h"
-#include "sub.h"
+#include "sub_target.h"
 
 /* A walk that lost its snapshot is begun anew so often. */
 #define MAX_LOAD_RESTARTS	1
@@ -138,6 +138,7 @@ struct CvxSync
 	int			poll_ms;
 	int			idle_poll_ms;
 	int			npages;
+	int			page_relno;		/* the table of the last document; 0: none yet */
 	int			nrechecks;		/* checks at once after a resync */
 
 	/* checks: each is of use only at the head as it was when it was due */
@@ -201,8 +202,8 @@ static void advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows);
 static void add_costs(CvxSync *sync, int64 rows);
 static bool is_doc_of(const CvxPage *page, const CvxDoc *doc,
 					  const CvxSubRel *rel);
-static int	group_docs(const CvxPage *page, int64 bound, List *rels,
-					   CvxBatchDocs **batches);
+static int	group_docs(CvxSync *sync, const CvxPage *page, int64 bound,
+					   List *rels, CvxBatchDocs **batches);
 static int64 apply_tables(CvxSync *sync, List *rels, const CvxPage *page,
 						  int64 bound, bool to_staging);
 static bool guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
@@ -813,7 +814,7 @@ walk_page(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
-	group_docs(page, PG_INT64_MAX, walking, &batches);
+	group_docs(sync, page, PG_INT64_MAX, walking, &batches);
 	tablet = tablet_of_last(page);
 	foreach(lc, walking)
 	{
@@ -1625,12 +1626,21 @@ prefetch(CvxSync *sync, Request *request)
 static CvxPage *
 read_page(CvxSync *sync, Received received, Request *request)
 {
-	CvxPageWant want = {.is_delta = request->is_delta};
 	MemoryContext old = MemoryContextSwitchTo(sync->page_cxts[sync->present]);
+	CvxPageWant want = {.is_delta = request->is_delta};
 	CvxPage    *page;
+	ListCell   *lc;
 
 	want.tables = request->selection.tables;
 	want.ntables = request->is_any ? 0 : request->selection.ntables;
+	/* Pages of one table come together. */
+	foreach(lc, sync->sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (request->selection.is_whole && rel->relno == sync->page_relno)
+			cvx_target_want(rel, &want);
+	}
 	page = cvx_api_page(received.call, sync->http, &want);
 	MemoryContextSwitchTo(old);
 	return page;
@@ -1700,7 +1710,8 @@ is_doc_of(const CvxPage *page, const CvxDoc *doc, const CvxSubRel *rel)
  * batches are in the order of rels.
  */
 static int
-group_docs(const CvxPage *page, int64 bound, List *rels, CvxBatchDocs **batches)
+group_docs(CvxSync *sync, const CvxPage *page, int64 bound, List *rels,
+		   CvxBatchDocs **batches)
 {
 	int			nrels = list_length(rels);
 	int		   *owners = palloc(sizeof(int) * Max(page->ndocs, 1));
@@ -1727,6 +1738,8 @@ group_docs(const CvxPage *page, int64 bound, List *rels, CvxBatchDocs **batches)
 			}
 		}
 	}
+	if (n > 0)
+		sync->page_relno = ((CvxSubRel *) list_nth(rels, last))->relno;
 	for (int r = 0; r < nrels; r++)
 	{
 		docs[r] = palloc(sizeof(int) * Max((*batches)[r].ndocs, 1));
@@ -1765,7 +1778,7 @@ apply_tables(CvxSync *sync, List *rels, const CvxPage *page, int64 bound,
 	int64		rows = 0;
 	ListCell   *lc;
 
-	group_docs(page, bound, rels, &batches);
+	group_docs(sync, page, bound, rels, &batches);
 	foreach(lc, rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
