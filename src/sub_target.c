@@ -1071,6 +1071,7 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		JsonbValue	key = {.type = jbvString};
 		JsonbValue	value = {.type = jbvString};
 		Datum		added;
+		MemoryContext old;
 
 		key.val.string.val = name.name;
 		key.val.string.len = strlen(name.name);
@@ -1080,8 +1081,11 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		pushJsonbValue(&state, WJB_KEY, &key);
 		pushJsonbValue(&state, WJB_VALUE, &value);
 		added = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+		/* for as long as the table's other properties are known */
+		old = MemoryContextSwitchTo(GetMemoryChunkContext(rel));
 		rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
 														  JsonbPGetDatum(rel->columns), added));
+		MemoryContextSwitchTo(old);
 	}
 	if (!is_there)
 		cvx_catalog_event(target->sub->subid, "column_added", rel,
