@@ -55,6 +55,9 @@
 /* A walk that lost its snapshot is begun anew so often. */
 #define MAX_LOAD_RESTARTS	1
 
+/* Deadlocks and the like of one table that are taken for passing. */
+#define MAX_PASSING_FAILURES	3
+
 /*
  * So many steps have to fail before a snapshot is suspected: short troubles of
  * the server are over by then.
@@ -63,7 +66,6 @@
 
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
-
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
@@ -208,7 +210,7 @@ static int64 apply_tables(CvxSync *sync, List *rels, const CvxPage *page,
 static bool guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 					void (*work) (CvxSync *sync, CvxSubRel *rel, void *arg),
 					void *arg);
-static bool is_of_table(int sqlerrcode);
+static bool is_of_table(const CvxSubscription *sub, int sqlerrcode);
 static char *tablet_of(const char *cursor);
 static char *tablet_of_last(const CvxPage *page);
 static char *cursor_member(const char *cursor, const char *label);
@@ -278,7 +280,7 @@ cvx_sync_step(CvxSync *sync)
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
 		if (!sync->is_careful && sync->is_applying &&
-			is_of_table(error->sqlerrcode))
+			is_of_table(sync->sub, error->sqlerrcode))
 		{
 			/* Once more, each table by itself: perhaps only one is broken. */
 			sync->is_careful = true;
@@ -1846,7 +1848,7 @@ guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (!is_of_table(error->sqlerrcode))
+		if (!is_of_table(sync->sub, error->sqlerrcode))
 			ReThrowError(error);
 		cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
 		FreeErrorData(error);
@@ -1856,21 +1858,22 @@ guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
 }
 
 /*
- * Can this be the fault of one target?  Not what the server, the line, the
- * machine or the operator did.
+ * Can this be the fault of one target?  Convex is not spoken to meanwhile, so
+ * a lost connection is one of the target's own.  What may pass by itself is
+ * the target's fault when it comes again and again; what the machine or the
+ * operator did never is.
  */
 static bool
-is_of_table(int sqlerrcode)
+is_of_table(const CvxSubscription *sub, int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
-		case ERRCODE_CONNECTION_EXCEPTION:
 		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INTERNAL_ERROR:
+			return sub->failures >= MAX_PASSING_FAILURES;
 		case ERRCODE_INSUFFICIENT_RESOURCES:
 		case ERRCODE_OPERATOR_INTERVENTION:
 		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_INTERNAL_ERROR:
-		case ERRCODE_FDW_ERROR:
 			return false;
 		default:
 			return true;

@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -23,13 +25,16 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
+#include "encode.h"
 #include "names.h"
 #include "schema.h"
 #include "sub_target.h"
@@ -54,8 +59,12 @@ static int	compare_columns(const void *a, const void *b);
 static CvxColumn *find_column(CvxTarget *target, const CvxText *name, int *guess);
 static void decode_field(CvxTarget *target, CvxColumn *column, const CvxText *name,
 						 const CvxText *text, StringInfo extra);
-static bool is_exact(const CvxSubscription *sub, const CvxColumn *column,
+static bool is_exact(CvxTarget *target, CvxColumn *column,
 					 const CvxValue *value, bool isnull);
+static bool shows_all(CvxColumn *column, Datum datum, const CvxValue *value);
+static bool is_same_double(double a, double b);
+static bool is_same_array(CvxColumn *column, Datum datum,
+						  const CvxValue *value);
 static bool has_nul(const CvxValue *value);
 static void add_extra(StringInfo extra, const CvxText *name,
 					  const CvxText *raw);
@@ -190,6 +199,15 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 			if (att->atttypid == exact[i].type)
 				column->kind = exact[i].kind;
 		column->is_json = att->atttypid == JSONBOID || att->atttypid == JSONOID;
+		column->base = getBaseType(att->atttypid);
+		if (column->kind < 0 && !column->is_json)
+		{
+			Oid			output;
+			bool		is_varlena;
+
+			getTypeOutputInfo(column->base, &output, &is_varlena);
+			fmgr_info(output, &column->output);
+		}
 	}
 	if (column->role == CVX_ROLE_FIELD || column->role == CVX_ROLE_DOCUMENT)
 		column->codec = cvx_value_codec(att->atttypid, att->atttypmod,
@@ -419,7 +437,7 @@ decode_field(CvxTarget *target, CvxColumn *column, const CvxText *name,
 	cvx_value_decode(column->codec, &value, &target->values[column->attnum - 1],
 					 &isnull);
 	target->nulls[column->attnum - 1] = isnull;
-	if (is_exact(target->sub, column, &value, isnull))
+	if (is_exact(target, column, &value, isnull))
 	{
 		if (target->sources)
 		{
@@ -438,8 +456,8 @@ decode_field(CvxTarget *target, CvxColumn *column, const CvxText *name,
 
 /* Does the column alone tell what the value was? */
 static bool
-is_exact(const CvxSubscription *sub, const CvxColumn *column,
-		 const CvxValue *value, bool isnull)
+is_exact(CvxTarget *target, CvxColumn *column, const CvxValue *value,
+		 bool isnull)
 {
 	if (isnull || value->kind == CVX_KIND_NULL)
 		return false;
@@ -447,16 +465,107 @@ is_exact(const CvxSubscription *sub, const CvxColumn *column,
 		return false;
 	if (column->kind == CVX_KIND_STRING)
 		return !value->text.is_escaped || !has_nul(value);
-	if (!column->is_json)
+	if (column->kind >= 0)
 		return true;
+	if (!column->is_json)
+		return shows_all(column, target->values[column->attnum - 1], value);
 
 	/* jsonb: markers are lost where json_values is clean, U+0000 always. */
 	if (memmem(value->raw.data, value->raw.len, "\\u0000", 6) != NULL)
 		return false;
-	return sub->table_options.json_values == CVX_JSON_ENCODED ||
+	return target->sub->table_options.json_values == CVX_JSON_ENCODED ||
 		(memmem(value->raw.data, value->raw.len, "\"$integer\"", 10) == NULL &&
 		 memmem(value->raw.data, value->raw.len, "\"$float\"", 8) == NULL &&
 		 memmem(value->raw.data, value->raw.len, "\"$bytes\"", 8) == NULL);
+}
+
+/*
+ * Does a column of another type show the value, with the kind that such a
+ * column writes, to the last digit?
+ */
+static bool
+shows_all(CvxColumn *column, Datum datum, const CvxValue *value)
+{
+	char	   *text;
+
+	switch (column->base)
+	{
+		case INT2OID:
+			return value->kind == CVX_KIND_FLOAT64 &&
+				is_same_double(DatumGetInt16(datum), value->float64);
+		case INT4OID:
+			return value->kind == CVX_KIND_FLOAT64 &&
+				is_same_double(DatumGetInt32(datum), value->float64);
+		case FLOAT4OID:
+			return value->kind == CVX_KIND_FLOAT64 &&
+				is_same_double(DatumGetFloat4(datum), value->float64);
+		case NUMERICOID:
+			return value->kind == CVX_KIND_FLOAT64 &&
+				is_same_double(DatumGetFloat8(DirectFunctionCall1(numeric_float8, datum)),
+							   value->float64);
+		case DATEOID:
+			return value->kind == CVX_KIND_FLOAT64 &&
+				is_same_double(((double) DatumGetDateADT(datum) + POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+							   (SECS_PER_DAY * 1000.0), value->float64);
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			/* The time of creation is the exception that the docs name. */
+			return value->kind == CVX_KIND_FLOAT64 &&
+				(strcmp(column->field, "_creationTime") == 0 ||
+				 is_same_double((DatumGetTimestamp(datum) +
+								 (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000.0,
+								value->float64));
+		case BOOLOID:
+		case INT8OID:
+		case FLOAT8OID:
+		case BYTEAOID:
+			/* below a domain */
+			return value->kind == (column->base == BOOLOID ? CVX_KIND_BOOLEAN :
+								   column->base == INT8OID ? CVX_KIND_INT64 :
+								   column->base == FLOAT8OID ? CVX_KIND_FLOAT64 :
+								   CVX_KIND_BYTES);
+		default:
+			if (value->kind == CVX_KIND_ARRAY)
+				return is_same_array(column, datum, value);
+			if (value->kind != CVX_KIND_STRING || has_nul(value))
+				return false;
+			text = OutputFunctionCall(&column->output, datum);
+			return cvx_json_equals(&value->text, text, strlen(text));
+	}
+}
+
+/* The same number with the same sign; which NaN it was is not known. */
+static bool
+is_same_double(double a, double b)
+{
+	return a == b && signbit(a) == signbit(b);
+}
+
+/* Would an array of a type that can always be written be written as it was? */
+static bool
+is_same_array(CvxColumn *column, Datum datum, const CvxValue *value)
+{
+	StringInfoData buf;
+
+	switch (get_element_type(column->base))
+	{
+		case BOOLOID:
+		case INT8OID:
+		case FLOAT8OID:
+		case TEXTOID:
+		case BYTEAOID:
+			break;
+		default:
+			return false;
+	}
+	if (memmem(value->raw.data, value->raw.len, "\\u0000", 6) != NULL)
+		return false;
+	initStringInfo(&buf);
+	cvx_encode(cvx_encoder_create(column->base, -1, CVX_SYNTAX_ENCODED,
+								  CVX_JSON_CLEAN, NULL), datum, &buf);
+	return DatumGetBool(DirectFunctionCall2(jsonb_eq,
+											DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data)),
+											DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(value->raw.data, value->raw.len)))));
 }
 
 static bool
@@ -883,27 +992,33 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 	return true;
 }
 
-/* The name and type that the field's column has in the target itself. */
+/*
+ * The name and type that the field's column has in the target itself, or will
+ * have because it is named so and nobody's yet.
+ */
 static bool
 known_column(CvxTarget *target, const char *field, char **name, const char **type)
 {
 	Oid			relid = target->rel->target;
-	CvxTarget	   *real;
-	bool		is_found = false;
+	CvxTarget  *real;
+	AttrNumber	attnum = InvalidAttrNumber;
 
 	if (!OidIsValid(relid) || relid == RelationGetRelid(target->relation))
 		return false;
 	real = cvx_target_open(target->sub, target->rel, relid);
-	for (int i = 0; i < real->nfields && !is_found; i++)
+	for (int i = 0; i < real->nfields; i++)
+		if (strcmp(real->columns[i].field, field) == 0)
+			attnum = real->columns[i].attnum;
+	if (attnum == InvalidAttrNumber && has_attribute(real, field) &&
+		field_of(target->rel, field) == NULL)
+		attnum = get_attnum(relid, field);
+	if (attnum != InvalidAttrNumber)
 	{
-		if (strcmp(real->columns[i].field, field) != 0)
-			continue;
-		*name = real->columns[i].name;
-		*type = cvx_target_column_type(real->tupdesc, real->columns[i].attnum);
-		is_found = true;
+		*name = pstrdup(NameStr(TupleDescAttr(real->tupdesc, attnum - 1)->attname));
+		*type = cvx_target_column_type(real->tupdesc, attnum);
 	}
 	cvx_target_close(real);
-	return is_found;
+	return attnum != InvalidAttrNumber;
 }
 
 /* ------------------------------------------------------------------------

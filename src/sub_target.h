@@ -39,8 +39,10 @@ typedef struct CvxColumn
 	size_t		field_len;
 	Oid			type;
 	CvxCodec   *codec;
-	int			kind;			/* the one kind it holds exactly; -1: any */
+	int			kind;			/* the one kind it holds exactly; -1: see base */
 	bool		is_json;
+	Oid			base;			/* below domains */
+	FmgrInfo	output;			/* of the base, if kind is -1 */
 } CvxColumn;
 
 /* What a field's column was filled from, where rows may be too big. */

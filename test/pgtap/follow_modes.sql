@@ -171,6 +171,41 @@ SELECT bag_eq('SELECT _id || '' '' || x FROM theirs.a', $$ SELECT source('a') $$
 SELECT has_column('theirs', 'a', 'fresh', 'and new columns are added as that role');
 SELECT is(has_schema_privilege('follower', 'convex_staging', 'USAGE'), false, 'who may not see staging tables otherwise');
 
+-- Errors of a target that look like those of a server or of the moment.
+SELECT emu.insert('m', '{"x": "1"}') \g /dev/null
+SELECT emu.insert('o', '{"x": "1"}') \g /dev/null
+SELECT convex_create_subscription('odd', 'convex', '{m,o}') \g /dev/null
+CALL convex_sync('odd');
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now' USING ERRCODE = TG_ARGV[0]; END $$;
+CREATE FUNCTION odd(table_name text) RETURNS text LANGUAGE sql AS
+$$ SELECT concat_ws(' ', state, error_code) FROM convex_stat_subscription_rel AS r WHERE name = 'odd' AND r.table_name = $1 $$;
+CREATE TRIGGER refuse BEFORE INSERT ON odd.m FOR EACH ROW EXECUTE FUNCTION refuse('08006');
+SELECT emu.insert('m', '{"x": "2"}') \g /dev/null
+SELECT emu.insert('o', '{"x": "2"}') \g /dev/null
+CALL convex_sync('odd');
+SELECT is(odd('m'), 'error 08006', 'a target that has lost a connection of its own waits');
+SELECT is((SELECT count(*) FROM odd.o), 2::bigint, 'alone');
+DROP TRIGGER refuse ON odd.m;
+SELECT convex_resync_table('odd', 'm') \g /dev/null
+CALL convex_sync('odd');
+CREATE TRIGGER refuse BEFORE INSERT ON odd.m FOR EACH ROW EXECUTE FUNCTION refuse('40001');
+SELECT emu.insert('m', '{"x": "3"}') \g /dev/null
+SELECT emu.insert('o', '{"x": "3"}') \g /dev/null
+\set ON_ERROR_STOP 0
+CALL convex_sync('odd');
+SELECT is(:'SQLSTATE'::text, '40001', 'what may pass by itself is tried again');
+CALL convex_sync('odd'); CALL convex_sync('odd');
+\set ON_ERROR_STOP 1
+SELECT is(odd('m'), 'ready', 'some times');
+CALL convex_sync('odd');
+SELECT is(odd('m'), 'error 40001', 'but not for ever');
+SELECT is((SELECT count(*) FROM odd.o), 3::bigint, 'and the others go on');
+DROP TRIGGER refuse ON odd.m;
+SELECT convex_resync_table('odd', 'm') \g /dev/null
+CALL convex_sync('odd');
+SELECT is((SELECT count(*) FROM odd.m), 3::bigint, 'nothing is lost by it');
+SELECT convex_drop_subscription('odd', true) \g /dev/null
+
 -- A target that becomes useless waits alone when it is to be loaded, too.
 SELECT convex_create_subscription('bad', 'convex', '{a,other}') \g /dev/null
 CREATE TABLE bad.a (_id int PRIMARY KEY);

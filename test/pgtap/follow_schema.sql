@@ -107,6 +107,27 @@ SELECT is((SELECT count(*) FROM app.many), 20::bigint, '2,000 distinct fields do
 SELECT cmp_ok((SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.many'::regclass AND attnum > 0), '<=', 250::bigint, 'it gets 250 columns at most');
 SELECT bag_eq($$ SELECT mirror('app.many') $$, $$ SELECT source('many') $$, 'columns and _extra together tell every document');
 
+-- ------------------------------------------------------------------ columns of other types
+
+CREATE SCHEMA typed;
+CREATE TYPE typed.mood AS ENUM ('sad', 'ok');
+CREATE DOMAIN typed.whole AS bigint;
+CREATE TABLE typed.other (_id text COLLATE "C" PRIMARY KEY, i2 smallint, i4 integer, r real, n numeric(5, 1), v varchar(3), c char(6),
+	w timestamptz, d date, m typed.mood, u uuid, big typed.whole, a text[], b bigint[], f double precision[], _ts bigint, _extra jsonb);
+SELECT emu.insert('other', '{"i2": 2, "i4": 4, "r": 0.5, "n": 0.3, "v": "abc", "c": "abcdef", "w": 1700000000000, "d": 86400000, "m": "ok", "big": {"$integer": "BQAAAAAAAAA="},
+	"u": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a": ["x", null, "y"], "b": [{"$integer": "BQAAAAAAAAA="}], "f": [0.5, 1]}') \g /dev/null
+SELECT convex_create_subscription('typed', 'convex', '{other}') \g /dev/null
+CALL convex_sync('typed');
+SELECT is((SELECT _extra FROM typed.other), NULL, 'columns of other types tell values of their kind');
+SELECT is((SELECT array_agg(e.key) FROM typed.other AS t, jsonb_each(to_jsonb(t)) AS e WHERE e.value = 'null'), '{_extra}', 'and all hold theirs');
+SELECT $$ {"i2": {"$float": "AAAAAAAAAIA="}, "i4": {"$integer": "BAAAAAAAAAA="}, "r": 0.1, "n": 0.25, "v": "abc   ", "c": "abc", "w": 1700000000000.1234, "d": 86400001, "big": 5,
+	"u": "A0EEBC99-9c0b-4ef8-bb6d-6bb9bd380a11", "b": [5], "f": [{"$integer": "BQAAAAAAAAA="}]} $$ AS rough \gset
+SELECT emu.insert('other', :'rough') AS rough_id \gset
+CALL convex_sync('typed');
+SELECT is((SELECT _extra FROM typed.other WHERE _id = :'rough_id'), (SELECT d - '_id' - '_creationTime' FROM emu.dump('other') AS d WHERE d ->> '_id' = :'rough_id'), 'what they show only roughly is in _extra, too');
+SELECT convex_drop_subscription('typed', true) \g /dev/null
+DROP SCHEMA typed CASCADE;
+
 -- ------------------------------------------------------------------ options
 
 SELECT emu.insert('plain', '{"a": {"n": {"$integer": "BQAAAAAAAAA="}}}') \g /dev/null

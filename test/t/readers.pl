@@ -123,6 +123,8 @@ $cluster->value(q{SELECT convex_drop_subscription('app', drop_tables => true)});
 $emulator->config({ extra_latency_ms => 0, page_limit => 1024 });
 $emulator->call('POST', '/_emulator/seed', { seed => "bench:$DOCUMENTS" });
 my $pages = int(($DOCUMENTS + 1023) / 1024);
+# Not so fast that the walk is over before it can be killed.
+$emulator->call('POST', '/_emulator/config', { extra_latency_ms => 50 });
 
 # The pages that a walk asked for, by their cursors, in order; not those of
 # checks, which read ids alone.
