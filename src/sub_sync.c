@@ -1676,7 +1676,7 @@ still_at(CvxSync *sync)
 					" JOIN @.convex_subscription AS s USING (subid)"
 					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
 					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
-					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "ilnnt",
+					" AND s.enabled FOR SHARE OF s FOR UPDATE OF st", "ilnnt",
 					sync->subid, sync->sub->generation, sync->sub->cursor,
 					sync->sub->snapshot, sync->sub->page_cursor);
 	return SPI_processed == 1;
