@@ -123,6 +123,8 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	bool		is_first = true;
 
 	page->text = body;
+	page->fields = want->fields;
+	page->nfields = want->nfields;
 	parser.want = want;
 	parser.page = page;
 	quote_fields(&parser);
@@ -354,6 +356,8 @@ parse_document(Parser *parser)
 		cvx_json_skip(json, &value);
 		if (field >= 0)
 			values[field] = span_of(parser, value.data, value.len);
+		else
+			doc->nothers++;
 		if (IS_NAME(&name, "_id"))
 			doc->id = read_id(parser, &value);
 	}

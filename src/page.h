@@ -43,6 +43,7 @@ typedef struct CvxDoc
 	CvxSpan		table;
 	CvxSpan		id;
 	CvxSpan		document;		/* the whole object with its metadata */
+	int			nothers;		/* members that are neither metadata nor wanted */
 } CvxDoc;
 
 typedef struct CvxPage
@@ -51,6 +52,8 @@ typedef struct CvxPage
 	int			ndocs;
 	CvxDoc	   *docs;
 	CvxSpan    *values;			/* ndocs x nfields */
+	const char *const *fields;	/* those wanted; the caller's, not copied */
+	int			nfields;
 	int64		ts;				/* snapshot, or the delta cursor */
 	char	   *cursor;			/* snapshot walk: unescaped UTF-8, or NULL */
 	bool		has_more;
