@@ -61,6 +61,8 @@ typedef struct CvxPage
 
 extern CvxPage *cvx_page_parse(const char *body, size_t len,
 							   const CvxPageWant *want);
+extern bool cvx_page_peek(const char *body, size_t len, bool is_delta,
+						  int64 *ts, char **cursor);
 extern CvxPage *cvx_page_of_document(const char *doc, size_t len,
 									 const CvxPageWant *want);
 extern bool cvx_page_is_document_member(const CvxText *name);

@@ -221,6 +221,8 @@ static Request make_request(CvxSync *sync, bool is_delta, int64 ts,
 							const char *cursor, List *rels, bool is_everything);
 static Received receive(CvxSync *sync, Request *request);
 static void prefetch(CvxSync *sync, Request *request);
+static void prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta,
+						   List *rels, bool is_everything);
 static CvxPage *read_page(CvxSync *sync, Received received, Request *request);
 static bool still_at(CvxSync *sync);
 static void look_ahead(CvxSync *sync);
@@ -867,6 +869,8 @@ walk_page(CvxSync *sync)
 	received = receive(sync, &request);
 	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
+	if (sub->snapshot != 0)
+		prefetch_after(sync, received.call, false, walking, false);
 	page = read_page(sync, received, &request);
 	if (sub->snapshot != 0 && page->ts != sub->snapshot)
 		ereport(ERROR,
@@ -1304,6 +1308,8 @@ common_changes(CvxSync *sync, int64 bound)
 	received = receive(sync, &request);
 	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments"))
 		return reload_all(sync, "Convex no longer keeps the changes since the cursor");
+	if (bound == PG_INT64_MAX)
+		prefetch_after(sync, received.call, true, rels, is_everything);
 	page = read_page(sync, received, &request);
 	if (page->ts < sub->cursor)
 		return reload_all(sync, "the cursor is ahead of the server");
@@ -1712,6 +1718,8 @@ prefetch(CvxSync *sync, Request *request)
 {
 	MemoryContext old;
 
+	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
+		return;
 	forget_ahead(sync);
 	if (!cvx_http_prefetch)
 		return;
@@ -1723,6 +1731,26 @@ prefetch(CvxSync *sync, Request *request)
 		cvx_api_list_snapshot(sync->http, &sync->stats, &request->selection,
 							  request->ts, request->cursor);
 	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The same before an answer is parsed, if its end tells the next page.  What
+ * the parser finds to be otherwise is asked for anew.
+ */
+static void
+prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
+			   bool is_everything)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	int64		ts = sync->sub->snapshot;
+	char	   *cursor = NULL;
+	Request		next;
+
+	if (!cvx_http_prefetch || answer->status != 200 ||
+		!cvx_page_peek(answer->body, answer->body_len, is_delta, &ts, &cursor))
+		return;
+	next = make_request(sync, is_delta, ts, cursor, rels, is_everything);
+	prefetch(sync, &next);
 }
 
 static CvxPage *
@@ -1760,7 +1788,7 @@ still_at(CvxSync *sync)
 					" JOIN @.convex_subscription AS s USING (subid)"
 					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
 					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
-					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "ilnnt",
+					" AND s.enabled FOR SHARE OF s FOR UPDATE OF st", "ilnnt",
 					sync->subid, sync->sub->generation, sync->sub->cursor,
 					sync->sub->snapshot, sync->sub->page_cursor);
 	return SPI_processed == 1;
