@@ -32,8 +32,11 @@
 
 #include <math.h>
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "commands/async.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -42,6 +45,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "schema.h"
@@ -132,6 +136,7 @@ struct CvxSync
 
 static CvxStep step(CvxSync *sync);
 static bool mend_staging(CvxSubscription *sub);
+static Oid	staging_intruder(void);
 static void begin(CvxSync *sync);
 static void commit(CvxSync *sync);
 static bool take_lock(CvxSync *sync);
@@ -397,13 +402,15 @@ static bool
 mend_staging(CvxSubscription *sub)
 {
 	bool		is_mended = false;
+	bool		is_foreign = OidIsValid(staging_intruder());
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (!rel->is_staged || cvx_apply_has_staging(sub, rel))
+		if (!rel->is_staged ||
+			(!is_foreign && cvx_apply_has_staging(sub, rel)))
 			continue;
 		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
@@ -420,6 +427,25 @@ mend_staging(CvxSubscription *sub)
 		is_mended = true;
 	}
 	return is_mended;
+}
+
+/*
+ * The role that owns the schema of staging tables and is no superuser: it could
+ * put tables of its own in their place, with code in them.
+ */
+static Oid
+staging_intruder(void)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+		ReleaseSysCache(tuple);
+	}
+	return OidIsValid(owner) && !superuser_arg(owner) ? owner : InvalidOid;
 }
 
 /* Begin a transaction; the current context stays the step's. */
@@ -631,6 +657,7 @@ static CvxStep
 begin_walk(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
+	Oid			intruder;
 	ListCell   *lc;
 
 	begin(sync);
@@ -639,6 +666,13 @@ begin_walk(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
+	intruder = staging_intruder();
+	if (OidIsValid(intruder))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is no superuser",
+						GetUserNameFromId(intruder, true)),
+				 errhint("Drop the schema; it is made again when it is needed.")));
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
