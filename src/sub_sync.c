@@ -37,8 +37,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "commands/async.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -48,6 +51,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "schema.h"
@@ -180,6 +184,7 @@ static bool is_kept_good(CvxSync *sync);
 static bool read_catalog(CvxSync *sync, CvxStep *result);
 static CvxSubscription *load_subscription(CvxSync *sync);
 static bool mend_staging(CvxSubscription *sub);
+static Oid	staging_intruder(void);
 static void begin(CvxSync *sync);
 static void commit(CvxSync *sync);
 static bool take_lock(CvxSync *sync);
@@ -583,13 +588,15 @@ static bool
 mend_staging(CvxSubscription *sub)
 {
 	bool		is_mended = false;
+	bool		is_foreign = OidIsValid(staging_intruder());
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (!rel->is_staged || cvx_apply_has_staging(sub, rel))
+		if (!rel->is_staged ||
+			(!is_foreign && cvx_apply_has_staging(sub, rel)))
 			continue;
 		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
@@ -606,6 +613,25 @@ mend_staging(CvxSubscription *sub)
 		is_mended = true;
 	}
 	return is_mended;
+}
+
+/*
+ * The role that owns the schema of staging tables and is no superuser: it could
+ * put tables of its own in their place, with code in them.
+ */
+static Oid
+staging_intruder(void)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+		ReleaseSysCache(tuple);
+	}
+	return OidIsValid(owner) && !superuser_arg(owner) ? owner : InvalidOid;
 }
 
 /* Begin a transaction; the current context stays the step's. */
@@ -820,6 +846,7 @@ static CvxStep
 begin_walk(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
+	Oid			intruder;
 	ListCell   *lc;
 
 	begin(sync);
@@ -828,6 +855,13 @@ begin_walk(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
+	intruder = staging_intruder();
+	if (OidIsValid(intruder))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is no superuser",
+						GetUserNameFromId(intruder, true)),
+				 errhint("Drop the schema; it is made again when it is needed.")));
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
