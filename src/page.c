@@ -21,6 +21,9 @@
 /* The server's page size; more documents make the arrays grow. */
 #define FIRST_DOCS	1024
 
+/* A page's cursor is this near to its end. */
+#define PEEK_BYTES	1024
+
 /* The verifier counts in int. */
 #define UTF8_CHUNK	((size_t) 1 << 30)
 
@@ -120,6 +123,8 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	bool		is_first = true;
 
 	page->text = body;
+	page->fields = want->fields;
+	page->nfields = want->nfields;
 	parser.want = want;
 	parser.page = page;
 	quote_fields(&parser);
@@ -163,6 +168,54 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	if (page->has_more && !want->is_delta && page->cursor == NULL)
 		fail_shape(&parser, "more pages but no cursor");
 	return page;
+}
+
+/*
+ * Where the next page begins, as the end of a page that has more says it, in
+ * the current context; for asking ahead, before the page is parsed.  False
+ * when the end is not of the usual shape.  Does not throw.
+ */
+bool
+cvx_page_peek(const char *body, size_t len, bool is_delta, int64 *ts,
+			  char **cursor)
+{
+	static const char last[] = ",\"hasMore\":true}";
+	static const char name[] = "\"cursor\":";
+	const char *end = body + len - (sizeof(last) - 1);
+	const char *value = NULL;
+	char	   *out;
+
+	if (len < sizeof(last) - 1 || memcmp(end, last, sizeof(last) - 1) != 0)
+		return false;
+	for (const char *p = end - (sizeof(name) - 1);
+		 p >= body && end - p < PEEK_BYTES && value == NULL; p--)
+		if (memcmp(p, name, sizeof(name) - 1) == 0)
+			value = p + sizeof(name) - 1;
+	if (value == NULL || value == end)
+		return false;
+	if (is_delta)
+	{
+		char	   *rest;
+
+		errno = 0;
+		*ts = (int64) strtoll(value, &rest, 10);
+		return errno == 0 && rest == end && *ts > 0;
+	}
+
+	/* A string, whose escapes are those of the JSON that a cursor is. */
+	if (end - value < 3 || *value != '"' || end[-1] != '"')
+		return false;
+	*cursor = out = palloc(end - value);
+	for (const char *p = value + 1; p < end - 1; p++)
+	{
+		if (*p == '\\' && ++p < end - 1 && *p != '"' && *p != '\\')
+			return false;
+		if (*p < ' ' || *p > '~')
+			return false;
+		*out++ = *p;
+	}
+	*out = '\0';
+	return true;
 }
 
 /*
@@ -303,6 +356,8 @@ parse_document(Parser *parser)
 		cvx_json_skip(json, &value);
 		if (field >= 0)
 			values[field] = span_of(parser, value.data, value.len);
+		else
+			doc->nothers++;
 		if (IS_NAME(&name, "_id"))
 			doc->id = read_id(parser, &value);
 	}

@@ -43,6 +43,7 @@ typedef struct CvxDoc
 	CvxSpan		table;
 	CvxSpan		id;
 	CvxSpan		document;		/* the whole object with its metadata */
+	int			nothers;		/* members that are neither metadata nor wanted */
 } CvxDoc;
 
 typedef struct CvxPage
@@ -51,6 +52,8 @@ typedef struct CvxPage
 	int			ndocs;
 	CvxDoc	   *docs;
 	CvxSpan    *values;			/* ndocs x nfields */
+	const char *const *fields;	/* those wanted; the caller's, not copied */
+	int			nfields;
 	int64		ts;				/* snapshot, or the delta cursor */
 	char	   *cursor;			/* snapshot walk: unescaped UTF-8, or NULL */
 	bool		has_more;
@@ -58,6 +61,8 @@ typedef struct CvxPage
 
 extern CvxPage *cvx_page_parse(const char *body, size_t len,
 							   const CvxPageWant *want);
+extern bool cvx_page_peek(const char *body, size_t len, bool is_delta,
+						  int64 *ts, char **cursor);
 extern CvxPage *cvx_page_of_document(const char *doc, size_t len,
 									 const CvxPageWant *want);
 extern bool cvx_page_is_document_member(const CvxText *name);

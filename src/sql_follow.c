@@ -47,6 +47,7 @@ static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
 static void make_schema(const char *name, Oid owner);
 static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
+static CvxSubscription *hold(const char *name);
 static void touch(int32 subid, const char *sets);
 static bool sync_one(int32 subid, const char *name, bool is_alone,
 					 int *max_pages);
@@ -169,7 +170,7 @@ convex_alter_subscription(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name must not be null")));
 	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 	if (!PG_ARGISNULL(1))
 	{
 		(void) read_patterns(PG_GETARG_ARRAYTYPE_P(1));
@@ -204,7 +205,7 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 	foreach(lc, sub->rels)
 		cvx_catalog_drop_staging(sub, lfirst(lc));
 	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_state WHERE subid = $1", "i", sub->subid);
@@ -235,7 +236,7 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 
 	/* A target that a restored dump did not bring is loaded again. */
 	foreach(lc, sub->rels)
@@ -272,7 +273,7 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 	CvxSubscription *sub;
 
 	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = false WHERE subid = $1",
 					"i", sub->subid);
@@ -293,7 +294,7 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 	CvxSubscription *sub;
 
 	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 	cvx_catalog_run(0,
 					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND load = 'wanted'",
 					"i", sub->subid);
@@ -313,7 +314,7 @@ convex_resync_table(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
+	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *candidate = lfirst(lc);
@@ -618,6 +619,22 @@ begin_catalog(void)
 {
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+}
+
+/*
+ * The subscription that the role is to change, as it is between two steps.
+ * Whoever writes the catalog locks this row first, then the state, then the
+ * tables' rows: a step does the same.
+ */
+static CvxSubscription *
+hold(const char *name)
+{
+	CvxSubscription *sub = cvx_catalog_check(name);
+
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT FROM @.convex_subscription WHERE subid = $1 FOR UPDATE",
+					"i", sub->subid);
+	return cvx_catalog_check(name);
 }
 
 /* Make a step under way look again, and set more. */

@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -185,18 +186,29 @@ fail_to_start(const CvxProcessOrder *order)
 			 errhint("The server's log may say why.")));
 }
 
-/* Start it from here. */
+/* Start it from here, unless another session has done so meanwhile. */
 static int
 start_here(const CvxProcessOrder *given)
 {
 	CvxProcessOrder order = *given;
 	BackgroundWorkerHandle *handle;
-	TimestampTz begun = GetCurrentTimestamp();
+	TimestampTz begun;
 	BgwHandleStatus status;
-	int			found = 0;
+	LOCKTAG		lock;
+	int			found;
 	pid_t		pid;
 
+	SET_LOCKTAG_ADVISORY(lock, MyDatabaseId, cvx_catalog_relid(), order.subid,
+						 CVX_LOCK_START);
+	(void) LockAcquire(&lock, ExclusiveLock, false, false);
+	found = cvx_process_pid(order.dbid, order.subid);
+	if (found != 0)
+	{
+		LockRelease(&lock, ExclusiveLock, false);
+		return found;
+	}
 	order.is_manual = true;
+	begun = GetCurrentTimestamp();
 	if (!cvx_process_register("convex_worker_main", CVX_WORKER_TYPE, &order,
 							  &handle))
 		fail_without_slot();
@@ -212,6 +224,7 @@ start_here(const CvxProcessOrder *given)
 	}
 	if (found == 0)
 		fail_to_start(&order);
+	LockRelease(&lock, ExclusiveLock, false);
 	return found;
 }
 

@@ -25,6 +25,7 @@
  */
 #define CVX_LOCK_SUBSCRIPTION	11
 #define CVX_LOCK_WALK			12
+#define CVX_LOCK_START			13
 
 typedef struct CvxSync CvxSync;
 

@@ -37,20 +37,25 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "commands/async.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "schema.h"
-#include "sub.h"
+#include "sub_target.h"
 
 /* A walk that lost its snapshot is begun anew so often. */
 #define MAX_LOAD_RESTARTS	1
@@ -63,6 +68,14 @@
  * the server are over by then.
  */
 #define LOST_AFTER_FAILURES	5
+
+/* What a page cost, as parameters of a statement about the state. */
+#define COSTS \
+	"rows = rows + $2, pages = pages + 1, bytes = bytes + $3," \
+	" requests = requests + $4, retries = retries + $5"
+
+/* What was read of the catalog is good for pages that follow each other so soon. */
+#define KEEP_MS		1000
 
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
@@ -114,6 +127,13 @@ struct CvxSync
 	LOCKTAG		walk_lock;
 	bool		has_walk_lock;
 
+	/* the subscription as the catalog has it */
+	MemoryContext sub_cxt;
+	CvxSubscription *kept;
+	bool		is_kept;		/* up to date after the last step */
+	uint64		kept_at;		/* the catalogs then, as a count of changes */
+	TimestampTz kept_since;
+
 	/* connection */
 	CvxHttp    *http;
 	MemoryContext http_cxt;
@@ -143,6 +163,7 @@ struct CvxSync
 	int			poll_ms;
 	int			idle_poll_ms;
 	int			npages;
+	int			page_relno;		/* the table of the last document; 0: none yet */
 	int			nrechecks;		/* checks at once after a resync */
 
 	/* checks: each is of use only at the head as it was when it was due */
@@ -159,13 +180,17 @@ struct CvxSync
 };
 
 static CvxStep step(CvxSync *sync);
+static bool is_kept_good(CvxSync *sync);
+static bool read_catalog(CvxSync *sync, CvxStep *result);
+static CvxSubscription *load_subscription(CvxSync *sync);
 static bool mend_staging(CvxSubscription *sub);
+static Oid	staging_intruder(void);
 static void begin(CvxSync *sync);
 static void commit(CvxSync *sync);
 static bool take_lock(CvxSync *sync);
 static bool take_walk_lock(CvxSync *sync);
 static void release_walk_lock(CvxSync *sync);
-static void open_connection(CvxSync *sync);
+static void open_connection(CvxSync *sync, const CvxSubscription *sub);
 static void forget_ahead(CvxSync *sync);
 static CvxRemote *find_remote(const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
@@ -201,15 +226,17 @@ static Request make_request(CvxSync *sync, bool is_delta, int64 ts,
 							const char *cursor, List *rels, bool is_everything);
 static Received receive(CvxSync *sync, Request *request);
 static void prefetch(CvxSync *sync, Request *request);
+static void prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta,
+						   List *rels, bool is_everything);
 static CvxPage *read_page(CvxSync *sync, Received received, Request *request);
 static bool still_at(CvxSync *sync);
 static void look_ahead(CvxSync *sync);
 static void advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows);
-static void add_costs(CvxSync *sync, int64 rows);
+static void forget_costs(CvxSync *sync);
 static bool is_doc_of(const CvxPage *page, const CvxDoc *doc,
 					  const CvxSubRel *rel);
-static int	group_docs(const CvxPage *page, int64 bound, List *rels,
-					   CvxBatchDocs **batches);
+static int	group_docs(CvxSync *sync, const CvxPage *page, int64 bound,
+					   List *rels, CvxBatchDocs **batches);
 static int64 apply_tables(CvxSync *sync, List *rels, const CvxPage *page,
 						  int64 bound, bool to_staging);
 static bool guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
@@ -234,6 +261,8 @@ cvx_sync_open(int32 subid, const CvxSyncHost *host)
 	sync->host = *host;
 	sync->step_cxt = AllocSetContextCreate(cxt, "convex step",
 										   ALLOCSET_DEFAULT_SIZES);
+	sync->sub_cxt = AllocSetContextCreate(cxt, "convex catalog",
+										  ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < 2; i++)
 		sync->page_cxts[i] = AllocSetContextCreate(cxt, "convex page",
 												   ALLOCSET_DEFAULT_SIZES);
@@ -261,7 +290,6 @@ cvx_sync_step(CvxSync *sync)
 	sync->is_waiting = false;
 	sync->is_aside = false;
 	sync->is_productive = false;
-	sync->fingerprint = 0;
 	cvx_error_forget();
 	PG_TRY();
 	{
@@ -437,42 +465,12 @@ static CvxStep
 step(CvxSync *sync)
 {
 	CvxSubscription *sub;
-	CvxStep		result;
-	bool		had_lock;
+	CvxStep		result = CVX_STEP_WORKED;
 
-	begin(sync);
-	if (!OidIsValid(cvx_catalog_relid()) ||
-		(sub = cvx_catalog_load(sync->subid)) == NULL || !sub->is_enabled)
-	{
-		commit(sync);
-		return CVX_STEP_GONE;
-	}
-	had_lock = sync->has_lock;
-	if (!take_lock(sync))
-	{
-		sync->holder = cvx_catalog_pid(sync->subid);
-		commit(sync);
-		return CVX_STEP_BUSY_ELSEWHERE;
-	}
-	/* What was read before the lock was there may be old. */
-	if (!had_lock)
-		sub = cvx_catalog_load(sync->subid);
-	if (sub == NULL)
-	{
-		commit(sync);
-		return CVX_STEP_GONE;
-	}
-	if (mend_staging(sub))
-	{
-		commit(sync);
-		return CVX_STEP_WORKED;
-	}
-	sync->sub = sub;
-	sync->generation = sub->generation;
-	sync->poll_ms = sub->poll_ms;
-	sync->idle_poll_ms = sub->idle_poll_ms;
-	open_connection(sync);
-	commit(sync);
+	if (!is_kept_good(sync) && !read_catalog(sync, &result))
+		return result;
+	sync->sub = sub = sync->kept;
+	sync->is_kept = false;
 	if (sync->fingerprint != sync->failed_fingerprint)
 		sync->aside_retry_at = 0;
 	result = work(sync);
@@ -489,6 +487,82 @@ step(CvxSync *sync)
 		sync->failed_fingerprint = 0;
 	}
 	return result;
+}
+
+/* Pages come fast: between two of them the catalog is not read again. */
+static bool
+is_kept_good(CvxSync *sync)
+{
+	return sync->is_kept && !sync->is_careful && sync->kept->failures == 0 &&
+		sync->kept_at == SharedInvalidMessageCounter &&
+		!TimestampDifferenceExceeds(sync->kept_since, GetCurrentTimestamp(),
+									KEEP_MS);
+}
+
+/*
+ * The subscription as the catalog has it, and the connection as the options
+ * say now.  False: there is nothing to do but what *result says.
+ */
+static bool
+read_catalog(CvxSync *sync, CvxStep *result)
+{
+	CvxSubscription *sub;
+	bool		had_lock;
+
+	sync->is_kept = false;
+	sync->fingerprint = 0;
+	begin(sync);
+	if (!OidIsValid(cvx_catalog_relid()) ||
+		(sub = load_subscription(sync)) == NULL || !sub->is_enabled)
+	{
+		commit(sync);
+		*result = CVX_STEP_GONE;
+		return false;
+	}
+	had_lock = sync->has_lock;
+	if (!take_lock(sync))
+	{
+		sync->holder = cvx_catalog_pid(sync->subid);
+		commit(sync);
+		*result = CVX_STEP_BUSY_ELSEWHERE;
+		return false;
+	}
+	/* What was read before the lock was there may be old. */
+	if (!had_lock)
+		sub = load_subscription(sync);
+	if (sub == NULL)
+	{
+		commit(sync);
+		*result = CVX_STEP_GONE;
+		return false;
+	}
+	if (mend_staging(sub))
+	{
+		commit(sync);
+		return false;
+	}
+	sync->generation = sub->generation;
+	sync->poll_ms = sub->poll_ms;
+	sync->idle_poll_ms = sub->idle_poll_ms;
+	open_connection(sync, sub);
+	commit(sync);
+	sync->kept = sub;
+	sync->kept_at = SharedInvalidMessageCounter;
+	sync->kept_since = GetCurrentTimestamp();
+	return true;
+}
+
+static CvxSubscription *
+load_subscription(CvxSync *sync)
+{
+	MemoryContext old;
+	CvxSubscription *sub;
+
+	MemoryContextReset(sync->sub_cxt);
+	old = MemoryContextSwitchTo(sync->sub_cxt);
+	sub = cvx_catalog_load(sync->subid);
+	MemoryContextSwitchTo(old);
+	return sub;
 }
 
 /* The piece of work itself, with the connection open. */
@@ -514,13 +588,15 @@ static bool
 mend_staging(CvxSubscription *sub)
 {
 	bool		is_mended = false;
+	bool		is_foreign = OidIsValid(staging_intruder());
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (!rel->is_staged || cvx_apply_has_staging(sub, rel))
+		if (!rel->is_staged ||
+			(!is_foreign && cvx_apply_has_staging(sub, rel)))
 			continue;
 		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
@@ -537,6 +613,25 @@ mend_staging(CvxSubscription *sub)
 		is_mended = true;
 	}
 	return is_mended;
+}
+
+/*
+ * The role that owns the schema of staging tables and is no superuser: it could
+ * put tables of its own in their place, with code in them.
+ */
+static Oid
+staging_intruder(void)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+		ReleaseSysCache(tuple);
+	}
+	return OidIsValid(owner) && !superuser_arg(owner) ? owner : InvalidOid;
 }
 
 /* Begin a transaction; the current context stays the step's. */
@@ -607,9 +702,9 @@ find_remote(const CvxSubscription *sub)
 
 /* The connection as the options say now. */
 static void
-open_connection(CvxSync *sync)
+open_connection(CvxSync *sync, const CvxSubscription *sub)
 {
-	CvxRemote  *remote = find_remote(sync->sub);
+	CvxRemote  *remote = find_remote(sub);
 	MemoryContext cxt;
 
 	cxt = AllocSetContextCreate(sync->cxt, "convex connection",
@@ -751,6 +846,7 @@ static CvxStep
 begin_walk(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
+	Oid			intruder;
 	ListCell   *lc;
 
 	begin(sync);
@@ -759,6 +855,13 @@ begin_walk(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
+	intruder = staging_intruder();
+	if (OidIsValid(intruder))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is no superuser",
+						GetUserNameFromId(intruder, true)),
+				 errhint("Drop the schema; it is made again when it is needed.")));
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
@@ -800,6 +903,8 @@ walk_page(CvxSync *sync)
 	received = receive(sync, &request);
 	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
+	if (sub->snapshot != 0)
+		prefetch_after(sync, received.call, false, walking, false);
 	page = read_page(sync, received, &request);
 	if (sub->snapshot != 0 && page->ts != sub->snapshot)
 		ereport(ERROR,
@@ -820,7 +925,7 @@ walk_page(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
-	group_docs(page, PG_INT64_MAX, walking, &batches);
+	group_docs(sync, page, PG_INT64_MAX, walking, &batches);
 	tablet = tablet_of_last(page);
 	foreach(lc, walking)
 	{
@@ -842,12 +947,20 @@ walk_page(CvxSync *sync)
 						" WHERE subid = $1 AND load = 'walking'", "il",
 						sub->subid, page->ts);
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET snapshot = $2, page_cursor = $3,"
-					" load_pages = load_pages + 1 WHERE subid = $1", "ilt",
-					sub->subid, page->ts, page->has_more ? page->cursor : NULL);
-	add_costs(sync, page->ndocs);
+					"UPDATE @.convex_subscription_state SET " COSTS ", snapshot = $6, page_cursor = $7,"
+					" load_pages = load_pages + 1 WHERE subid = $1", "illlllt",
+					sub->subid, (int64) page->ndocs, sync->stats.bytes,
+					sync->stats.requests, sync->stats.retries, page->ts,
+					page->has_more ? page->cursor : NULL);
+	forget_costs(sync);
 	commit(sync);
 	sync->was_walk = true;
+	if (page->has_more)
+	{
+		sub->snapshot = page->ts;
+		sub->page_cursor = MemoryContextStrdup(sync->sub_cxt, page->cursor);
+		sync->is_kept = true;
+	}
 	return CVX_STEP_WORKED;
 }
 
@@ -1126,7 +1239,11 @@ catch_up(CvxSync *sync, List *rels)
 						"iil", sub->subid, ((CvxSubRel *) lfirst(lc))->relno, ts);
 	if (!page->has_more && is_alone)
 		note_log_end(sync, ts);
-	add_costs(sync, rows);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET " COSTS " WHERE subid = $1",
+					"illll", sync->subid, rows, sync->stats.bytes,
+					sync->stats.requests, sync->stats.retries);
+	forget_costs(sync);
 	commit(sync);
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;
@@ -1203,6 +1320,7 @@ common_changes(CvxSync *sync, int64 bound)
 	bool		has_more;
 	bool		has_aside;
 	bool		is_unknown = false;
+	bool		was_careful;
 	List	   *rels = NIL;
 	Request		request;
 	Received	received;
@@ -1224,6 +1342,8 @@ common_changes(CvxSync *sync, int64 bound)
 	received = receive(sync, &request);
 	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments"))
 		return reload_all(sync, "Convex no longer keeps the changes since the cursor");
+	if (bound == PG_INT64_MAX)
+		prefetch_after(sync, received.call, true, rels, is_everything);
 	page = read_page(sync, received, &request);
 	if (page->ts < sub->cursor)
 		return reload_all(sync, "the cursor is ahead of the server");
@@ -1260,6 +1380,7 @@ common_changes(CvxSync *sync, int64 bound)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
+	was_careful = sync->is_careful;
 	rows = apply_tables(sync, rels, page, ts, false);
 	advance(sync, ts, has_more, rows);
 	if (!has_more)
@@ -1282,6 +1403,11 @@ common_changes(CvxSync *sync, int64 bound)
 	has_aside = sub->is_check_due || is_unknown || sync->has_arrived ||
 		has_load(sub, CVX_LOAD_WANTED) || has_load(sub, CVX_LOAD_WALKING) ||
 		has_load(sub, CVX_LOAD_INDEXING);
+	if (!sync->is_caught_up && bound == PG_INT64_MAX && !has_aside && !was_careful)
+	{
+		sub->cursor = ts;
+		sync->is_kept = true;
+	}
 	if (!sync->is_caught_up || bound != PG_INT64_MAX ||
 		(has_aside && sync->aside_retry_at <= GetCurrentTimestamp()))
 		return sync->is_waiting ? CVX_STEP_IDLE : CVX_STEP_WORKED;
@@ -1626,6 +1752,8 @@ prefetch(CvxSync *sync, Request *request)
 {
 	MemoryContext old;
 
+	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
+		return;
 	forget_ahead(sync);
 	if (!cvx_http_prefetch)
 		return;
@@ -1639,15 +1767,44 @@ prefetch(CvxSync *sync, Request *request)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * The same before an answer is parsed, if its end tells the next page.  What
+ * the parser finds to be otherwise is asked for anew.
+ */
+static void
+prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
+			   bool is_everything)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	int64		ts = sync->sub->snapshot;
+	char	   *cursor = NULL;
+	Request		next;
+
+	if (!cvx_http_prefetch || answer->status != 200 ||
+		!cvx_page_peek(answer->body, answer->body_len, is_delta, &ts, &cursor))
+		return;
+	next = make_request(sync, is_delta, ts, cursor, rels, is_everything);
+	prefetch(sync, &next);
+}
+
 static CvxPage *
 read_page(CvxSync *sync, Received received, Request *request)
 {
-	CvxPageWant want = {.is_delta = request->is_delta};
 	MemoryContext old = MemoryContextSwitchTo(sync->page_cxts[sync->present]);
+	CvxPageWant want = {.is_delta = request->is_delta};
 	CvxPage    *page;
+	ListCell   *lc;
 
 	want.tables = request->selection.tables;
 	want.ntables = request->is_any ? 0 : request->selection.ntables;
+	/* Pages of one table come together. */
+	foreach(lc, sync->sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (request->selection.is_whole && rel->relno == sync->page_relno)
+			cvx_target_want(rel, &want);
+	}
 	page = cvx_api_page(received.call, sync->http, &want);
 	MemoryContextSwitchTo(old);
 	return page;
@@ -1665,7 +1822,7 @@ still_at(CvxSync *sync)
 					" JOIN @.convex_subscription AS s USING (subid)"
 					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
 					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
-					" AND s.enabled FOR UPDATE OF st FOR SHARE OF s", "ilnnt",
+					" AND s.enabled FOR SHARE OF s FOR UPDATE OF st", "ilnnt",
 					sync->subid, sync->sub->generation, sync->sub->cursor,
 					sync->sub->snapshot, sync->sub->page_cursor);
 	return SPI_processed == 1;
@@ -1688,29 +1845,26 @@ static void
 advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET cursor = $3, head_ts = greatest(head_ts, $3, $5),"
-					" caught_up = NOT $4, applied_at = clock_timestamp(),"
+					"UPDATE @.convex_subscription_state SET " COSTS ", cursor = $7, head_ts = greatest(head_ts, $7, $9),"
+					" caught_up = NOT $8, applied_at = clock_timestamp(),"
 					" phase = CASE phase WHEN 'failing' THEN phase ELSE 'following' END"
-					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $2",
-					"inlbl", sync->subid, sync->sub->cursor, cursor, has_more,
+					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $6",
+					"illllnlbl", sync->subid, rows, sync->stats.bytes,
+					sync->stats.requests, sync->stats.retries,
+					sync->sub->cursor, cursor, has_more,
 					Max(sync->head, sync->seen_head));
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("cursor of subscription \"%s\" was moved by another process",
 						sync->sub->name)));
-	add_costs(sync, rows);
+	forget_costs(sync);
 }
 
-/* What was done and what it cost. */
+/* What was done and what it cost has been added to the state. */
 static void
-add_costs(CvxSync *sync, int64 rows)
+forget_costs(CvxSync *sync)
 {
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET rows = rows + $2, pages = pages + 1,"
-					" bytes = bytes + $3, requests = requests + $4, retries = retries + $5 WHERE subid = $1",
-					"illll", sync->subid, rows, sync->stats.bytes,
-					sync->stats.requests, sync->stats.retries);
 	sync->stats.bytes = sync->stats.requests = sync->stats.retries = 0;
 	sync->is_productive = true;
 }
@@ -1730,7 +1884,8 @@ is_doc_of(const CvxPage *page, const CvxDoc *doc, const CvxSubRel *rel)
  * batches are in the order of rels.
  */
 static int
-group_docs(const CvxPage *page, int64 bound, List *rels, CvxBatchDocs **batches)
+group_docs(CvxSync *sync, const CvxPage *page, int64 bound, List *rels,
+		   CvxBatchDocs **batches)
 {
 	int			nrels = list_length(rels);
 	int		   *owners = palloc(sizeof(int) * Max(page->ndocs, 1));
@@ -1757,6 +1912,8 @@ group_docs(const CvxPage *page, int64 bound, List *rels, CvxBatchDocs **batches)
 			}
 		}
 	}
+	if (n > 0)
+		sync->page_relno = ((CvxSubRel *) list_nth(rels, last))->relno;
 	for (int r = 0; r < nrels; r++)
 	{
 		docs[r] = palloc(sizeof(int) * Max((*batches)[r].ndocs, 1));
@@ -1795,7 +1952,7 @@ apply_tables(CvxSync *sync, List *rels, const CvxPage *page, int64 bound,
 	int64		rows = 0;
 	ListCell   *lc;
 
-	group_docs(page, bound, rels, &batches);
+	group_docs(sync, page, bound, rels, &batches);
 	foreach(lc, rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);

@@ -39,6 +39,9 @@
 #include "schema.h"
 #include "sub_target.h"
 
+/* Fields that a page's parser is asked to find: each takes memory per document. */
+#define MAX_WANTED		64
+
 /* A field that has no column. */
 typedef struct Unknown
 {
@@ -56,6 +59,12 @@ typedef struct Candidate
 static void add_column(CvxTarget *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
+static int	compare_names(const void *a, const void *b);
+static bool is_found(const CvxTarget *target, const CvxPage *page);
+static void decode_found(CvxTarget *target, const CvxPage *page,
+						 const CvxDoc *doc, StringInfo extra);
+static void decode_members(CvxTarget *target, const CvxPage *page,
+						   const CvxDoc *doc, StringInfo extra);
 static CvxColumn *find_column(CvxTarget *target, const CvxText *name, int *guess);
 static void decode_field(CvxTarget *target, CvxColumn *column, const CvxText *name,
 						 const CvxText *text, StringInfo extra);
@@ -309,30 +318,78 @@ cvx_target_run(const char *sql, int expected)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Fields that the parser of a page is to find on its way, because the page is
+ * probably of this table; in the current context.
+ */
+void
+cvx_target_want(const CvxSubRel *rel, CvxPageWant *want)
+{
+	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			nfields = JB_ROOT_COUNT(rel->columns) + 2;
+	char	  **fields;
+	int		   *lens;
+
+	if (nfields > MAX_WANTED)
+		return;
+	fields = palloc(sizeof(char *) * nfields);
+	lens = palloc(sizeof(int) * nfields);
+	fields[0] = pstrdup("_id");
+	fields[1] = pstrdup("_creationTime");
+	nfields = 2;
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_VALUE || value.type != jbvString)
+			continue;
+		fields[nfields] = pnstrdup(value.val.string.val, value.val.string.len);
+		fields[nfields][strcspn(fields[nfields], "\t")] = '\0';
+		nfields++;
+	}
+	qsort(fields, nfields, sizeof(char *), compare_names);
+	for (int i = 0; i < nfields; i++)
+		lens[i] = strlen(fields[i]);
+	want->fields = (const char *const *) fields;
+	want->field_lens = lens;
+	want->nfields = nfields;
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Has the page's parser looked for just the fields that have columns? */
+static bool
+is_found(const CvxTarget *target, const CvxPage *page)
+{
+	if (page->nfields != target->nfields)
+		return false;
+	for (int i = 0; i < target->nfields; i++)
+		if (strcmp(page->fields[i], target->columns[i].field) != 0 ||
+			strpbrk(page->fields[i], "\"\\") != NULL)
+			return false;
+	return true;
+}
+
 /* Fill values and nulls; what has no exact place goes to extra. */
 void
 cvx_target_decode(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
-		   StringInfo extra)
+				  StringInfo extra)
 {
-	CvxJson		json;
-	CvxText		name;
-	CvxText		text;
-	bool		is_first = true;
-	int			guess = 0;
-
 	memset(target->nulls, true, target->tupdesc->natts);
 	for (int i = 0; target->sources && i < target->tupdesc->natts; i++)
 		target->sources[i].text.len = 0;
 	resetStringInfo(extra);
-	cvx_json_within(&json, page->text + doc->document.offset, doc->document.len);
-	cvx_json_open(&json, '{');
-	for (; cvx_json_member(&json, &name, is_first); is_first = false)
-	{
-		cvx_json_skip(&json, &text);
-		if (cvx_page_is_document_member(&name))
-			decode_field(target, find_column(target, &name, &guess), &name,
-						 &text, extra);
-	}
+	if (target->page != page)
+		target->is_found = is_found(target, page);
+	target->page = page;
+	if (target->is_found && doc->nothers == 0)
+		decode_found(target, page, doc, extra);
+	else
+		decode_members(target, page, doc, extra);
 	if (target->sources)
 		fit_into_page(target, extra);
 	if (extra->len > 0)
@@ -377,6 +434,47 @@ cvx_target_decode(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 			case CVX_ROLE_FIELD:
 				break;
 		}
+	}
+}
+
+/* What the page's parser has found, and there is nothing else. */
+static void
+decode_found(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
+			 StringInfo extra)
+{
+	const CvxSpan *values = page->values +
+		(size_t) (doc - page->docs) * target->nfields;
+
+	for (int i = 0; i < target->nfields; i++)
+	{
+		CvxColumn  *column = &target->columns[i];
+		CvxText		name = {column->field, column->field_len, false};
+		CvxText		text = {page->text + values[i].offset, values[i].len, false};
+
+		if (text.len > 0)
+			decode_field(target, column, &name, &text, extra);
+	}
+}
+
+/* Member by member. */
+static void
+decode_members(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
+			   StringInfo extra)
+{
+	CvxJson		json;
+	CvxText		name;
+	CvxText		text;
+	bool		is_first = true;
+	int			guess = 0;
+
+	cvx_json_within(&json, page->text + doc->document.offset, doc->document.len);
+	cvx_json_open(&json, '{');
+	for (; cvx_json_member(&json, &name, is_first); is_first = false)
+	{
+		cvx_json_skip(&json, &text);
+		if (cvx_page_is_document_member(&name))
+			decode_field(target, find_column(target, &name, &guess), &name,
+						 &text, extra);
 	}
 }
 
@@ -973,6 +1071,7 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		JsonbValue	key = {.type = jbvString};
 		JsonbValue	value = {.type = jbvString};
 		Datum		added;
+		MemoryContext old;
 
 		key.val.string.val = name.name;
 		key.val.string.len = strlen(name.name);
@@ -982,8 +1081,11 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		pushJsonbValue(&state, WJB_KEY, &key);
 		pushJsonbValue(&state, WJB_VALUE, &value);
 		added = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+		/* for as long as the table's other properties are known */
+		old = MemoryContextSwitchTo(GetMemoryChunkContext(rel));
 		rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
 														  JsonbPGetDatum(rel->columns), added));
+		MemoryContextSwitchTo(old);
 	}
 	if (!is_there)
 		cvx_catalog_event(target->sub->subid, "column_added", rel,

@@ -72,12 +72,15 @@ typedef struct CvxTarget
 	List	   *unknowns;		/* Unknown */
 	List	   *drifts;			/* char * */
 	bool		may_add;		/* unknown fields are to get columns */
+	const CvxPage *page;		/* of the documents decoded last */
+	bool		is_found;		/* the page's parser has found the fields */
 	MemoryContext row_cxt;
 	Datum	   *values;			/* by attribute number - 1 */
 	bool	   *nulls;
 	CvxSource  *sources;		/* the same; NULL: every row fits into a page */
 } CvxTarget;
 
+extern void cvx_target_want(const CvxSubRel *rel, CvxPageWant *want);
 extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,
 								  Oid relid);
 extern void cvx_target_close(CvxTarget *target);

@@ -139,11 +139,15 @@ sub kill_walk
 {
 	my ($name) = @_;
 	$emulator->clear_journal;
+
+	# Its end takes long enough for it to be found there.
+	$emulator->fault({ path => '/api/list_snapshot', skip => int(0.9 * $pages), count => -1, action => 'delay', ms => 50 });
 	$cluster->value("SELECT convex_create_subscription('$name', 'convex', tables => '{bench}', poll_interval => '10 ms')");
 	wait_until(sub { my @walked = walked(); @walked > 0.9 * $pages }, 'nine tenths are there', 300);
 	my (undef, $victim) = $cluster->try_psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker'");
 	ok($victim =~ /^\d+$/ && kill('KILL', $victim), "$name: a walk is killed near its end");
 	wait_until(sub { !-e "/proc/$victim" }, 'it is gone');
+	$emulator->clear_faults;
 	my @before = walked();
 	cmp_ok(scalar @before, '<', $pages, 'before its last page');
 	wait_until(sub { ($cluster->try_psql("SELECT to_regclass('$name.bench') IS NOT NULL"))[1] eq 't' }, 'the walk ends', 300);
