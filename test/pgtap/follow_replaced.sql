@@ -21,14 +21,14 @@ BEGIN
 END
 $$;
 -- `npx convex import --replace` of n rows, perhaps with one at the end that Convex refuses; does not wait.
-CREATE FUNCTION import(table_name text, n int, fails boolean) RETURNS void LANGUAGE plpgsql AS
+CREATE FUNCTION import(table_name text, n int, fails boolean, mode text DEFAULT 'replace') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
 	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'cat >/dev/null; { seq -f ''{"x": "i%g"}'' 1 ' || n
 		|| CASE WHEN fails THEN '; echo ''{"x": "bad", "_creationTime": -1}''' ELSE '' END
 		|| '; } | curl -q -sS --noproxy ''*'' -X POST -o /dev/null -H ''Content-Type: application/octet-stream'' -H '
 		|| emu.shell_quote('Authorization: Convex ' || emu.key()) || ' --data-binary @- '
-		|| emu.shell_quote(current_setting('emu.url') || '/api/import?format=jsonLines&mode=replace&tableName=' || table_name)
+		|| emu.shell_quote(current_setting('emu.url') || '/api/import?format=jsonLines&mode=' || mode || '&tableName=' || table_name)
 		|| ' >/dev/null 2>&1 &');
 END
 $$;
@@ -234,5 +234,25 @@ SELECT is(have, want, format('%s.%s, %s', subscription, what, how)) FROM result 
 SELECT is((SELECT count(*) FROM result), 46::bigint, 'all of them were looked at');
 SELECT is((SELECT count(*) FROM convex_stat_subscription_event WHERE table_name = 'calm' AND kind <> 'table_joined'), 0::bigint, 'other tables are left alone');
 SELECT is((SELECT array_agg(DISTINCT phase) FROM convex_stat_subscription), '{following}', 'and both subscriptions follow');
+
+-- ------------------------------------------------------------------ a restore of everything
+
+TRUNCATE result;
+CREATE PROCEDURE restore_and_look() LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM import('calm', 1000, false, 'replaceAll');
+	PERFORM emu.wait_until('documents_of(''calm'', ''active'') = 1000');
+	COMMIT;
+	CALL poll(false);
+	CALL poll(true);
+	CALL compare('calm', 'after a restore, is equal after one look');
+END
+$$;
+SELECT count(*) AS imported_rows FROM refreshed.imported \gset
+CALL restore_and_look();
+SELECT is(have, want, format('%s.%s, %s', subscription, what, how)) FROM result ORDER BY n;
+SELECT is((SELECT array_agg(DISTINCT state) FROM convex_stat_subscription_rel WHERE table_name <> 'calm'), '{dropped}', 'tables that a restore does not bring are dropped');
+SELECT is((SELECT count(*) FROM refreshed.imported), :imported_rows::bigint, 'and their rows stay');
 
 SELECT * FROM finish();

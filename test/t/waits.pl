@@ -32,7 +32,7 @@ $cluster->value(<<~'END');
 	BEGIN
 		FOR this IN first .. last LOOP
 			way := (ARRAY['inserted', 'committed by others', 'by timestamp'])[1 + this % 3];
-			timeout := CASE WHEN this % 5 = 0 THEN interval '1 ms' * (this % 7) ELSE interval '30 s' END;
+			timeout := CASE WHEN this % 5 = 0 THEN interval '1 ms' * (this % 7) ELSE interval '60 s' END;
 			target := NULL;
 			IF way = 'inserted' THEN
 				INSERT INTO remote.mine VALUES (this);
@@ -74,7 +74,7 @@ $_->quit for @sessions;
 note($cluster->value(q{SELECT string_agg(format('%s: %s true, %s false', way, t, f), '; ') FROM (SELECT way, count(*) FILTER (WHERE said) AS t, count(*) FILTER (WHERE NOT said) AS f FROM tries GROUP BY way) AS s}));
 is($cluster->value('SELECT count(*) FROM tries'), $TRIES, "$TRIES tries");
 is($cluster->value('SELECT count(*) FROM tries WHERE said AND NOT found'), '0', 'convex_wait_for is never true for what cannot be seen');
-is($cluster->value("SELECT count(*) FROM tries WHERE NOT said AND timeout = '30 s'"), '0', 'nor false when there is time');
+is($cluster->value("SELECT count(*) FROM tries WHERE NOT said AND timeout = '60 s'"), '0', 'nor false when there is time');
 $emulator->fault({ action => 'stall', path => '/api/document_deltas', count => -1 });
 $emulator->insert('mine', { n => 999_999 });
 is($cluster->value(q{SELECT convex_wait_for('app', timeout => '20 ms') OR EXISTS (SELECT FROM app.mine WHERE n = 999999)}), 'f', 'but false when there is none');
