@@ -101,8 +101,9 @@ becomes('app', 'following overload', 'and so does an overloaded server');
 for ([ 'paused', 400, 'BackendIsNotRunning' ], [ 'plan', 403, 'StreamingExportNotEnabled' ], [ 'protocol', 418, 'SomethingNew' ])
 {
 	my ($class, $status, $code) = @$_;
-	$emulator->fault({ path => '/api/document_deltas', count => 1, action => 'status', status => $status, code => $code });
+	$emulator->fault({ path => '/api/document_deltas', count => -1, action => 'status', status => $status, code => $code });
 	becomes('app', "failing $class", "a pause of class $class");
+	$emulator->clear_faults;
 	$cluster->value("SELECT convex_enable_subscription('app')");
 	becomes('app', "following $class", 'ends when the subscription is enabled');
 }
