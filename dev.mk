@@ -10,8 +10,8 @@ export PG_CONFIG
 # `make check REGRESS= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
 ISOLATION = write_conflict follow_concurrent
-CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random write_faults write_edges write_kept clear import_write follow follow_schema follow_swap follow_check follow_replaced follow_idle follow_old follow_wide follow_modes follow_direct follow_wait follow_errors
-TAPS = failures launcher workers owners kills readers joins waits spread cron dump cancel leaks json fuzz tls wire import
+CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random write_faults write_edges write_kept clear import_write follow follow_schema follow_swap follow_check follow_replaced follow_idle follow_old follow_wide follow_random follow_targets follow_modes follow_direct follow_wait follow_errors
+TAPS = failures launcher workers owners kills readers joins waits calls spread cron dump cancel leaks json fuzz tls wire import
 export REGRESS ISOLATION CHAPTERS TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.

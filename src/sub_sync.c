@@ -37,8 +37,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "commands/async.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -48,6 +51,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "schema.h"
@@ -75,6 +79,9 @@
 
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
+
+/* How often a worker that is behind asks how far. */
+#define HEAD_MS				5000
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
@@ -145,6 +152,8 @@ struct CvxSync
 	int64		generation;		/* as the catalog had it */
 	uint32		fingerprint;	/* of the connection; 0: none yet */
 	int64		head;			/* to be reached by CALL; 0: not known yet */
+	int64		seen_head;		/* by a worker that is behind */
+	TimestampTz head_asked_at;
 	int			holder;
 	ErrorData  *failure;		/* of the last step */
 	ErrorData  *aside_failure;	/* for CALL: of what stands aside */
@@ -176,6 +185,7 @@ static bool is_kept_good(CvxSync *sync);
 static bool read_catalog(CvxSync *sync, CvxStep *result);
 static CvxSubscription *load_subscription(CvxSync *sync);
 static bool mend_staging(CvxSubscription *sub);
+static Oid	staging_intruder(void);
 static void begin(CvxSync *sync);
 static void commit(CvxSync *sync);
 static bool take_lock(CvxSync *sync);
@@ -198,6 +208,7 @@ static ErrorData *copy_error(const ErrorData *error);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
+static int64 ask_head(CvxSync *sync);
 static CvxStep ask_shown_from(CvxSync *sync);
 static void note_log_end(CvxSync *sync, int64 ts);
 static void begin_again(CvxSync *sync, List *rels, const char *why);
@@ -221,6 +232,7 @@ static void prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta,
 						   List *rels, bool is_everything);
 static CvxPage *read_page(CvxSync *sync, Received received, Request *request);
 static bool still_at(CvxSync *sync);
+static void look_ahead(CvxSync *sync);
 static void advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows);
 static void forget_costs(CvxSync *sync);
 static bool is_doc_of(const CvxPage *page, const CvxDoc *doc,
@@ -621,13 +633,15 @@ static bool
 mend_staging(CvxSubscription *sub)
 {
 	bool		is_mended = false;
+	bool		is_foreign = OidIsValid(staging_intruder());
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (!rel->is_staged || cvx_apply_has_staging(sub, rel))
+		if (!rel->is_staged ||
+			(!is_foreign && cvx_apply_has_staging(sub, rel)))
 			continue;
 		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
@@ -644,6 +658,25 @@ mend_staging(CvxSubscription *sub)
 		is_mended = true;
 	}
 	return is_mended;
+}
+
+/*
+ * The role that owns the schema of staging tables and is no superuser: it could
+ * put tables of its own in their place, with code in them.
+ */
+static Oid
+staging_intruder(void)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+		ReleaseSysCache(tuple);
+	}
+	return OidIsValid(owner) && !superuser_arg(owner) ? owner : InvalidOid;
 }
 
 /* Begin a transaction; the current context stays the step's. */
@@ -858,6 +891,7 @@ static CvxStep
 begin_walk(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
+	Oid			intruder;
 	ListCell   *lc;
 
 	begin(sync);
@@ -866,6 +900,13 @@ begin_walk(CvxSync *sync)
 		commit(sync);
 		return CVX_STEP_WORKED;
 	}
+	intruder = staging_intruder();
+	if (OidIsValid(intruder))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is no superuser",
+						GetUserNameFromId(intruder, true)),
+				 errhint("Drop the schema; it is made again when it is needed.")));
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
@@ -1175,11 +1216,10 @@ follow(CvxSync *sync)
 	}
 	sync->was_walk = false;
 
+	sync->is_aside = true;
 	if (!is_pausing && is_check_pending(sync) && sub->cursor >= sync->check_from)
-	{
-		sync->is_aside = true;
 		return check_tables(sync);
-	}
+	sync->is_aside = false;
 	return common_changes(sync, bound);
 }
 
@@ -1254,11 +1294,20 @@ catch_up(CvxSync *sync, List *rels)
 	return CVX_STEP_WORKED;
 }
 
+/* The newest timestamp, now; throws when the server does not tell. */
+static int64
+ask_head(CvxSync *sync)
+{
+	int64		head = cvx_api_query_ts(sync->http);
+
+	return head >= 0 ? head : cvx_api_fresh_snapshot(sync->http);
+}
+
 /* The head, once the loads have ended: what is loaded is not shown before. */
 static CvxStep
 ask_shown_from(CvxSync *sync)
 {
-	int64		head = cvx_api_head(sync->http);
+	int64		head = ask_head(sync);
 
 	begin(sync);
 	if (still_at(sync))
@@ -1345,6 +1394,8 @@ common_changes(CvxSync *sync, int64 bound)
 		return reload_all(sync, "the cursor is ahead of the server");
 	ts = Min(page->ts, bound);
 	has_more = page->has_more || ts < page->ts;
+	if (has_more)
+		look_ahead(sync);
 	if (has_more && ts == page->ts)
 	{
 		Request		next = make_request(sync, true, ts, NULL, rels, is_everything);
@@ -1431,7 +1482,7 @@ reload_all(CvxSync *sync, const char *why)
 							" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END");
 		}
 		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET reload = true, phase = 'reloading', caught_up = false,"
+						"UPDATE @.convex_subscription_state SET reload = true, head_ts = NULL, phase = 'reloading', caught_up = false,"
 						" snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 						"i", sub->subid);
 		cvx_catalog_event(sub->subid, "resnapshot", NULL, why);
@@ -1469,7 +1520,7 @@ is_check_pending(CvxSync *sync)
 	sync->check_event = cvx_catalog_int64(0, 1);
 	commit(sync);
 	sync->check_generation = sub->generation;
-	sync->check_from = cvx_api_head(sync->http);
+	sync->check_from = ask_head(sync);
 	return true;
 }
 
@@ -1822,18 +1873,31 @@ still_at(CvxSync *sync)
 	return SPI_processed == 1;
 }
 
+/* How far behind is a worker?  Asked now and then; a call knows its head. */
+static void
+look_ahead(CvxSync *sync)
+{
+	if (!sync->host.is_worker ||
+		!TimestampDifferenceExceeds(sync->head_asked_at, GetCurrentTimestamp(),
+									HEAD_MS))
+		return;
+	sync->head_asked_at = GetCurrentTimestamp();
+	sync->seen_head = cvx_api_query_ts(sync->http);
+}
+
 /* Move the cursor, from where it was read to be. */
 static void
 advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET " COSTS ", cursor = $7, head_ts = greatest(head_ts, $7),"
+					"UPDATE @.convex_subscription_state SET " COSTS ", cursor = $7, head_ts = greatest(head_ts, $7, $9),"
 					" caught_up = NOT $8, applied_at = clock_timestamp(),"
 					" phase = CASE phase WHEN 'failing' THEN phase ELSE 'following' END"
 					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $6",
-					"illllnlb", sync->subid, rows, sync->stats.bytes,
+					"illllnlbl", sync->subid, rows, sync->stats.bytes,
 					sync->stats.requests, sync->stats.retries,
-					sync->sub->cursor, cursor, has_more);
+					sync->sub->cursor, cursor, has_more,
+					Max(sync->head, sync->seen_head));
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

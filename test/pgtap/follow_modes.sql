@@ -241,6 +241,23 @@ SELECT ok(emu.wait_until($$ (SELECT retry_at <= clock_timestamp() FROM convex_su
 CALL convex_sync('theirs');
 SELECT bag_eq('SELECT _id || '' '' || x FROM theirs.a', $$ SELECT source('a') $$, 'until membership is granted');
 
+-- Nobody may keep the schema of staging tables, and so put tables of its own there.
+SELECT format('GRANT CREATE ON DATABASE %I TO stranger', current_database()) \gexec
+DROP SCHEMA convex_staging CASCADE;
+SET ROLE stranger;
+CREATE SCHEMA convex_staging;
+RESET ROLE;
+SELECT convex_resync_table('theirs', 'a') \g /dev/null
+\set ON_ERROR_STOP 0
+CALL convex_sync('theirs');
+SELECT :'SQLSTATE' AS state \gset
+\set ON_ERROR_STOP 1
+SELECT is(:'state'::text, '42501', 'a schema convex_staging of a role that is no superuser is refused');
+SELECT is((SELECT count(*) FROM pg_class WHERE relnamespace = 'convex_staging'::regnamespace), 0::bigint, 'and nothing is loaded there');
+DROP SCHEMA convex_staging;
+CALL convex_sync('theirs');
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE name = 'theirs'), 'ready', 'until it is gone');
+
 DROP SCHEMA theirs CASCADE;
 SELECT convex_drop_subscription('theirs') \g /dev/null
 DROP OWNED BY follower, stranger;

@@ -202,11 +202,36 @@ END
 $$;
 CALL make_again_and_look('again');
 
+-- ------------------------------------------------------------------ an import into a table that is not there yet
+
+CREATE PROCEDURE import_new_and_look(table_name text) LANGUAGE plpgsql AS
+$$
+DECLARE
+	mark bigint := last_event();
+BEGIN
+	PERFORM emu.config('{"import_hold": "in_progress", "import_batch_rows": 300}');
+	PERFORM import(table_name, 1000, false);
+	PERFORM emu.wait_until(format('documents_of(%L, ''hidden'') > 300', table_name));
+	COMMIT;
+	CALL poll(false);
+	CALL poll(true);
+	INSERT INTO result (subscription, what, how, have, want) SELECT name, table_name, 'while its first import is going on, is not there', coalesce(to_regclass(name || '.' || table_name)::text, 'none'), 'none' FROM convex_subscription;
+	CALL expect_events(table_name, mark, '');
+	PERFORM emu.config('{"import_hold": null}');
+	PERFORM emu.wait_until(format('documents_of(%L, ''active'') = 1000', table_name));
+	COMMIT;
+	CALL poll(true);
+	CALL compare(table_name, 'is loaded whole once it is listed');
+	CALL expect_events(table_name, mark, 'table_new table_joined');
+END
+$$;
+CALL import_new_and_look('fresh');
+
 -- ------------------------------------------------------------------ the verdict
 
 CALL compare('calm', 'which nobody replaced, is equal');
 SELECT is(have, want, format('%s.%s, %s', subscription, what, how)) FROM result ORDER BY n;
-SELECT is((SELECT count(*) FROM result), 38::bigint, 'all of them were looked at');
+SELECT is((SELECT count(*) FROM result), 46::bigint, 'all of them were looked at');
 SELECT is((SELECT count(*) FROM convex_stat_subscription_event WHERE table_name = 'calm' AND kind <> 'table_joined'), 0::bigint, 'other tables are left alone');
 SELECT is((SELECT array_agg(DISTINCT phase) FROM convex_stat_subscription), '{following}', 'and both subscriptions follow');
 

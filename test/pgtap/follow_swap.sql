@@ -185,6 +185,7 @@ CALL convex_sync('slow', 3);
 SELECT emu.fault('{"action": "status", "status": 400, "code": "SnapshotTooOld", "path": "/api/list_snapshot", "skip": 0, "count": 1}') \g /dev/null
 CALL convex_sync('slow', 1);
 SELECT is((SELECT phase FROM convex_stat_subscription WHERE name = 'slow'), 'load_too_slow', 'and says at the second time that it cannot keep up');
+SELECT matches((SELECT detail FROM convex_stat_subscription_event WHERE name = 'slow' AND kind = 'load_too_slow'), '\d+ pages, \d+ rows in \d+ s', 'with the rate that was measured');
 SELECT emu.clear_faults() \g /dev/null
 SELECT convex_enable_subscription('slow') \g /dev/null
 CALL convex_sync('slow');

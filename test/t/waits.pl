@@ -75,22 +75,44 @@ note($cluster->value(q{SELECT string_agg(format('%s: %s true, %s false', way, t,
 is($cluster->value('SELECT count(*) FROM tries'), $TRIES, "$TRIES tries");
 is($cluster->value('SELECT count(*) FROM tries WHERE said AND NOT found'), '0', 'convex_wait_for is never true for what cannot be seen');
 is($cluster->value("SELECT count(*) FROM tries WHERE NOT said AND timeout = '30 s'"), '0', 'nor false when there is time');
-cmp_ok($cluster->value('SELECT count(*) FROM tries WHERE NOT said AND NOT found'), '>', $TRIES / 100, 'but false when there is none');
+$emulator->fault({ action => 'stall', path => '/api/document_deltas', count => -1 });
+$emulator->insert('mine', { n => 999_999 });
+is($cluster->value(q{SELECT convex_wait_for('app', timeout => '20 ms') OR EXISTS (SELECT FROM app.mine WHERE n = 999999)}), 'f', 'but false when there is none');
+$emulator->clear_faults;
 is($cluster->value(q{SELECT convex_wait_for('app', 9223372036854775807, '50 ms')}), 'f', 'or for a time that has not come');
 
 # -- a worker whose checks fail --------------------------------------------------
 
-$emulator->insert('late', { n => 1 });
-$emulator->fault({ action => 'status', status => 503, code => 'TableSummariesUnavailable', path => '/api/get_table_column_names', count => -1 });
-$cluster->value(q{SELECT convex_refresh_subscription('app')});
-$cluster->wait_until_sql(q{(SELECT last_error_code = '53000' FROM convex_stat_subscription)}, 'a check fails');
-for my $n (1 .. 3)
+my $n = 1_000_000;
+for my $path ('/api/get_table_column_names', '/api/list_snapshot')
 {
-	my $ts = $emulator->mutate({ op => 'insert', table => 'mine', doc => { n => 1_000_000 + $n } })->{ts};
-	is($cluster->value("SELECT convex_wait_for('app', $ts)"), 't', "change $n is followed while checks fail");
+	$emulator->fault({ action => 'status', status => 503, code => 'TableSummariesUnavailable', path => $path, count => -1 });
+	$cluster->value(q{UPDATE convex_subscription_state SET last_error_code = NULL});
+	$cluster->value(q{SELECT convex_refresh_subscription('app')});
+	$cluster->wait_until_sql(q{(SELECT last_error_code = '53000' FROM convex_stat_subscription)}, "a check fails at $path");
+	for (1 .. 3)
+	{
+		my $ts = $emulator->mutate({ op => 'insert', table => 'mine', doc => { n => ++$n } })->{ts};
+		is($cluster->value("SELECT convex_wait_for('app', $ts)"), 't', "change $n is followed while checks fail at $path");
+	}
+	$emulator->clear_faults;
+	$cluster->wait_until_sql('(SELECT NOT check_wanted FROM convex_subscription_state)', 'a check succeeds', deadline_s => 60);
 }
-$emulator->clear_faults;
-$cluster->wait_until_sql('(SELECT NOT check_wanted FROM convex_subscription_state)', 'a check succeeds', deadline_s => 60);
 is($cluster->value('SELECT phase FROM convex_stat_subscription'), 'following', 'and the subscription follows');
+
+# -- how far behind a worker is ---------------------------------------------------
+
+# The page after the first one comes when the faults are gone.
+$cluster->value(q{SELECT convex_stop_worker('app')});
+my $head = $emulator->call('POST', '/_emulator/mutate',
+	{ rows_per_transaction => 1, ops => [ map { { op => 'insert', table => 'mine', doc => { n => ++$n } } } 1 .. 100 ] })->{ts};
+$emulator->fault({ action => 'stall', path => '/api/document_deltas', count => 1, skip => 1 });
+$cluster->value(q{SELECT convex_start_worker('app')});
+$cluster->wait_until_sql("(SELECT lag = ($head - applied_ts) / 1000 * interval '1 microsecond' AND lag > '0' FROM convex_stat_subscription)", 'a worker that is behind says how far');
+pass('a worker that is behind says how far');
+$emulator->clear_faults;
+is($cluster->value(q{SELECT convex_wait_for('app')}), 't', 'it catches up');
+$cluster->wait_until_sql("(SELECT lag = '0' FROM convex_stat_subscription)", 'and is not behind');
+pass('and is not behind');
 
 done_testing();
