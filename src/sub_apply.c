@@ -59,6 +59,8 @@ static const char *const lookup_settings[] = {
 	"jit"
 };
 
+static Oid	code_owner(const CvxSubscription *sub, const CvxSubRel *rel);
+static char *base_type(Oid type, int32 typmod);
 static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
 						 Oid to);
 static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
@@ -206,6 +208,26 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 	AtEOXact_GUC(true, nest);
 }
 
+/* Whose code the types of a table's columns may bring. */
+static Oid
+code_owner(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	return OidIsValid(rel->target) ? cvx_target_owner(rel->target) : sub->owner;
+}
+
+/*
+ * What a domain is made of: a column of it that is added to the staging table
+ * would have its checks run as the owner of that.
+ */
+static char *
+base_type(Oid type, int32 typmod)
+{
+	Oid			base = getBaseTypeAndTypmod(type, &typmod);
+
+	return format_type_extended(base, typmod, FORMAT_TYPE_TYPEMOD_GIVEN |
+								FORMAT_TYPE_FORCE_QUALIFY);
+}
+
 /* Give one table the columns with fields that it lacks and the other has. */
 static void
 copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
@@ -228,7 +250,9 @@ copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
 		cvx_target_become_owner(cvx_target_owner(to), &userid, &context);
 		cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", name,
 					 quote_identifier(column->name),
-					 cvx_target_column_type(source->tupdesc, column->attnum)), SPI_OK_UTILITY);
+					 to == rel->target ? cvx_target_column_type(source->tupdesc, column->attnum) :
+					 base_type(column->type, TupleDescAttr(source->tupdesc, column->attnum - 1)->atttypmod)),
+				   SPI_OK_UTILITY);
 		SetUserIdAndSecContext(userid, context);
 	}
 	AtEOXact_GUC(true, nest);
@@ -251,8 +275,8 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
 	for (int done = 0; done < docs->ndocs;)
 	{
-		/* Types of an existing target may bring code of their own. */
-		cvx_target_become_owner(sub->owner, &userid, &context);
+		/* Types of an existing target may bring code of its owner. */
+		cvx_target_become_owner(code_owner(sub, rel), &userid, &context);
 		done = multi_insert(target, docs, done);
 		SetUserIdAndSecContext(userid, context);
 		if (target->unknowns == NIL)
@@ -438,8 +462,7 @@ change_directly(CvxTarget **target, bool to_staging, const CvxPage *page,
 
 	for (int done = 0; done < ndocs;)
 	{
-		cvx_target_become_owner(to_staging ? (*target)->sub->owner :
-								(*target)->relation->rd_rel->relowner,
+		cvx_target_become_owner(code_owner((*target)->sub, (*target)->rel),
 								&userid, &context);
 		changed += cvx_direct_apply(*target, page, docs, ndocs, &done);
 		SetUserIdAndSecContext(userid, context);
@@ -470,8 +493,7 @@ change_by_statements(CvxTarget **target, bool to_staging, const CvxPage *page,
 	for (;;)
 	{
 		tupdesc = page_tupdesc(*target);
-		cvx_target_become_owner(to_staging ? (*target)->sub->owner :
-								(*target)->relation->rd_rel->relowner,
+		cvx_target_become_owner(code_owner((*target)->sub, (*target)->rel),
 								&userid, &context);
 		rows = collect_rows(*target, page, docs, ndocs, tupdesc, &ndeleted);
 		SetUserIdAndSecContext(userid, context);
@@ -879,12 +901,19 @@ merge(CvxTarget *target, const char *staging, int64 ts)
 
 	if (target->sub->mode == CVX_MODE_HISTORY)
 	{
+		/*
+		 * What is later than a document's last revision was no change of it:
+		 * rows of an import that failed, or that was not there yet when the
+		 * mirror was compared.
+		 */
+		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s GROUP BY s._id) AS l"
+					 " WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
 		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
 					 " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
 					 table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
 		if (target->sub->applies_deletes)
-			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, " INT64_FORMAT ", true"
-						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
+			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
+						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
 						 " WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
 						 table, ts, table, staging), SPI_OK_INSERT);
 		return;
