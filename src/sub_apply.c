@@ -210,8 +210,9 @@ copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
 		const CvxColumn *column = &source->columns[i];
 
 		if (get_attnum(to, column->name) == InvalidAttrNumber)
-			add_column(to, column->name,
-					   cvx_target_column_type(source->tupdesc, column->attnum));
+			add_column(to, column->name, to == rel->target ?
+					   cvx_target_column_type(source->tupdesc, column->attnum) :
+					   cvx_target_base_type(source->tupdesc, column->attnum));
 	}
 	cvx_target_close(source);
 }
@@ -889,12 +890,19 @@ merge(CvxTarget *target, const char *staging, int64 ts)
 
 	if (target->sub->mode == CVX_MODE_HISTORY)
 	{
+		/*
+		 * What is later than a document's last revision was no change of it:
+		 * rows of an import that failed, or that was not there yet when the
+		 * mirror was compared.
+		 */
+		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s GROUP BY s._id) AS l"
+					 " WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
 		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
 					 " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
 					 table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
 		if (target->sub->applies_deletes)
-			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, " INT64_FORMAT ", true"
-						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
+			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
+						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
 						 " WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
 						 table, ts, table, staging), SPI_OK_INSERT);
 		return;

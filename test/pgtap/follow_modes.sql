@@ -231,6 +231,27 @@ CALL convex_sync('odd');
 SELECT is((SELECT count(*) FROM odd.m), 3::bigint, 'nothing is lost by it');
 SELECT convex_drop_subscription('odd', true) \g /dev/null
 
+-- Types of a target run their owner's code, whoever's the subscription is.
+CREATE SCHEMA typed AUTHORIZATION follower;
+GRANT USAGE ON SCHEMA typed TO PUBLIC;
+SET ROLE follower;
+CREATE TABLE typed.who (name name);
+CREATE FUNCTION typed.note(text) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO typed.who VALUES (current_user); RETURN true; END $$;
+CREATE DOMAIN typed.noted AS text CHECK (typed.note(VALUE));
+CREATE TABLE typed.a (_id text PRIMARY KEY, x typed.noted, _ts bigint, _extra jsonb);
+GRANT INSERT ON typed.who TO PUBLIC;
+RESET ROLE;
+SELECT convex_create_subscription('typed', 'convex', '{a}') \g /dev/null
+CALL convex_sync('typed');
+SELECT is((SELECT array_agg(DISTINCT name) FROM typed.who), '{follower}', 'a load runs the code of a target''s types as its owner');
+SELECT emu.insert('a', '{"x": "typed"}') \g /dev/null
+CALL convex_sync('typed');
+SELECT is((SELECT array_agg(DISTINCT name) FROM typed.who), '{follower}', 'and so do changes');
+SELECT bag_eq('SELECT _id || '' '' || x FROM typed.a', $$ SELECT source('a') $$, 'which are there');
+SELECT convex_drop_subscription('typed', true) \g /dev/null
+DROP SCHEMA typed CASCADE;
+
 -- A target that becomes useless waits alone when it is to be loaded, too.
 SELECT convex_create_subscription('bad', 'convex', '{a,other}') \g /dev/null
 CREATE TABLE bad.a (_id int PRIMARY KEY);
