@@ -385,6 +385,7 @@ cvx_api_fail_write(CvxCall *call, CvxHttp *http, const char *more,
 	{
 		fill_incident(&incident, call, http, more);
 		incident.hint = hint;
+		incident.is_partial = more != NULL;
 		if (cvx_api_outcome(call) == CVX_OUTCOME_UNKNOWN)
 			cvx_error_unknown(&incident);
 		if (incident.transport != CVX_TRANSPORT_OK)

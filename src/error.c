@@ -233,15 +233,23 @@ void
 cvx_error_http(const CvxIncident *incident)
 {
 	const Meaning *meaning = find_meaning(incident->status, incident->code);
+	int			sqlstate = meaning->sqlstate;
+	const char *hint = incident->hint ? incident->hint : meaning->hint;
 
-	note(meaning->sqlstate, meaning->class, incident->retry_after_s);
+	/* Programs run again what ends with class 40, as a whole. */
+	if (incident->is_partial &&
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK)
+	{
+		sqlstate = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;
+		hint = "A part of the transaction is in Convex, as the detail says: run only the rest again.";
+	}
+	note(sqlstate, meaning->class, incident->retry_after_s);
 	ereport(ERROR,
-			(errcode(meaning->sqlstate),
+			(errcode(sqlstate),
 			 errmsg("Convex server \"%s\" %s", incident->server,
 					meaning->summary),
 			 explain_exchange(incident),
-			 incident->hint ? errhint("%s", incident->hint) :
-			 meaning->hint ? errhint("%s", meaning->hint) : 0));
+			 hint ? errhint("%s", hint) : 0));
 	pg_unreachable();
 }
 

@@ -56,6 +56,7 @@ typedef struct CvxIncident
 	size_t		body_len;
 	const char *more;			/* a further sentence of detail, or NULL */
 	const char *hint;			/* instead of the usual one, or NULL */
+	bool		is_partial;		/* earlier requests of the transaction were applied */
 } CvxIncident;
 
 /* Where decoding is: gives errors of values their place.  See error.c. */

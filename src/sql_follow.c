@@ -656,6 +656,7 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 	CvxSync    *sync = cvx_sync_open(subid, &call_host);
 	TimestampTz told_at = GetCurrentTimestamp();
 	volatile bool is_done = false;
+	volatile bool has_failed = false;
 	volatile bool is_good = true;
 
 	PG_TRY();
@@ -681,13 +682,8 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 						is_done = true;
 					break;
 				case CVX_STEP_FAILED:
-					if (is_alone)
-						cvx_sync_rethrow(sync);
-					ereport(WARNING,
-							(errmsg("subscription \"%s\": %s", name,
-									cvx_sync_failure(sync))));
-					is_good = false;
-					is_done = true;
+					/* What fails beside the changes is told after them. */
+					is_done = has_failed = !cvx_sync_fails_aside(sync);
 					break;
 				case CVX_STEP_BUSY_ELSEWHERE:
 					is_done = true;
@@ -702,6 +698,15 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 			}
 		}
 		*max_pages -= cvx_sync_pages(sync);
+		if (has_failed || cvx_sync_fails_aside(sync))
+		{
+			if (is_alone)
+				cvx_sync_rethrow(sync);
+			ereport(WARNING,
+					(errmsg("subscription \"%s\": %s", name,
+							cvx_sync_failure(sync))));
+			is_good = false;
+		}
 	}
 	PG_FINALLY();
 	{

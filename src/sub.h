@@ -51,6 +51,7 @@ extern CvxSync *cvx_sync_open(int32 subid, const CvxSyncHost *host);
 extern CvxStep cvx_sync_step(CvxSync *sync);
 extern TimestampTz cvx_sync_next_attempt(CvxSync *sync);
 extern bool cvx_sync_has_changed(CvxSync *sync);
+extern bool cvx_sync_fails_aside(CvxSync *sync);
 extern int	cvx_sync_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_idle_poll_interval_ms(CvxSync *sync);
 extern int	cvx_sync_holder(CvxSync *sync);

@@ -62,12 +62,14 @@ static const char *const lookup_settings[] = {
 static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
 						 Oid to);
 static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
+static void add_column(Oid relid, const char *name, const char *type);
 static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
 static int	multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done);
 static int *choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs,
 						int *ndocs);
 static int	compare_ids(const CvxPage *page, int a, int b);
 static int	compare_docs(const void *a, const void *b, void *arg);
+static Oid	decoding_role(const CvxTarget *target, bool to_staging);
 static void reopen(CvxTarget **target);
 static int64 change_directly(CvxTarget **target, bool to_staging,
 							 const CvxPage *page, const int *docs, int ndocs);
@@ -114,6 +116,8 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 		cvx_apply_check_target(sub, rel->target);
 		if (sub->is_evolving)
 			add_known_columns(sub, rel);
+		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
+			add_column(rel->target, "_document", "pg_catalog.jsonb");
 		target = cvx_target_open(sub, rel, rel->target);
 		for (int i = 0; i < target->ncolumns; i++)
 		{
@@ -177,13 +181,8 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	int			nest = NewGUCNestLevel();
-	Oid			userid;
-	int			context;
 	char	   *attname = NULL;
 
-	(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		char	   *said;
@@ -195,44 +194,46 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 			continue;
 		said = pnstrdup(value.val.string.val, value.val.string.len);
 		type = strchr(said, '\t');
-		if (type == NULL)
-			continue;
-		cvx_target_become_owner(cvx_target_owner(rel->target), &userid, &context);
-		cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
-					 quote_qualified_identifier(rel->target_schema, rel->target_name),
-					 quote_identifier(attname), type + 1), SPI_OK_UTILITY);
-		SetUserIdAndSecContext(userid, context);
+		if (type != NULL)
+			add_column(rel->target, attname, type + 1);
 	}
-	AtEOXact_GUC(true, nest);
 }
 
 /* Give one table the columns with fields that it lacks and the other has. */
 static void
 copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
 {
-	CvxTarget	   *source = cvx_target_open(sub, rel, from);
-	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(to)),
-												  get_rel_name(to));
+	CvxTarget  *source = cvx_target_open(sub, rel, from);
+
+	for (int i = 0; i < source->nfields; i++)
+	{
+		const CvxColumn *column = &source->columns[i];
+
+		if (get_attnum(to, column->name) == InvalidAttrNumber)
+			add_column(to, column->name, to == rel->target ?
+					   cvx_target_column_type(source->tupdesc, column->attnum) :
+					   cvx_target_base_type(source->tupdesc, column->attnum));
+	}
+	cvx_target_close(source);
+}
+
+/* ALTER TABLE as the table's owner, without a long wait for its lock. */
+static void
+add_column(Oid relid, const char *name, const char *type)
+{
 	int			nest = NewGUCNestLevel();
 	Oid			userid;
 	int			context;
 
 	(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	for (int i = 0; i < source->nfields; i++)
-	{
-		const CvxColumn *column = &source->columns[i];
-
-		if (get_attnum(to, column->name) != InvalidAttrNumber)
-			continue;
-		cvx_target_become_owner(cvx_target_owner(to), &userid, &context);
-		cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", name,
-					 quote_identifier(column->name),
-					 cvx_target_column_type(source->tupdesc, column->attnum)), SPI_OK_UTILITY);
-		SetUserIdAndSecContext(userid, context);
-	}
+	cvx_target_become_owner(cvx_target_owner(relid), &userid, &context);
+	cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
+							quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+													   get_rel_name(relid)),
+							quote_identifier(name), type), SPI_OK_UTILITY);
+	SetUserIdAndSecContext(userid, context);
 	AtEOXact_GUC(true, nest);
-	cvx_target_close(source);
 }
 
 /*
@@ -251,8 +252,7 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
 	for (int done = 0; done < docs->ndocs;)
 	{
-		/* Types of an existing target may bring code of their own. */
-		cvx_target_become_owner(sub->owner, &userid, &context);
+		cvx_target_become_owner(decoding_role(target, true), &userid, &context);
 		done = multi_insert(target, docs, done);
 		SetUserIdAndSecContext(userid, context);
 		if (target->unknowns == NIL)
@@ -414,6 +414,19 @@ compare_docs(const void *a, const void *b, void *arg)
 	return order != 0 ? order : (left > right) - (left < right);
 }
 
+/*
+ * Types of a target may bring code of its owner's, and a staging table has the
+ * types of its target.
+ */
+static Oid
+decoding_role(const CvxTarget *target, bool to_staging)
+{
+	if (!to_staging)
+		return target->relation->rd_rel->relowner;
+	return OidIsValid(target->rel->target) ?
+		cvx_target_owner(target->rel->target) : target->sub->owner;
+}
+
 /* Opened anew, a target shows the columns that were added to it. */
 static void
 reopen(CvxTarget **target)
@@ -438,9 +451,8 @@ change_directly(CvxTarget **target, bool to_staging, const CvxPage *page,
 
 	for (int done = 0; done < ndocs;)
 	{
-		cvx_target_become_owner(to_staging ? (*target)->sub->owner :
-								(*target)->relation->rd_rel->relowner,
-								&userid, &context);
+		cvx_target_become_owner(decoding_role(*target, to_staging), &userid,
+								&context);
 		changed += cvx_direct_apply(*target, page, docs, ndocs, &done);
 		SetUserIdAndSecContext(userid, context);
 		if ((*target)->unknowns == NIL)
@@ -470,9 +482,8 @@ change_by_statements(CvxTarget **target, bool to_staging, const CvxPage *page,
 	for (;;)
 	{
 		tupdesc = page_tupdesc(*target);
-		cvx_target_become_owner(to_staging ? (*target)->sub->owner :
-								(*target)->relation->rd_rel->relowner,
-								&userid, &context);
+		cvx_target_become_owner(decoding_role(*target, to_staging), &userid,
+								&context);
 		rows = collect_rows(*target, page, docs, ndocs, tupdesc, &ndeleted);
 		SetUserIdAndSecContext(userid, context);
 		if ((*target)->unknowns == NIL || !(*target)->may_add)
@@ -879,12 +890,19 @@ merge(CvxTarget *target, const char *staging, int64 ts)
 
 	if (target->sub->mode == CVX_MODE_HISTORY)
 	{
+		/*
+		 * What is later than a document's last revision was no change of it:
+		 * rows of an import that failed, or that was not there yet when the
+		 * mirror was compared.
+		 */
+		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s GROUP BY s._id) AS l"
+					 " WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
 		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
 					 " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
 					 table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
 		if (target->sub->applies_deletes)
-			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, " INT64_FORMAT ", true"
-						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
+			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
+						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
 						 " WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
 						 table, ts, table, staging), SPI_OK_INSERT);
 		return;

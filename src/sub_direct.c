@@ -87,7 +87,8 @@ cvx_direct_is_possible(CvxTarget *target)
 	Form_pg_class form = relation->rd_rel;
 
 	return target->sub->mode != CVX_MODE_HISTORY &&
-		form->relkind == RELKIND_RELATION && !form->relispartition &&
+		form->relkind == RELKIND_RELATION &&
+		form->relam == HEAP_TABLE_AM_OID && !form->relispartition &&
 		!form->relhassubclass && !form->relrowsecurity &&
 		relation->trigdesc == NULL && relation->rd_rules == NULL &&
 		!has_foreign_default(target) && OidIsValid(find_index(target)) &&

@@ -60,6 +60,9 @@
 #define PROBE_LIMIT_MS 20000
 #define PROBE_LOCK_LIMIT "2s"
 
+/* Subscriptions without a worker that are named at a time. */
+#define MAX_COMPLAINTS 10
+
 /* The first pause after a look that failed. */
 #define FIRST_REST_MS 2000
 
@@ -509,6 +512,7 @@ check_processes(Launcher *launcher)
 {
 	int			nrunning = 0;
 	int			norders = 0;
+	int			nlacking = 0;
 	int			orders[CVX_MAX_PROCESSES];
 
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
@@ -536,12 +540,17 @@ check_processes(Launcher *launcher)
 		else if (!process->lacks_slot)
 		{
 			process->lacks_slot = true;
-			ereport(LOG,
-					(errmsg("no worker for subscription \"%s\": all %d are taken",
-							NameStr(process->name), cvx_max_workers),
-					 errhint("You might need to increase convex_fdw.max_workers.")));
+			if (nlacking++ < MAX_COMPLAINTS)
+				ereport(LOG,
+						(errmsg("no worker for subscription \"%s\": all %d are taken",
+								NameStr(process->name), cvx_max_workers),
+						 errhint("You might need to increase convex_fdw.max_workers.")));
 		}
 	}
+	if (nlacking > MAX_COMPLAINTS)
+		ereport(LOG,
+				(errmsg("no worker for %d more subscriptions: all %d are taken",
+						nlacking - MAX_COMPLAINTS, cvx_max_workers)));
 }
 
 /*

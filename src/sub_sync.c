@@ -159,6 +159,7 @@ struct CvxSync
 	TimestampTz head_asked_at;
 	int			holder;
 	ErrorData  *failure;		/* of the last step */
+	ErrorData  *aside_failure;	/* for CALL: of what stands aside */
 	TimestampTz next_attempt;
 	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
 	uint32		failed_fingerprint; /* of the connection that failed */
@@ -209,6 +210,7 @@ static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
 static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
+static ErrorData *copy_error(const ErrorData *error);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static CvxStep cut_over(CvxSync *sync, List *rels, int64 ts);
@@ -333,6 +335,13 @@ cvx_sync_step(CvxSync *sync)
 			sync->is_careful = false;
 			record_failure(sync, error);
 			sync->failure = error;
+			if (sync->is_aside && !sync->host.is_worker)
+			{
+				/* Told when the changes have been applied. */
+				MemoryContextSwitchTo(sync->cxt);
+				sync->aside_failure = copy_error(error);
+				MemoryContextSwitchTo(sync->step_cxt);
+			}
 			result = CVX_STEP_FAILED;
 		}
 	}
@@ -384,13 +393,46 @@ cvx_sync_has_changed(CvxSync *sync)
 }
 
 /*
+ * After a failure: is it one of what stands aside, so that the next steps apply
+ * the changes of the other tables all the same?
+ */
+bool
+cvx_sync_fails_aside(CvxSync *sync)
+{
+	return sync->aside_retry_at != 0 && sync->aside_failure != NULL;
+}
+
+/* What is to be told of an error, in the current context. */
+static ErrorData *
+copy_error(const ErrorData *error)
+{
+	ErrorData  *copy = palloc(sizeof(ErrorData));
+	char	  **texts[] = {&copy->message, &copy->detail, &copy->detail_log,
+		&copy->hint, &copy->context, &copy->backtrace, &copy->schema_name,
+		&copy->table_name, &copy->column_name, &copy->datatype_name,
+	&copy->constraint_name, &copy->internalquery};
+	const char **names[] = {&copy->filename, &copy->funcname, &copy->domain,
+	&copy->context_domain};
+
+	*copy = *error;
+	for (int i = 0; i < lengthof(texts); i++)
+		if (*texts[i])
+			*texts[i] = pstrdup(*texts[i]);
+	for (int i = 0; i < lengthof(names); i++)
+		if (*names[i])
+			*names[i] = pstrdup(*names[i]);
+	copy->assoc_context = CurrentMemoryContext;
+	return copy;
+}
+
+/*
  * After a failure: throw it.  Some names in it are not copied by ReThrowError,
  * though newer servers' CopyErrorData does; they outlive what is closed.
  */
 void
 cvx_sync_rethrow(CvxSync *sync)
 {
-	ErrorData  *error = sync->failure;
+	ErrorData  *error = sync->failure ? sync->failure : sync->aside_failure;
 
 	if (error)
 	{
@@ -409,7 +451,8 @@ cvx_sync_rethrow(CvxSync *sync)
 const char *
 cvx_sync_failure(CvxSync *sync)
 {
-	return sync->failure ? sync->failure->message : "failed";
+	return sync->failure ? sync->failure->message :
+		sync->aside_failure ? sync->aside_failure->message : "failed";
 }
 
 /* After a failure: when to try again. */
@@ -492,6 +535,8 @@ step(CvxSync *sync)
 		commit(sync);
 		sync->aside_retry_at = 0;
 		sync->failed_fingerprint = 0;
+		sub->failures = 0;
+		sub->phase = "following";
 	}
 	return result;
 }

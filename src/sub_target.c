@@ -271,6 +271,23 @@ cvx_target_column_type(TupleDesc tupdesc, AttrNumber attnum)
 		type;
 }
 
+/*
+ * The type below a column's domain.  A column that is added to a staging table
+ * gets this: the checks of a domain would run as the owner of that table.
+ */
+char *
+cvx_target_base_type(TupleDesc tupdesc, AttrNumber attnum)
+{
+	Form_pg_attribute att = TupleDescAttr(tupdesc, attnum - 1);
+	int32		typmod = att->atttypmod;
+	Oid			base = getBaseTypeAndTypmod(att->atttypid, &typmod);
+
+	if (base == att->atttypid)
+		return cvx_target_column_type(tupdesc, attnum);
+	return format_type_extended(base, typmod, FORMAT_TYPE_TYPEMOD_GIVEN |
+								FORMAT_TYPE_FORCE_QUALIFY);
+}
+
 /* Who owns a relation?  Throws 42P01 when it is gone. */
 Oid
 cvx_target_owner(Oid relid)
@@ -1117,7 +1134,7 @@ known_column(CvxTarget *target, const char *field, char **name, const char **typ
 	if (attnum != InvalidAttrNumber)
 	{
 		*name = pstrdup(NameStr(TupleDescAttr(real->tupdesc, attnum - 1)->attname));
-		*type = cvx_target_column_type(real->tupdesc, attnum);
+		*type = cvx_target_base_type(real->tupdesc, attnum);
 	}
 	cvx_target_close(real);
 	return attnum != InvalidAttrNumber;

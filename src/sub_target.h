@@ -91,6 +91,7 @@ extern void cvx_target_note_unknowns(CvxTarget *target, const CvxPage *page,
 extern bool cvx_target_add_columns(CvxTarget *target);
 extern void cvx_target_report_drifts(CvxTarget *target);
 extern char *cvx_target_column_type(TupleDesc tupdesc, AttrNumber attnum);
+extern char *cvx_target_base_type(TupleDesc tupdesc, AttrNumber attnum);
 extern Oid	cvx_target_owner(Oid relid);
 extern void cvx_target_become_owner(Oid owner, Oid *userid, int *context);
 extern int64 cvx_target_run(const char *sql, int expected);

@@ -179,6 +179,21 @@ CALL convex_sync('app');
 SELECT is((SELECT ROW (state, error_code)::text FROM convex_stat_subscription_rel WHERE name = 'app' AND table_name = 'a'), '(ready,)', 'and enabling the subscription tries it again at once');
 SELECT is((SELECT count(*) FROM app.a WHERE x = 'bad'), 1::bigint, 'with nothing lost');
 
+-- ------------------------------------------------------------------ beside the changes
+
+SELECT emu.insert('d', '{"x": "one"}') \g /dev/null
+SELECT convex_alter_subscription('app', tables => '{a,c,d}') \g /dev/null
+SELECT emu.insert('c', '{"x": "beside"}') \g /dev/null
+SELECT emu.fault('{"action": "status", "status": 500, "path": "/api/list_snapshot", "where": {"table": "d"}, "count": -1}') \g /dev/null
+SELECT is(call_fails('app'), 'HV000', 'a table that cannot be loaded is the call''s error');
+SELECT is(shown(), '(failing,overload,HV000)', 'and a failure of the subscription');
+SELECT is((SELECT count(*) FROM app.c WHERE x = 'beside'), 1::bigint, 'but the changes of the others are applied');
+SELECT is((SELECT applied_ts FROM convex_stat_subscription WHERE name = 'app'), (emu.state() ->> 'head')::bigint, 'all of them');
+SELECT emu.clear_faults() \g /dev/null
+CALL convex_sync('app');
+SELECT is((SELECT count(*) FROM app.d), 1::bigint, 'it joins when it can be loaded');
+SELECT is(shown(), '(following,overload,HV000)', 'which ends the failure');
+
 -- ------------------------------------------------------------------ the others go on
 
 SELECT emu.insert('b', '{"x": "meanwhile"}') \g /dev/null

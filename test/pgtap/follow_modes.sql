@@ -171,6 +171,31 @@ SELECT bag_eq('SELECT _id || '' '' || x FROM theirs.a', $$ SELECT source('a') $$
 SELECT has_column('theirs', 'a', 'fresh', 'and new columns are added as that role');
 SELECT is(has_schema_privilege('follower', 'convex_staging', 'USAGE'), false, 'who may not see staging tables otherwise');
 
+-- Types of a target run code of its owner's, with its owner's rights.
+CREATE ROLE trojan;
+CREATE SCHEMA trojan AUTHORIZATION trojan;
+CREATE TABLE who_ran (role text);
+GRANT INSERT ON who_ran TO PUBLIC;
+SET ROLE trojan;
+CREATE FUNCTION trojan.evil(x text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.who_ran VALUES (current_user); RETURN true; END $$;
+CREATE DOMAIN trojan.horse AS text CHECK (trojan.evil(value));
+CREATE TABLE trojan.t (_id text COLLATE "C" PRIMARY KEY, x trojan.horse, _ts bigint, _extra jsonb);
+RESET ROLE;
+SELECT emu.insert('t', '{"x": "1"}') \g /dev/null
+SELECT convex_create_subscription('trojan', 'convex', '{t}') \g /dev/null
+CALL convex_sync('trojan');
+SELECT emu.insert('t', '{"x": "2"}') \g /dev/null
+CALL convex_sync('trojan');
+SELECT convex_resync_table('trojan', 't') \g /dev/null
+CALL convex_sync('trojan', 3);
+SELECT emu.insert('t', '{"x": "3"}') \g /dev/null
+CALL convex_sync('trojan');
+SELECT is((SELECT count(*) FROM trojan.t), 3::bigint, 'a target with types of its owner is loaded, changed and loaded again');
+SELECT is((SELECT array_agg(DISTINCT role) FROM who_ran), '{trojan}', 'and nobody else ran their code');
+SELECT convex_drop_subscription('trojan') \g /dev/null
+DROP OWNED BY trojan;
+DROP ROLE trojan;
+
 -- Errors of a target that look like those of a server or of the moment.
 SELECT emu.insert('m', '{"x": "1"}') \g /dev/null
 SELECT emu.insert('o', '{"x": "1"}') \g /dev/null
@@ -205,6 +230,27 @@ SELECT convex_resync_table('odd', 'm') \g /dev/null
 CALL convex_sync('odd');
 SELECT is((SELECT count(*) FROM odd.m), 3::bigint, 'nothing is lost by it');
 SELECT convex_drop_subscription('odd', true) \g /dev/null
+
+-- Types of a target run their owner's code, whoever's the subscription is.
+CREATE SCHEMA typed AUTHORIZATION follower;
+GRANT USAGE ON SCHEMA typed TO PUBLIC;
+SET ROLE follower;
+CREATE TABLE typed.who (name name);
+CREATE FUNCTION typed.note(text) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO typed.who VALUES (current_user); RETURN true; END $$;
+CREATE DOMAIN typed.noted AS text CHECK (typed.note(VALUE));
+CREATE TABLE typed.a (_id text PRIMARY KEY, x typed.noted, _ts bigint, _extra jsonb);
+GRANT INSERT ON typed.who TO PUBLIC;
+RESET ROLE;
+SELECT convex_create_subscription('typed', 'convex', '{a}') \g /dev/null
+CALL convex_sync('typed');
+SELECT is((SELECT array_agg(DISTINCT name) FROM typed.who), '{follower}', 'a load runs the code of a target''s types as its owner');
+SELECT emu.insert('a', '{"x": "typed"}') \g /dev/null
+CALL convex_sync('typed');
+SELECT is((SELECT array_agg(DISTINCT name) FROM typed.who), '{follower}', 'and so do changes');
+SELECT bag_eq('SELECT _id || '' '' || x FROM typed.a', $$ SELECT source('a') $$, 'which are there');
+SELECT convex_drop_subscription('typed', true) \g /dev/null
+DROP SCHEMA typed CASCADE;
 
 -- A target that becomes useless waits alone when it is to be loaded, too.
 SELECT convex_create_subscription('bad', 'convex', '{a,other}') \g /dev/null

@@ -140,5 +140,11 @@ CALL convex_sync('enc');
 SELECT hasnt_column('enc', 'plain', 'z', 'schema_evolution ignore adds no column');
 SELECT is((SELECT _extra ->> 'z' FROM enc.plain WHERE _id = :'id'), 'new', 'the value is in _extra');
 SELECT is((SELECT a FROM enc.plain WHERE _id = :'id'), '"xy"', 'nul_handling strip leaves the character out');
+SELECT convex_create_subscription('late', 'convex', '{plain}') \g /dev/null
+CALL convex_sync('late');
+SELECT convex_alter_subscription('late', options => '{"document": "jsonb"}') \g /dev/null
+SELECT convex_resync_table('late', 'plain') \g /dev/null
+CALL convex_sync('late');
+SELECT is((SELECT count(*) FROM late.plain WHERE _document ->> '_id' = _id), (SELECT count(*) FROM emu.dump('plain')), 'a document that is wanted later comes with the next load');
 
 SELECT * FROM finish();

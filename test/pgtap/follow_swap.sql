@@ -68,6 +68,8 @@ SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$,
 SELECT is(events(:mark), '{"table_replaced a","table_resynced a"}', 'the events tell');
 
 -- Polls before, during and after.
+SELECT convex_create_subscription('past', 'convex', '{a}', mode => 'history') \g /dev/null
+CALL convex_sync('past');
 SELECT emu.config('{"import_hold": "in_progress", "import_batch_rows": 1}') \g /dev/null
 SELECT import('a', 'replace', e'{"x": "j1"}\n{"x": "j2"}\n{"x": "j3"}\n', ' >/dev/null 2>&1 &') \g /dev/null
 SELECT ok(emu.wait_until($$ EXISTS (SELECT FROM jsonb_array_elements(emu.state() -> 'tables') AS t WHERE t ->> 'table' = 'a' AND t ->> 'state' = 'hidden' AND (t ->> 'documents')::int > 0) $$), 'while an import is going on');
@@ -75,12 +77,28 @@ CALL convex_sync('app');
 SELECT convex_refresh_subscription('app') \g /dev/null
 CALL convex_sync('app');
 SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'a refresh leaves the rows that Convex shows');
+CALL convex_sync('past');
+SELECT convex_refresh_subscription('past') \g /dev/null
+CALL convex_sync('past');
+CREATE FUNCTION present() RETURNS SETOF text LANGUAGE sql AS
+$$ SELECT _id || ' ' || x FROM (SELECT DISTINCT ON (_id) * FROM past.a ORDER BY _id, _ts DESC) AS r WHERE NOT _deleted $$;
+SELECT bag_eq('SELECT present()', $$ SELECT source('a') $$, 'a history says of the others that they are gone');
 SELECT emu.config('{"import_hold": null, "import_batch_rows": 8000}') \g /dev/null
 SELECT ok(emu.wait_until($$ (SELECT count(*) FROM emu.dump('a') AS d WHERE d ->> 'x' LIKE 'j%') = 3 $$), 'when it has ended');
 CALL convex_sync('app');
 SELECT convex_refresh_subscription('app') \g /dev/null
 CALL convex_sync('app');
 SELECT bag_eq($$ SELECT _id || ' ' || x FROM app.a $$, $$ SELECT source('a') $$, 'the mirror is equal after a refresh');
+CALL convex_sync('past');
+SELECT convex_refresh_subscription('past') \g /dev/null
+CALL convex_sync('past');
+SELECT bag_eq('SELECT present()', $$ SELECT source('a') $$, 'and so is the history: they are there, under their revisions');
+SELECT is((SELECT count(*) FROM convex_stat_subscription_event WHERE name = 'past' AND kind = 'table_error'), 0::bigint, 'without an error');
+SELECT last_event() AS mark \gset
+SELECT convex_refresh_subscription('past') \g /dev/null
+CALL convex_sync('past');
+SELECT is(events(:mark), '{}', 'and nothing is left to be replaced');
+SELECT convex_drop_subscription('past', true) \g /dev/null
 
 -- ------------------------------------------------------------------ drop, and again
 

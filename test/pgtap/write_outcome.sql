@@ -211,6 +211,9 @@ SELECT fresh() \g /dev/null
 ALTER FOREIGN TABLE users OPTIONS (ADD batch_size '10');
 SELECT emu.fault('{"action": "status", "status": 400, "code": "TooNestedError", "path": "/api/streaming_import", "skip": 1}'), emu.outcome('INSERT INTO users (name, age) SELECT ''u'' || n, n FROM generate_series(1, 15) AS n') AS late \gset
 SELECT matches(:'late'::text, '\y10\y', 'keyed writes say it as well');
+SELECT fresh(), emu.outcome('INSERT INTO users (name, age) SELECT ''u'' || n, n FROM generate_series(1, 15) AS n') \g /dev/null
+SELECT emu.fault('{"action": "status", "status": 404, "code": "FivetranMissingUpdatedRow", "path": "/api/streaming_import", "skip": 1}'), emu.outcome('UPDATE users SET age = age + 1') AS late \gset
+SELECT is(:'late'::jsonb ->> 'sqlstate', '08007', 'what is in Convex in part is no 40001, after which programs run all of it again');
 ALTER FOREIGN TABLE users OPTIONS (DROP batch_size);
 
 -- A large COPY

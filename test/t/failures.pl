@@ -55,7 +55,7 @@ my $pid = $cluster->value("SELECT pid FROM convex_stat_subscription WHERE name =
 # -- a key ---------------------------------------------------------------------
 
 my $log = $cluster->log_size;
-$cluster->value("ALTER USER MAPPING FOR postgres SERVER convex OPTIONS (SET deploy_key 'prod:happy-otter-123|other')");
+$cluster->value("ALTER USER MAPPING FOR postgres SERVER convex OPTIONS (SET deploy_key 'prod:happy-otter-123|keyofsomebodyelse')");
 becomes('app', 'failing auth', 'a key that Convex refuses is a failure of class auth');
 cmp_ok(left(), '>', 30, 'that is not tried again soon');
 arrives('other', 'auth', 'another subscription goes on');
@@ -69,7 +69,7 @@ ok($cluster->wait_until_sql("EXISTS (SELECT FROM app.a WHERE x = 'auth')"), 'wit
 my $said = () = $cluster->log_text($log) =~ /LOG:  subscription "app" fails \(auth\)/g;
 is($said, 1, 'the log has it once');
 like($cluster->log_text($log), qr/LOG:  subscription "app" works again/, 'and its end');
-is(index($cluster->log_text($log), 'otter-123|other, '), -1, 'without the key');
+unlike($cluster->log_text($log), qr/subscription "app".*keyofsomebodyelse/, 'without the key');
 
 my $file = $cluster->data_dir . '/deploy_key';
 $cluster->value("COPY (SELECT 'prod:happy-otter-123|other') TO PROGRAM 'umask 077; cat >$file'");
@@ -101,8 +101,9 @@ becomes('app', 'following overload', 'and so does an overloaded server');
 for ([ 'paused', 400, 'BackendIsNotRunning' ], [ 'plan', 403, 'StreamingExportNotEnabled' ], [ 'protocol', 418, 'SomethingNew' ])
 {
 	my ($class, $status, $code) = @$_;
-	$emulator->fault({ path => '/api/document_deltas', count => 1, action => 'status', status => $status, code => $code });
+	$emulator->fault({ path => '/api/document_deltas', count => -1, action => 'status', status => $status, code => $code });
 	becomes('app', "failing $class", "a pause of class $class");
+	$emulator->clear_faults;
 	$cluster->value("SELECT convex_enable_subscription('app')");
 	becomes('app', "following $class", 'ends when the subscription is enabled');
 }

@@ -392,6 +392,8 @@ wait_until(sub { $look->() && $crowd->value("SELECT count(*) FROM convex_workers
 is($crowd->value("SELECT count(*) FROM convex_workers() WHERE name = 's1100'"), '1', 'a place that becomes free is taken');
 my $overflows = () = $crowd->log_text($log_size) =~ /LOG:  no room for 77 subscriptions/g;
 is($overflows, 1, 'the log has it once');
+my $lacking = () = $crowd->log_text($log_size) =~ /LOG:  no worker for/g;
+cmp_ok($lacking, '<=', 24, 'and names not each of a thousand that have no worker');
 $crowd->remove;
 
 # -- without preload -----------------------------------------------------------
