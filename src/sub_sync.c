@@ -1128,8 +1128,14 @@ cut_over(CvxSync *sync, List *rels, int64 ts)
 		cvx_catalog_event(sub->subid, rel->state == CVX_REL_JOINING ? "table_joined" : "table_resynced",
 						  rel, psprintf("at " INT64_FORMAT, ts));
 	}
+
+	/* The next tables may be walking already. */
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND load = 'walking')",
+					"i", sub->subid);
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
+					"UPDATE @.convex_subscription_state SET"
 					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2,"
 					" checked_at = CASE WHEN $3 THEN clock_timestamp() ELSE checked_at END WHERE subid = $1",
 					"ibb", sub->subid, is_first || sync->nrechecks++ >= MAX_RECHECKS, is_first);

@@ -209,6 +209,22 @@ SELECT convex_enable_subscription('slow') \g /dev/null
 CALL convex_sync('slow');
 SELECT bag_eq($$ SELECT _id || ' ' || x FROM slow.long $$, $$ SELECT source('long') $$, 'until it is enabled again');
 
+-- A table becomes visible while the next one walks already.
+SELECT emu.insert('brief', '{"x": "1"}', '{"x": "2"}') \g /dev/null
+SELECT convex_create_subscription('turns', 'convex', '{brief,long}') \g /dev/null
+CALL convex_sync('turns');
+SELECT emu.config('{"delta_limit": 5}') \g /dev/null
+SELECT emu.insert('brief', jsonb_build_object('x', i::text)) FROM generate_series(3, 60) AS i \g /dev/null
+SELECT convex_resync_table('turns', 'brief') \g /dev/null
+CALL convex_sync('turns', 14);
+SELECT is((SELECT load FROM convex_stat_subscription_rel WHERE name = 'turns' AND table_name = 'brief'), 'indexing', 'a table is loaded at a timestamp that the common cursor has not reached');
+SELECT convex_resync_table('turns', 'long') \g /dev/null
+CALL convex_sync('turns');
+SELECT is((SELECT array_agg(state) FROM convex_stat_subscription_rel WHERE name = 'turns'), '{ready,ready}', 'it becomes visible while another one walks, which is not disturbed');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM turns.long $$, $$ SELECT source('long') $$, 'both are complete: one');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM turns.brief $$, $$ SELECT source('brief') $$, 'and the other');
+SELECT emu.config('{"delta_limit": 128}') \g /dev/null
+
 -- Empty pages.
 SELECT emu.config('{"delta_limit": 1}') \g /dev/null
 SELECT emu.call('POST', '/_emulator/mutate', jsonb_build_object('rows_per_transaction', 1, 'ops',
