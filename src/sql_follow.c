@@ -259,7 +259,7 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
 		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
 	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND state = 'error'",
+					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1",
 					"i", sub->subid);
 	SPI_finish();
 	cvx_launcher_wake();

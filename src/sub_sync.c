@@ -57,8 +57,12 @@
 #include "schema.h"
 #include "sub_target.h"
 
-/* A walk that lost its snapshot is begun anew so often. */
+/*
+ * A walk that lost its snapshot is begun anew so often; tables beside others
+ * that are followed then wait so long.
+ */
 #define MAX_LOAD_RESTARTS	1
+#define SLOW_RETRY			"1 h"
 
 /* Deadlocks and the like of one table that are taken for passing. */
 #define MAX_PASSING_FAILURES	3
@@ -218,6 +222,9 @@ static int64 ask_head(CvxSync *sync);
 static CvxStep ask_shown_from(CvxSync *sync);
 static void note_log_end(CvxSync *sync, int64 ts);
 static void begin_again(CvxSync *sync, List *rels, const char *why);
+static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
+					   const char *why);
+static void note_restart(CvxSync *sync, bool gives_up, const char *why);
 static CvxStep catch_up(CvxSync *sync, List *rels);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
 static CvxStep reload_all(CvxSync *sync, const char *why);
@@ -1038,25 +1045,24 @@ static CvxStep
 restart_walk(CvxSync *sync, const char *why)
 {
 	CvxSubscription *sub = sync->sub;
+	ListCell   *lc;
 	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
+	char	   *detail;
 
 	begin(sync);
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET load = 'wanted' WHERE subid = $1 AND load = 'walking'",
-					"i", sub->subid);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT format('%s: %s pages, %s rows in %s s', $2, load_pages,"
-					" (SELECT sum(copied_rows) FROM @.convex_subscription_rel AS r WHERE r.subid = $1 AND load = 'wanted'),"
+					" (SELECT sum(copied_rows) FROM @.convex_subscription_rel AS r WHERE r.subid = $1 AND load = 'walking'),"
 					" extract(epoch FROM clock_timestamp() - load_started_at)::bigint)"
 					" FROM @.convex_subscription_state WHERE subid = $1", "it",
 					sub->subid, why);
+	detail = SPI_processed == 1 ? cvx_catalog_text(0, 1) : pstrdup(why);
+	foreach(lc, sub->rels)
+		if (((CvxSubRel *) lfirst(lc))->load == CVX_LOAD_WALKING)
+			want_again(sync, lfirst(lc), gives_up, detail);
 	cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "load_restarted",
-					  NULL, SPI_processed == 1 ? cvx_catalog_text(0, 1) : why);
-	cvx_failure_note_loss(sub, why);
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
-					" load_restarts = load_restarts + 1, phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END"
-					" WHERE subid = $1", "ib", sub->subid, gives_up);
+					  NULL, detail);
+	note_restart(sync, gives_up, why);
 	commit(sync);
 	release_walk_lock(sync);
 	return CVX_STEP_WORKED;
@@ -1358,17 +1364,45 @@ begin_again(CvxSync *sync, List *rels, const char *why)
 		foreach(lc, rels)
 		{
 			cvx_catalog_drop_staging(sub, lfirst(lc));
-			cvx_catalog_rel(sub, lfirst(lc), "load = 'wanted', is_staged = false, synced_ts = NULL");
+			want_again(sync, lfirst(lc), gives_up, why);
 			cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "resync",
 							  lfirst(lc), why);
 		}
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET load_restarts = load_restarts + 1,"
-						" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
-						"ib", sub->subid, gives_up);
-		cvx_failure_note_loss(sub, why);
+		note_restart(sync, gives_up, why);
 	}
 	commit(sync);
+}
+
+/*
+ * A table's load begins anew; beside others that are followed one that cannot
+ * keep up waits.
+ */
+static void
+want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET load = 'wanted', is_staged = is_staged AND load = 'walking',"
+					" synced_ts = NULL, retry_at = CASE WHEN $3 THEN clock_timestamp() + interval '" SLOW_RETRY "' END,"
+					" error_message = CASE WHEN $3 THEN $4 END WHERE subid = $1 AND relno = $2",
+					"iibt", sub->subid, rel->relno,
+					gives_up && sub->cursor != 0 && !sub->is_reloading, why);
+}
+
+/* Loads have begun anew; when none is followed meanwhile, once too often. */
+static void
+note_restart(CvxSync *sync, bool gives_up, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+	bool		is_aside = sub->cursor != 0 && !sub->is_reloading;
+
+	cvx_failure_note_loss(sub, why);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
+					" load_restarts = CASE WHEN $3 THEN 0 ELSE load_restarts + 1 END,"
+					" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
+					"ibb", sub->subid, gives_up && !is_aside, gives_up && is_aside);
 }
 
 /* A page of the common change log, up to bound. */

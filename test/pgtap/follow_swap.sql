@@ -209,8 +209,27 @@ SELECT convex_enable_subscription('slow') \g /dev/null
 CALL convex_sync('slow');
 SELECT bag_eq($$ SELECT _id || ' ' || x FROM slow.long $$, $$ SELECT source('long') $$, 'until it is enabled again');
 
--- A table becomes visible while the next one walks already.
+-- Beside others that are followed, a table that cannot keep up waits alone.
 SELECT emu.insert('brief', '{"x": "1"}', '{"x": "2"}') \g /dev/null
+SELECT convex_create_subscription('aside', 'convex', '{brief,long}') \g /dev/null
+CALL convex_sync('aside');
+SELECT convex_resync_table('aside', 'long') \g /dev/null
+CALL convex_sync('aside', 6);
+SELECT emu.fault('{"action": "status", "status": 400, "code": "SnapshotTooOld", "path": "/api/list_snapshot", "skip": 0, "count": 1}') \g /dev/null
+CALL convex_sync('aside', 8);
+SELECT emu.fault('{"action": "status", "status": 400, "code": "SnapshotTooOld", "path": "/api/list_snapshot", "skip": 0, "count": 1}') \g /dev/null
+SELECT emu.insert('brief', '{"x": "3"}') \g /dev/null
+CALL convex_sync('aside');
+SELECT is((SELECT array_agg(kind ORDER BY eventid) FROM convex_stat_subscription_event WHERE name = 'aside' AND kind LIKE 'load%'), '{load_restarted,load_too_slow}', 'a reload that loses its snapshot twice');
+SELECT is((SELECT phase FROM convex_stat_subscription WHERE name = 'aside'), 'following', 'does not stop the subscription');
+SELECT ok((SELECT retry_at > now() AND error_message ~ 'pages' FROM convex_stat_subscription_rel WHERE name = 'aside' AND table_name = 'long'), 'but waits');
+SELECT is((SELECT count(*) FROM aside.brief), 3::bigint, 'while the others go on');
+SELECT convex_enable_subscription('aside') \g /dev/null
+CALL convex_sync('aside');
+SELECT is((SELECT array_agg(DISTINCT state) FROM convex_stat_subscription_rel WHERE name = 'aside'), '{ready}', 'until it is enabled again');
+SELECT convex_drop_subscription('aside', true) \g /dev/null
+
+-- A table becomes visible while the next one walks already.
 SELECT convex_create_subscription('turns', 'convex', '{brief,long}') \g /dev/null
 CALL convex_sync('turns');
 SELECT emu.config('{"delta_limit": 5}') \g /dev/null
