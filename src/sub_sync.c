@@ -80,6 +80,9 @@
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
 
+/* How long a check may keep changes waiting. */
+#define CHECK_SLICE_MS		1000
+
 /* How often a worker that is behind asks how far. */
 #define HEAD_MS				5000
 
@@ -172,6 +175,9 @@ struct CvxSync
 	int64		check_from;		/* for tables that are followed; 0: not asked yet */
 	int64		check_generation;	/* of the state when check_from was asked */
 	int64		check_event;	/* the last announcement that it covers */
+	int			check_relno;	/* the last table compared; 0: not begun */
+	bool		check_found;	/* a table that was replaced */
+	bool		was_check;		/* the last step was part of one */
 
 	/* pages: one is applied while the other is fetched */
 	MemoryContext page_cxts[2];
@@ -217,6 +223,7 @@ static CvxStep common_changes(CvxSync *sync, int64 bound);
 static CvxStep reload_all(CvxSync *sync, const char *why);
 static bool is_check_pending(CvxSync *sync);
 static CvxStep check_tables(CvxSync *sync);
+static bool begin_check(CvxSync *sync);
 static CvxStep check_loaded(CvxSync *sync, List *rels, int64 ts);
 static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
 static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
@@ -1231,9 +1238,11 @@ follow(CvxSync *sync)
 	sync->was_walk = false;
 
 	sync->is_aside = true;
-	if (!is_pausing && is_check_pending(sync) && sub->cursor >= sync->check_from)
+	if (!is_pausing && is_check_pending(sync) &&
+		sub->cursor >= sync->check_from && !sync->was_check)
 		return check_tables(sync);
 	sync->is_aside = false;
+	sync->was_check = false;
 	return common_changes(sync, bound);
 }
 
@@ -1523,6 +1532,7 @@ is_check_pending(CvxSync *sync)
 	if (!sub->is_check_due)
 	{
 		sync->check_from = 0;
+		sync->check_relno = 0;
 		return false;
 	}
 	if (sync->check_from != 0 && sync->check_generation == sub->generation)
@@ -1534,25 +1544,66 @@ is_check_pending(CvxSync *sync)
 	sync->check_event = cvx_catalog_int64(0, 1);
 	commit(sync);
 	sync->check_generation = sub->generation;
+	sync->check_relno = 0;
 	sync->check_from = ask_head(sync);
 	return true;
 }
 
-/* Compare the tables that are followed with Convex, at the cursor. */
+/*
+ * Compare the tables that are followed with Convex, at the cursor.  Where they
+ * are many, pages of changes come in between.
+ */
 static CvxStep
 check_tables(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
-	List	   *tables;
-	bool		is_replaced = false;
+	TimestampTz begun;
 	ListCell   *lc;
 
-	tables = cvx_catalog_fetch(sync->http);
+	if (sync->check_relno == 0 && !begin_check(sync))
+		return CVX_STEP_WORKED;
+	begun = GetCurrentTimestamp();
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->state != CVX_REL_READY || rel->relno <= sync->check_relno)
+			continue;
+		if (TimestampDifferenceExceeds(begun, GetCurrentTimestamp(),
+									   CHECK_SLICE_MS))
+		{
+			sync->was_check = true;
+			return CVX_STEP_WORKED;
+		}
+		sync->check_found |= !check_table(sync, rel, sub->cursor, false);
+		sync->check_relno = rel->relno;
+	}
+	if (!sync->check_found)
+		sync->nrechecks = 0;
+	sync->check_from = 0;
+	sync->check_relno = 0;
+	begin(sync);
+	if (still_at(sync))
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET check_wanted = false, checked_at = clock_timestamp()"
+						" WHERE subid = $1", "i", sub->subid);
+	commit(sync);
+	sync->is_productive = true;
+	return CVX_STEP_WORKED;
+}
+
+/* Compare the names of the tables; false when there is nothing to go on with. */
+static bool
+begin_check(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	List	   *tables = cvx_catalog_fetch(sync->http);
+
 	begin(sync);
 	if (!still_at(sync))
 	{
 		commit(sync);
-		return CVX_STEP_WORKED;
+		return false;
 	}
 	(void) cvx_catalog_add_tables(sub, tables, false);
 
@@ -1564,24 +1615,8 @@ check_tables(CvxSync *sync)
 					"il", sub->subid, sync->check_event);
 	cvx_catalog_trim_events(sub->subid);
 	commit(sync);
-	foreach(lc, sub->rels)
-	{
-		CvxSubRel  *rel = lfirst(lc);
-
-		if (rel->state == CVX_REL_READY)
-			is_replaced |= !check_table(sync, rel, sub->cursor, false);
-	}
-	if (!is_replaced)
-		sync->nrechecks = 0;
-	sync->check_from = 0;
-	begin(sync);
-	if (still_at(sync))
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET check_wanted = false, checked_at = clock_timestamp()"
-						" WHERE subid = $1", "i", sub->subid);
-	commit(sync);
-	sync->is_productive = true;
-	return CVX_STEP_WORKED;
+	sync->check_found = false;
+	return true;
 }
 
 /*

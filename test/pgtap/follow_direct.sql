@@ -139,7 +139,20 @@ $$ SELECT (emu.mutate(jsonb_build_array(jsonb_build_object('op', 'patch', 'table
 CREATE FUNCTION rel(what text) RETURNS text LANGUAGE plpgsql AS
 $$ DECLARE r text; BEGIN EXECUTE format('SELECT %s FROM convex_stat_subscription_rel WHERE name = ''plain''', what) INTO r; RETURN r; END $$;
 
+-- A look-up for each document, where statements need more, or none.
+CREATE FUNCTION lookups() RETURNS bigint LANGUAGE sql AS $$ SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelid = 'plain.c_pkey'::regclass $$;
+SELECT pg_stat_force_next_flush() \g /dev/null
+SELECT lookups() AS before, count(*) FROM emu.insert('c', VARIADIC ARRAY(SELECT jsonb_build_object('x', 0, 'y', 'many' || n) FROM generate_series(1, 20) AS n)) \gset
+CALL convex_sync('plain');
+SELECT pg_stat_force_next_flush() \g /dev/null
+SELECT is(lookups() - :before, 20::bigint, 'a plain table is changed past statements');
 ALTER TABLE plain.c ADD made int DEFAULT 7;
+SELECT pg_stat_force_next_flush() \g /dev/null
+SELECT lookups() AS before, count(*) FROM emu.insert('c', VARIADIC ARRAY(SELECT jsonb_build_object('x', 0, 'y', 'more' || n) FROM generate_series(1, 20) AS n)) \gset
+CALL convex_sync('plain');
+SELECT pg_stat_force_next_flush() \g /dev/null
+SELECT isnt(lookups() - :before, 20::bigint, 'another one is not');
+SELECT is((SELECT count(*) FROM plain.c WHERE y ~ '^(many|more)'), 40::bigint, 'with all rows in both cases');
 SELECT emu.insert('c', '{"x": 3, "y": "three"}') \g /dev/null
 CALL convex_sync('plain');
 SELECT is((SELECT made FROM plain.c WHERE y = 'three'), 7, 'a column of the user''s gets its default');

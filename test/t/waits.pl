@@ -100,6 +100,24 @@ for my $path ('/api/get_table_column_names', '/api/list_snapshot')
 }
 is($cluster->value('SELECT phase FROM convex_stat_subscription'), 'following', 'and the subscription follows');
 
+# -- a worker that compares many tables -------------------------------------------
+
+$emulator->insert("many_$_", { n => 0 }) for 1 .. 12;
+$cluster->value(q{SELECT convex_create_subscription('many', 'convex', ARRAY(SELECT 'many_' || i FROM generate_series(1, 12) AS i), poll_interval => '5 ms')});
+is($cluster->value(q{SELECT convex_wait_for('many')}), 't', 'twelve tables are followed');
+$emulator->clear_journal;
+$emulator->fault([ { action => 'delay', ms => 250, path => '/api/list_snapshot', count => -1 },
+		{ action => 'stall', path => '/api/list_snapshot', skip => 8, count => 1 } ]);
+$cluster->value(q{SELECT convex_refresh_subscription('many')});
+wait_until(sub { my @pages = $emulator->journal('/api/list_snapshot'); @pages > 0 }, 'a check begins');
+my $later = $emulator->mutate({ op => 'insert', table => 'many_12', doc => { n => 1 } })->{ts};
+is($cluster->value("SELECT convex_wait_for('many', $later)"), 't', 'changes arrive while many tables are compared');
+is($cluster->value("SELECT check_wanted FROM convex_subscription_state JOIN convex_subscription USING (subid) WHERE name = 'many'"), 't', 'which goes on');
+$emulator->clear_faults;
+$cluster->wait_until_sql("(SELECT NOT check_wanted FROM convex_subscription_state JOIN convex_subscription USING (subid) WHERE name = 'many')", 'and ends');
+is($cluster->value("SELECT count(*) FROM convex_subscription_rel WHERE table_name LIKE 'many%' AND checked_at IS NOT NULL"), '12', 'with all of them');
+$cluster->value(q{SELECT convex_drop_subscription('many', true)});
+
 # -- how far behind a worker is ---------------------------------------------------
 
 # The page after the first one comes when the faults are gone.
