@@ -238,6 +238,19 @@ SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE name = 'mixed'),
 SELECT results_eq($$ SELECT x, coalesce(_extra ->> 'f', f::text) FROM mixed.mixed WHERE x IN ('n', 't') ORDER BY x $$, $$ VALUES ('n', '1.5'), ('t', 'text') $$, 'and nothing is lost');
 SELECT emu.config('{"delta_limit": 128}') \g /dev/null
 
+-- A table that goes and comes again before it was loaded.
+SELECT convex_create_subscription('again', 'convex', '{brief,mixed}') \g /dev/null
+SELECT convex_alter_subscription('again', tables => '{brief}') \g /dev/null
+CALL convex_sync('again');
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE name = 'again' AND table_name = 'mixed'), 'dropped', 'a table that is no longer selected is dropped');
+SELECT convex_alter_subscription('again', tables => '{brief,mixed}') \g /dev/null
+SELECT emu.insert('mixed', '{"x": "9"}') \g /dev/null
+CALL convex_sync('again', 2);
+SELECT emu.insert('mixed', '{"x": "10"}') \g /dev/null
+CALL convex_sync('again');
+SELECT is((SELECT state FROM convex_stat_subscription_rel WHERE name = 'again' AND table_name = 'mixed'), 'ready', 'and joins when it is selected again, though it never had a mirror');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM again.mixed $$, $$ SELECT source('mixed') $$, 'with all of its documents');
+
 -- Empty pages.
 SELECT emu.config('{"delta_limit": 1}') \g /dev/null
 SELECT emu.call('POST', '/_emulator/mutate', jsonb_build_object('rows_per_transaction', 1, 'ops',
