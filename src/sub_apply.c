@@ -278,6 +278,44 @@ cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel)
 }
 
 /*
+ * Are the columns that a staging table and its target both have of the same
+ * types?  They may have got one for the same field from different documents.
+ */
+bool
+cvx_apply_fits(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	Relation	staging;
+	Relation	target;
+	bool		fits = true;
+
+	if (!OidIsValid(rel->target))
+		return true;
+	staging = table_open(staging_relid(sub, rel), AccessShareLock);
+	target = try_relation_open(rel->target, AccessShareLock);
+	for (int i = 0; target && i < RelationGetDescr(staging)->natts; i++)
+	{
+		Form_pg_attribute one = TupleDescAttr(RelationGetDescr(staging), i);
+		AttrNumber	attnum = one->attisdropped ? InvalidAttrNumber :
+			get_attnum(rel->target, NameStr(one->attname));
+
+		if (attnum > 0)
+		{
+			Form_pg_attribute other = TupleDescAttr(RelationGetDescr(target), attnum - 1);
+			int32		one_typmod = one->atttypmod;
+			int32		other_typmod = other->atttypmod;
+
+			fits &= getBaseTypeAndTypmod(one->atttypid, &one_typmod) ==
+				getBaseTypeAndTypmod(other->atttypid, &other_typmod) &&
+				one_typmod == other_typmod;
+		}
+	}
+	if (target)
+		relation_close(target, NoLock);
+	table_close(staging, NoLock);
+	return fits;
+}
+
+/*
  * Make a loaded table visible, as it was at ts: move it into place, or merge
  * it into the target that is there.
  */

@@ -490,7 +490,10 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 			fresh = lappend(fresh, table);
 		else if (rel->state == CVX_REL_DROPPED)
 		{
-			cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted', is_staged = false");
+			/* One that was dropped before it was loaded has no target to follow. */
+			cvx_catalog_rel(sub, rel, OidIsValid(rel->target) ?
+							"state = 'resyncing', load = 'wanted', is_staged = false" :
+							"state = 'joining', load = 'wanted', is_staged = false");
 			cvx_catalog_event(sub->subid, "table_returned", rel, NULL);
 		}
 	}

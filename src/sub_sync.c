@@ -1125,6 +1125,14 @@ cut_over(CvxSync *sync, List *rels, int64 ts)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
+		if (rel->is_staged && !cvx_apply_fits(sub, rel))
+		{
+			cvx_catalog_drop_staging(sub, rel);
+			cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL");
+			cvx_catalog_event(sub->subid, "resync", rel,
+							  "a column of its target is of another type than when the load began");
+			continue;
+		}
 		if (rel->is_staged &&
 			!guarded(sync, rel, 0, cut_over_one, &ts))
 			continue;
