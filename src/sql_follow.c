@@ -115,6 +115,17 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("protocol \"%s\" is not supported", protocol),
 				 errhint("Valid values are: document_deltas.")));
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("name of a subscription must not be empty")));
+	if (schema[0] == '\0' || strncmp(schema, "pg_", 3) == 0 ||
+		strcmp(schema, "information_schema") == 0 ||
+		strcmp(schema, "convex_staging") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("schema \"%s\" cannot have mirrors", schema),
+				 errhint("Choose another target_schema.")));
 	patterns = read_patterns(PG_GETARG_ARRAYTYPE_P(2));
 	cvx_catalog_check_options(options);
 

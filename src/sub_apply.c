@@ -697,7 +697,8 @@ cvx_apply_check_target(const CvxSubscription *sub, Oid relid)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 					 errmsg("table \"%s\" has no column \"%s\", which the mode needs",
-							name, column)));
+							name, column),
+					 errhint("Add the column, or choose another target_schema.")));
 	}
 	table_close(relation, NoLock);
 }

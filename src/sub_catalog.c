@@ -90,9 +90,9 @@ static void load_rels(CvxSubscription *sub);
 static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
 static bool is_selected(List *patterns, const CvxTableSchema *table);
 static CvxSubRel *find_rel(CvxSubscription *sub, const CvxTableSchema *table);
-static void name_targets(CvxSubscription *sub, List *tables);
+static void name_targets(CvxSubscription *sub, List *tables, bool is_first);
 static void add_table(CvxSubscription *sub, const CvxTableSchema *table,
-					  const char *target, int relno);
+					  const char *target, int relno, bool is_first);
 static Jsonb *make_columns(const CvxTableSchema *table);
 
 /* Called once when the library is loaded. */
@@ -497,7 +497,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 			cvx_catalog_event(sub->subid, "table_returned", rel, NULL);
 		}
 	}
-	name_targets(sub, fresh);
+	name_targets(sub, fresh, is_first);
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
@@ -625,7 +625,9 @@ cvx_catalog_check_options(Jsonb *options)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value of option \"%s\" of a subscription", name),
-					 strcmp(known[i].values ? known[i].values : "#", "#") == 0 ? 0 :
+					 known[i].values == NULL ? 0 :
+					 strcmp(known[i].values, "#") == 0 ?
+					 errhint("Valid values are 10 to 1500.") :
 					 errhint("Valid values are: %s.", known[i].values)));
 	}
 }
@@ -1041,14 +1043,24 @@ find_rel(CvxSubscription *sub, const CvxTableSchema *table)
 
 /* Give new tables a number and a local name, and enter them. */
 static void
-name_targets(CvxSubscription *sub, List *tables)
+name_targets(CvxSubscription *sub, List *tables, bool is_first)
 {
 	int			ntaken = list_length(sub->rels);
-	const char **taken = palloc(sizeof(char *) * Max(ntaken, 1));
+	const char **taken;
 	CvxLocalName *names = palloc(sizeof(CvxLocalName) * Max(list_length(tables), 1));
 	int			relno = 0;
+	uint64		nothers;
 	ListCell   *lc;
 
+	/* A target has one subscription; a new table can have another name. */
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT target_name::text FROM @.convex_subscription_rel WHERE subid <> $1 AND target_schema = $2::name",
+					"it", sub->subid, sub->target_schema);
+	nothers = is_first ? 0 : SPI_processed;
+	taken = palloc(sizeof(char *) * Max(ntaken + nothers, 1));
+	for (uint64 i = 0; i < nothers; i++)
+		taken[ntaken + i] = cvx_catalog_text(i, 1);
+	ntaken += nothers;
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
@@ -1072,19 +1084,33 @@ name_targets(CvxSubscription *sub, List *tables)
 	cvx_names_make_unique(names, list_length(tables), taken, ntaken);
 	foreach(lc, tables)
 		add_table(sub, lfirst(lc), names[foreach_current_index(lc)].name,
-				  ++relno);
+				  ++relno, is_first);
 }
 
 static void
 add_table(CvxSubscription *sub, const CvxTableSchema *table,
-		  const char *target, int relno)
+		  const char *target, int relno, bool is_first)
 {
 	Oid			schema = get_namespace_oid(sub->target_schema, true);
 	Oid			relid = OidIsValid(schema) ?
 	get_relname_relid(target, schema) : InvalidOid;
 
-	if (OidIsValid(relid))
-		cvx_apply_check_target(sub, relid);
+	/* A table that comes later waits alone if its target is of no use. */
+	if (is_first)
+	{
+		cvx_catalog_run(SPI_OK_SELECT,
+						"SELECT s.name::text FROM @.convex_subscription_rel AS r JOIN @.convex_subscription AS s USING (subid)"
+						" WHERE r.subid <> $1 AND (r.target_schema = $2::name AND r.target_name = $3::name OR r.target_oid = $4 AND $4 <> 0::oid)",
+						"itto", sub->subid, sub->target_schema, target, relid);
+		if (SPI_processed > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("table \"%s.%s\" is a target of subscription \"%s\" already",
+							sub->target_schema, target, cvx_catalog_text(0, 1)),
+					 errhint("Choose another target_schema.")));
+		if (OidIsValid(relid))
+			cvx_apply_check_target(sub, relid);
+	}
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_rel (subid, relno, component, table_name,"
 					" target_schema, target_name, target_oid, columns, state, load)"

@@ -148,4 +148,30 @@ SELECT bag_eq('SELECT _id || '' '' || x FROM second.long', $$ SELECT source('lon
 SELECT is((SELECT array_agg(row_number ORDER BY row_number) FROM (SELECT row_number() OVER (ORDER BY (r ->> 'n')::int), r -> 'body' ->> 'cursor' AS cursor FROM emu.journal('/api/list_snapshot') AS r
 	WHERE r -> 'body' -> 'selection' -> '' -> 'long' ->> '_other' = 'included') AS pages WHERE cursor IS NULL), '{1,8}', 'after the seven pages of the first');
 
+-- ------------------------------------------------------------------ targets that are taken
+
+SELECT is(state($$ SELECT convex_create_subscription('third', 'convex', '{long}', target_schema => 'first') $$), '42710', 'a table is the target of one subscription');
+SELECT is(state(format('SELECT convex_create_subscription(''third'', ''convex'', ''{long}'', target_schema => %L)', name)), '42939', format('schema %s cannot have mirrors', name)) FROM unnest('{pg_catalog,pg_toast,information_schema,convex_staging}'::text[]) AS name;
+SELECT is(state($$ SELECT convex_create_subscription('', 'convex', '{long}') $$), '42602', 'a subscription has a name');
+SELECT is((SELECT count(*) FROM convex_stat_subscription WHERE name IN ('third', '')), 0::bigint, 'nothing is left of what was refused');
+
+-- A table of the user's is in the way of one that comes later.
+CREATE FUNCTION tray(VARIADIC names text[]) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT emu.mutate(jsonb_agg(jsonb_build_object('op', 'insert', 'table', name, 'component', 'tray', 'doc', '{"x": "1"}'::jsonb))) FROM unnest(names) AS name $$;
+SELECT tray('old') \g /dev/null
+SELECT convex_create_subscription('late', 'convex', '{tray/*}') \g /dev/null
+CALL convex_sync('late');
+CREATE TABLE late.tray_clash (mine int);
+INSERT INTO late.tray_clash VALUES (1);
+SELECT tray('clash', 'other') \g /dev/null
+SELECT convex_refresh_subscription('late') \g /dev/null
+CALL convex_sync('late');
+SELECT is((SELECT state || ' ' || error_code FROM convex_stat_subscription_rel WHERE name = 'late' AND table_name = 'clash'), 'error 42P16', 'a table waits for its name');
+SELECT is((SELECT count(*) FROM late.tray_other), 1::bigint, 'alone');
+SELECT is((SELECT mine FROM late.tray_clash), 1, 'what the user has is left alone');
+DROP TABLE late.tray_clash;
+SELECT convex_enable_subscription('late') \g /dev/null
+CALL convex_sync('late');
+SELECT is((SELECT x FROM late.tray_clash), '1', 'until it is free');
+
 SELECT * FROM finish();
