@@ -111,7 +111,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	appendStringInfo(&buf, "CREATE TABLE convex_staging.%s (", name);
 	if (OidIsValid(rel->target))
 	{
-		CvxTarget	   *target;
+		CvxTarget  *target;
 
 		cvx_apply_check_target(sub, rel->target);
 		if (sub->is_evolving)
@@ -244,7 +244,7 @@ void
 cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 			   const CvxBatchDocs *docs)
 {
-	CvxTarget	   *target = cvx_target_open(sub, rel, staging_relid(sub, rel));
+	CvxTarget  *target = cvx_target_open(sub, rel, staging_relid(sub, rel));
 	Oid			userid;
 	int			context;
 
@@ -328,7 +328,7 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		move_into_place(sub, rel, staging);
 	else
 	{
-		CvxTarget	   *target;
+		CvxTarget  *target;
 		Oid			owner;
 		const char *name;
 		Oid			userid;
@@ -562,7 +562,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 				  const CvxPage *page, const char *after, const char *upto)
 {
 	StringInfoData buf;
-	CvxTarget	   *target;
+	CvxTarget  *target;
 	char	   *result = NULL;
 	char	   *id;
 	char	   *name;

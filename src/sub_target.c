@@ -100,7 +100,7 @@ static Datum timestamptz_of_ts(int64 ts);
 CvxTarget *
 cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 {
-	CvxTarget	   *target = palloc0(sizeof(CvxTarget));
+	CvxTarget  *target = palloc0(sizeof(CvxTarget));
 	TupleDesc	tupdesc;
 
 	target->sub = sub;
@@ -120,7 +120,7 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 	qsort(target->columns, target->ncolumns, sizeof(CvxColumn), compare_columns);
 	for (int i = 0; i < target->ncolumns; i++)
 	{
-		CvxColumn	   *column = &target->columns[i];
+		CvxColumn  *column = &target->columns[i];
 
 		if (column->role == CVX_ROLE_FIELD)
 		{
@@ -159,7 +159,7 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 	static const struct
 	{
 		const char *name;
-		CvxColumnRole		role;
+		CvxColumnRole role;
 		Oid			type;
 	}			special[] = {
 		{"_ts", CVX_ROLE_TS, INT8OID},
@@ -180,7 +180,7 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 		{BYTEAOID, CVX_KIND_BYTES},
 	};
 	char	   *name = NameStr(att->attname);
-	CvxColumn	   *column = &target->columns[target->ncolumns];
+	CvxColumn  *column = &target->columns[target->ncolumns];
 
 	column->attnum = att->attnum;
 	column->name = pstrdup(name);
@@ -413,7 +413,7 @@ cvx_target_decode(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 		appendStringInfoChar(extra, '}');
 	for (int i = target->nfields; i < target->ncolumns; i++)
 	{
-		CvxColumn	   *column = &target->columns[i];
+		CvxColumn  *column = &target->columns[i];
 		Datum	   *datum = &target->values[column->attnum - 1];
 		bool	   *isnull = &target->nulls[column->attnum - 1];
 

@@ -34,7 +34,7 @@ typedef struct CvxColumn
 {
 	AttrNumber	attnum;
 	char	   *name;
-	CvxColumnRole		role;
+	CvxColumnRole role;
 	char	   *field;
 	size_t		field_len;
 	Oid			type;
@@ -62,7 +62,7 @@ typedef struct CvxTarget
 	TupleDesc	tupdesc;
 	char	   *name;			/* quoted, with its schema */
 	int			ncolumns;
-	CvxColumn	   *columns;		/* fields in byte order first, then the rest */
+	CvxColumn  *columns;		/* fields in byte order first, then the rest */
 	int			nfields;
 	const CvxColumn *id;
 	const CvxColumn *ts;
