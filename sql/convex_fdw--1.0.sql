@@ -176,6 +176,7 @@ CREATE TABLE convex_subscription_state (
     subid integer PRIMARY KEY,
     generation bigint NOT NULL DEFAULT 0,
     phase text NOT NULL DEFAULT 'starting',
+    deployment_url text,
     cursor bigint,
     reload boolean NOT NULL DEFAULT false,
     snapshot bigint,

@@ -139,6 +139,7 @@ typedef struct CvxSubscription
 	/* state */
 	int64		generation;
 	char	   *phase;
+	char	   *deployment_url; /* that the cursor is of, or NULL */
 	int64		cursor;			/* 0: none yet */
 	bool		is_reloading;	/* all tables, under one new snapshot */
 	int64		snapshot;		/* of the walk under way, or 0 */

@@ -319,7 +319,7 @@ cvx_catalog_load(int32 subid)
 					" st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e"
 					" WHERE e.subid = s.subid AND e.kind = 'swap_announced') OR st.checked_at IS NULL OR st.checked_at +"
 					" coalesce(s.options ->> 'table_check_interval', '1 h')::interval <= now(),"
-					" st.failures, st.shown_from"
+					" st.failures, st.shown_from, st.deployment_url"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
 					" WHERE subid = $1", "i", subid);
 	if (SPI_processed != 1)
@@ -352,6 +352,7 @@ cvx_catalog_load(int32 subid)
 	sub->is_check_due = cvx_catalog_bool(0, 18);
 	sub->failures = (int) cvx_catalog_int64(0, 19);
 	sub->shown_from = cvx_catalog_int64(0, 20);
+	sub->deployment_url = copy_text(0, 21);
 
 	/* A renamed role keeps its subscription; a restored one has no OID. */
 	if (OidIsValid(owner_oid) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner_oid)))

@@ -206,6 +206,7 @@ static void forget_ahead(CvxSync *sync);
 static CvxRemote *find_remote(const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
 static CvxStep work(CvxSync *sync);
+static void note_deployment(CvxSync *sync);
 static bool has_load(CvxSubscription *sub, CvxRelLoad load);
 static CvxStep follow(CvxSync *sync);
 static CvxStep reload(CvxSync *sync);
@@ -634,9 +635,29 @@ work(CvxSync *sync)
 		sync->head = Max(cvx_api_query_ts(sync->http), 0);
 	if (strcmp(sub->phase, "load_too_slow") == 0)
 		return CVX_STEP_IDLE;
+	if (sub->deployment_url == NULL)
+		note_deployment(sync);
+	else if (strcmp(sub->deployment_url, cvx_http_remote(sync->http)->base_url) != 0)
+	{
+		/* It must answer, or else a slip of the pen would cost a load. */
+		(void) ask_head(sync);
+		return reload_all(sync, "deployment_url of the server was changed");
+	}
 	if (sub->cursor == 0 || sub->is_reloading)
 		return reload(sync);
 	return follow(sync);
+}
+
+/* Remember whose cursor this is going to be. */
+static void
+note_deployment(CvxSync *sync)
+{
+	begin(sync);
+	if (still_at(sync))
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET deployment_url = $2 WHERE subid = $1",
+						"it", sync->subid, cvx_http_remote(sync->http)->base_url);
+	commit(sync);
 }
 
 /*
@@ -1540,8 +1561,8 @@ reload_all(CvxSync *sync, const char *why)
 		}
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_state SET reload = true, head_ts = NULL, phase = 'reloading', caught_up = false,"
-						" snapshot = NULL, page_cursor = NULL WHERE subid = $1",
-						"i", sub->subid);
+						" snapshot = NULL, page_cursor = NULL, deployment_url = $2 WHERE subid = $1",
+						"it", sub->subid, cvx_http_remote(sync->http)->base_url);
 		cvx_catalog_event(sub->subid, "resnapshot", NULL, why);
 		cvx_failure_note_loss(sub, why);
 	}

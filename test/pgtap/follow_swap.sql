@@ -313,4 +313,27 @@ SELECT convex_clear_tables('convex', 'stock') \g /dev/null
 CALL convex_sync('swaps');
 SELECT is((SELECT count(*) FROM swaps.stock), 0::bigint, 'so is convex_clear_tables()');
 
+-- ------------------------------------------------------------------ another deployment
+
+SELECT emu.insert('long', '{"x": "stays"}') \g /dev/null
+SELECT emu.server('moved', $$max_retries '0'$$) \g /dev/null
+SELECT convex_create_subscription('moved', 'moved', '{long}') \g /dev/null
+CALL convex_sync('moved');
+CREATE FUNCTION move_to(url text) RETURNS void LANGUAGE plpgsql AS
+$$ BEGIN EXECUTE format('ALTER SERVER moved OPTIONS (SET deployment_url %L)', url); END $$;
+SELECT move_to('http://127.0.0.1:1') \g /dev/null
+\set ON_ERROR_STOP 0
+CALL convex_sync('moved');
+\set ON_ERROR_STOP 1
+SELECT move_to(current_setting('emu.url')) \g /dev/null
+CALL convex_sync('moved');
+SELECT is((SELECT count(*) FROM convex_stat_subscription_event WHERE name = 'moved' AND kind = 'resnapshot'), 0::bigint, 'a deployment that does not answer changes nothing');
+SELECT move_to(replace(current_setting('emu.url'), '127.0.0.1', 'localhost')) \g /dev/null
+SELECT emu.insert('long', '{"x": "moved"}') \g /dev/null
+CALL convex_sync('moved');
+SELECT is((SELECT array_agg(detail) FROM convex_stat_subscription_event WHERE name = 'moved' AND kind = 'resnapshot'), '{"deployment_url of the server was changed"}', 'under another address everything is loaded again');
+SELECT bag_eq($$ SELECT _id || ' ' || x FROM moved.long $$, $$ SELECT source('long') $$, 'from there');
+CALL convex_sync('moved');
+SELECT is((SELECT count(*) FROM convex_stat_subscription_event WHERE name = 'moved' AND kind = 'resnapshot'), 1::bigint, 'once');
+
 SELECT * FROM finish();
