@@ -29,6 +29,7 @@ static const char *skip_value(CvxJson *json, const char *p);
 static const char *skip_container(CvxJson *json, const char *p, char close);
 static const char *skip_word(CvxJson *json, const char *p, const char *word);
 static int	read_hex4(const char *p);
+static inline bool read_eight(const char *p, const char *end, uint64 *value);
 static bool parse_digits(const char *data, size_t len, double *value);
 
 static inline const char *
@@ -174,7 +175,10 @@ cvx_json_int64(CvxJson *json)
 	const char *p = begin;
 	uint64		value = 0;
 	uint64		limit = (uint64) PG_INT64_MAX + is_negative;
+	uint64		eight;
 
+	for (; p - begin <= 8 && read_eight(p, json->end, &eight); p += 8)
+		value = value * 100000000 + eight;
 	for (; *p >= '0' && *p <= '9'; p++)
 	{
 		unsigned	digit = *p - '0';
@@ -582,6 +586,35 @@ read_hex4(const char *p)
 }
 
 /*
+ * Eight decimal digits at once: false if they are not there.  Neighbours are
+ * added up, digits to pairs, pairs to fours, fours to all.
+ */
+static inline bool
+read_eight(const char *p, const char *end, uint64 *value)
+{
+#ifdef WORDS_BIGENDIAN
+	return false;
+#else
+	uint64		word;
+
+	if (end - p < 8)
+		return false;
+	memcpy(&word, p, 8);
+
+	/* The upper half of a digit is 3, and is still when six are added. */
+	if ((word & UINT64CONST(0xf0f0f0f0f0f0f0f0)) != UINT64CONST(0x3030303030303030) ||
+		((word + UINT64CONST(0x0606060606060606)) & UINT64CONST(0xf0f0f0f0f0f0f0f0)) !=
+		UINT64CONST(0x3030303030303030))
+		return false;
+	word &= UINT64CONST(0x0f0f0f0f0f0f0f0f);
+	word = (word * 10 + (word >> 8)) & UINT64CONST(0x00ff00ff00ff00ff);
+	word = (word * 100 + (word >> 16)) & UINT64CONST(0x0000ffff0000ffff);
+	*value = (word * 10000 + (word >> 32)) & UINT64CONST(0xffffffff);
+	return true;
+#endif
+}
+
+/*
  * The numbers whose nearest double one exact operation gives: at most 2^53 as
  * an integer of digits, and a power of ten up to 22.  False: not one of them.
  */
@@ -599,8 +632,12 @@ parse_digits(const char *data, size_t len, double *value)
 	int			ndigits = 0;
 	int			nfraction = 0;
 	bool		is_fraction = false;
+	uint64		eight;
 
-	for (p += is_negative; p < end; p++)
+	p += is_negative;
+	for (; ndigits <= 8 && read_eight(p, end, &eight); p += 8, ndigits += 8)
+		digits = digits * 100000000 + eight;
+	for (; p < end; p++)
 	{
 		if (*p == '.')
 		{
