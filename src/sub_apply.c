@@ -893,28 +893,28 @@ run_changes(CvxTarget *target, int nrows, int ndeleted)
 	if (target->sub->mode == CVX_MODE_HISTORY)
 		return run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
 							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id AND t._ts = p._ts)",
-							table, column_list(target, ""), column_list(target, "p."), table),
-				   SPI_OK_INSERT);
+										 table, column_list(target, ""), column_list(target, "p."), table),
+						SPI_OK_INSERT);
 	if (ndeleted > 0 && target->sub->mode == CVX_MODE_MIRROR)
 		changed += run_page(target, psprintf("DELETE FROM %s AS t USING " PAGE_RELATION " AS p"
-								" WHERE t._id = p._id AND p.\"?deleted\"", table),
-					   SPI_OK_DELETE);
+											 " WHERE t._id = p._id AND p.\"?deleted\"", table),
+							SPI_OK_DELETE);
 	else if (ndeleted > 0)
 		changed += run_page(target, psprintf("UPDATE %s AS t SET _deleted_at = p._deleted_at%s FROM " PAGE_RELATION " AS p"
-								" WHERE t._id = p._id AND p.\"?deleted\"", table,
-								target->ts ? ", _ts = p._ts" : ""),
-					   SPI_OK_UPDATE);
+											 " WHERE t._id = p._id AND p.\"?deleted\"", table,
+											 target->ts ? ", _ts = p._ts" : ""),
+							SPI_OK_UPDATE);
 	if (nrows > ndeleted)
 	{
 		if (target->ncolumns > 1)
 			changed += run_page(target, psprintf("UPDATE %s AS t SET %s FROM " PAGE_RELATION " AS p"
-									" WHERE t._id = p._id AND NOT p.\"?deleted\"",
-									table, set_list(target, "p")), SPI_OK_UPDATE);
+												 " WHERE t._id = p._id AND NOT p.\"?deleted\"",
+												 table, set_list(target, "p")), SPI_OK_UPDATE);
 		if (changed < nrows)
 			changed += run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
 									" WHERE NOT p.\"?deleted\" AND NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id)",
-									table, column_list(target, ""), column_list(target, "p."), table),
-						   SPI_OK_INSERT);
+												 table, column_list(target, ""), column_list(target, "p."), table),
+								SPI_OK_INSERT);
 	}
 	return changed;
 }
@@ -935,31 +935,31 @@ merge(CvxTarget *target, const char *staging, int64 ts)
 		 * mirror was compared.
 		 */
 		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s GROUP BY s._id) AS l"
-					 " WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
+								" WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
 		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
-					 " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
-					 table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
+								" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
+								table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
 		if (target->sub->applies_deletes)
 			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
 						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
-						 " WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
-						 table, ts, table, staging), SPI_OK_INSERT);
+									" WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
+									table, ts, table, staging), SPI_OK_INSERT);
 		return;
 	}
 	if (target->sub->applies_deletes && target->sub->mode == CVX_MODE_MIRROR)
 		cvx_target_run(psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
-					 table, staging), SPI_OK_DELETE);
+								table, staging), SPI_OK_DELETE);
 	else if (target->sub->applies_deletes)
 		cvx_target_run(psprintf("UPDATE %s AS t SET _deleted_at = pg_catalog.timestamptz 'epoch' + " INT64_FORMAT " * interval '1 microsecond'%s"
 					 " WHERE t._deleted_at IS NULL AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
-					 table, ts / 1000, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
-					 staging), SPI_OK_UPDATE);
+								table, ts / 1000, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
+								staging), SPI_OK_UPDATE);
 	if (target->ncolumns > 1)
 		cvx_target_run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id AND pg_catalog.record_image_ne(ROW(%s), ROW(%s))",
-					 table, set_list(target, "s"), staging, own, other), SPI_OK_UPDATE);
+								table, set_list(target, "s"), staging, own, other), SPI_OK_UPDATE);
 	cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
-				 " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id)",
-				 table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
+							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id)",
+							table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
 }
 
 /* The staging table becomes the target. */

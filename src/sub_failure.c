@@ -8,7 +8,7 @@
  * does its end.  What a failure is says error.c; what a table does whose
  * target refuses rows is sub_catalog.c's.
  *
- * Room: subscription 4.6
+ * Room: subscription 4.5
  */
 #include "postgres.h"
 

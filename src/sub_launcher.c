@@ -23,7 +23,7 @@
  *		RUNNING > NONE		detach, by the worker; then a look is due
  *		look: not enabled	send_away, then the entry is free
  *
- * Room: subscription 4.9
+ * Room: subscription 4.12
  */
 #include "postgres.h"
 

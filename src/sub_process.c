@@ -15,7 +15,7 @@
  * 4. Without preload there is no table: workers are found by what they report
  *	  to pg_stat_activity.
  *
- * Room: subscription 4.7
+ * Room: subscription 4.10
  */
 #include "postgres.h"
 

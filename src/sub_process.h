@@ -4,7 +4,7 @@
  *
  * Private to the processes of the room and to the door above them.
  *
- * Room: subscription 4.7
+ * Room: subscription 4.10
  */
 #ifndef CVX_SUB_PROCESS_H
 #define CVX_SUB_PROCESS_H

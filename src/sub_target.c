@@ -1047,7 +1047,7 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		cvx_target_become_owner(cvx_target_owner(relid), &userid, &context);
 		if (!is_there)
 			cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table,
-						 quote_identifier(name.name), type), SPI_OK_UTILITY);
+									quote_identifier(name.name), type), SPI_OK_UTILITY);
 		SetUserIdAndSecContext(userid, context);
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
@@ -1107,7 +1107,7 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 	if (!is_there)
 		cvx_catalog_event(target->sub->subid, "column_added", rel,
 						  psprintf("field \"%s\": column \"%s\" of type %s",
-							   unknown->field, name.name, type));
+								   unknown->field, name.name, type));
 	return true;
 }
 

@@ -9,7 +9,7 @@
  * 2. Whatever goes wrong, the next step waits: a worker never spins.
  * 3. The catalog alone says what comes next.  A worker may end anywhere.
  *
- * Room: subscription 4.8
+ * Room: subscription 4.11
  */
 #include "postgres.h"
 

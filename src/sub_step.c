@@ -1,0 +1,515 @@
+/*
+ * sub_step.c
+ *		How is a page asked for, and applied in one transaction?
+ *
+ * A step asks for a page, without a transaction, and asks for the one that
+ * is probably next.  Then it applies the page, moves the cursor and commits.
+ * Tables that refuse their rows wait, each by itself.
+ *
+ * Which page is to be next says sub_sync.c.
+ *
+ * Room: subscription 4.6
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_foreign_server.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "compat.h"
+#include "schema.h"
+#include "sub_step.h"
+
+/* Deadlocks and the like of one table that are taken for passing. */
+#define MAX_PASSING_FAILURES	3
+
+/* How often a worker that is behind asks how far. */
+#define HEAD_MS				5000
+
+typedef struct ApplyArg
+{
+	const CvxBatchDocs *docs;
+	bool		to_staging;
+	int64		rows;
+} ApplyArg;
+
+static void apply_one(CvxSync *sync, CvxSubRel *rel, void *arg);
+static char *cursor_member(const char *cursor, const char *label);
+
+/* Begin a transaction; the current context stays the step's. */
+void
+cvx_step_begin(CvxSync *sync)
+{
+	sync->host.begin();
+	MemoryContextSwitchTo(sync->step_cxt);
+	cvx_apply_environment();
+}
+
+/* Commit it. */
+void
+cvx_step_commit(CvxSync *sync)
+{
+	sync->host.commit();
+	MemoryContextSwitchTo(sync->step_cxt);
+}
+
+/* The right to walk: a deployment keeps one walk warm, whoever's it is. */
+bool
+cvx_step_take_walk_lock(CvxSync *sync)
+{
+	const char *url = cvx_http_remote(sync->http)->base_url;
+
+	if (sync->has_walk_lock)
+		return true;
+	SET_LOCKTAG_ADVISORY(sync->walk_lock, InvalidOid, ForeignServerRelationId,
+						 hash_bytes((const unsigned char *) url, strlen(url)),
+						 CVX_LOCK_WALK);
+	sync->has_walk_lock = LockAcquire(&sync->walk_lock, ExclusiveLock, true,
+									  true) != LOCKACQUIRE_NOT_AVAIL;
+	return sync->has_walk_lock;
+}
+
+/* Let others of the deployment walk. */
+void
+cvx_step_release_walk_lock(CvxSync *sync)
+{
+	if (sync->has_walk_lock)
+		LockRelease(&sync->walk_lock, ExclusiveLock, true);
+	sync->has_walk_lock = false;
+}
+
+/* What was asked for ahead is of no use any more. */
+void
+cvx_step_forget_ahead(CvxSync *sync)
+{
+	if (sync->ahead)
+		MemoryContextReset(sync->page_cxts[1 - sync->present]);
+	sync->ahead = NULL;
+}
+
+/* Is a table in this stage?  One that waits for its retry is not wanted. */
+bool
+cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load)
+{
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->load == load &&
+			(load != CVX_LOAD_WANTED || rel->is_retry_due))
+			return true;
+	}
+	return false;
+}
+
+/* The newest timestamp, now; throws when the server does not tell. */
+int64
+cvx_step_ask_head(CvxSync *sync)
+{
+	int64		head = cvx_api_query_ts(sync->http);
+
+	return head >= 0 ? head : cvx_api_fresh_snapshot(sync->http);
+}
+
+/* Does the server refuse a walk because of its snapshot or cursor? */
+bool
+cvx_step_is_snapshot_gone(CvxCall *call)
+{
+	return cvx_api_has_code(call, 400, "SnapshotTooOld") ||
+		cvx_api_has_code(call, 400, "SnapshotTooNew") ||
+		cvx_api_has_code(call, 400, "InvalidListSnapshotCursor");
+}
+
+/*
+ * A page of changes after ts, or of a walk at the snapshot ts; lives in the
+ * current context.  is_everything: of all tables, also of unknown ones.
+ */
+CvxPageRequest
+cvx_step_make_request(CvxSync *sync, bool is_delta, int64 ts, const char *cursor, List *rels, bool is_everything)
+{
+	CvxPageRequest		request = {0};
+	CvxTableName *names = palloc(sizeof(CvxTableName) * Max(list_length(rels), 1));
+	StringInfoData key;
+	ListCell   *lc;
+
+	initStringInfo(&key);
+	appendStringInfo(&key, "%p %d " INT64_FORMAT " %s", sync->http, is_delta, ts,
+					 cursor ? cursor : "");
+	foreach(lc, rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		names[foreach_current_index(lc)].component = rel->component;
+		names[foreach_current_index(lc)].table = rel->table;
+		if (!is_everything)
+			appendStringInfo(&key, " %s/%s", rel->component, rel->table);
+	}
+	request.is_delta = is_delta;
+	request.ts = ts;
+	request.cursor = cursor;
+	request.is_any = is_everything;
+	request.selection.is_whole = true;
+	request.selection.is_everything = is_everything;
+	if (!is_everything)
+	{
+		request.selection.tables = names;
+		request.selection.ntables = list_length(rels);
+	}
+	request.key = key.data;
+	return request;
+}
+
+/* The answer to a request, perhaps asked for already; waits. */
+CvxPageAnswer
+cvx_step_receive(CvxSync *sync, CvxPageRequest *request)
+{
+	CvxPageAnswer	received = {0};
+	MemoryContext old;
+
+	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
+	{
+		MemoryContextReset(sync->page_cxts[sync->present]);
+		sync->present = 1 - sync->present;
+		received.call = sync->ahead;
+		sync->ahead = NULL;
+	}
+	else
+	{
+		cvx_step_forget_ahead(sync);
+		MemoryContextReset(sync->page_cxts[sync->present]);
+		old = MemoryContextSwitchTo(sync->page_cxts[sync->present]);
+		received.call = request->is_delta ?
+			cvx_api_document_deltas(sync->http, &sync->stats, &request->selection, request->ts) :
+			cvx_api_list_snapshot(sync->http, &sync->stats, &request->selection,
+								  request->ts, request->cursor);
+		MemoryContextSwitchTo(old);
+	}
+	sync->npages++;
+	cvx_http_wait(received.call);
+	return received;
+}
+
+/* Ask for the page that is probably next, without waiting. */
+void
+cvx_step_prefetch(CvxSync *sync, CvxPageRequest *request)
+{
+	MemoryContext old;
+
+	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
+		return;
+	cvx_step_forget_ahead(sync);
+	if (!cvx_http_prefetch)
+		return;
+	MemoryContextReset(sync->page_cxts[1 - sync->present]);
+	old = MemoryContextSwitchTo(sync->page_cxts[1 - sync->present]);
+	sync->ahead_key = pstrdup(request->key);
+	sync->ahead = request->is_delta ?
+		cvx_api_document_deltas(sync->http, &sync->stats, &request->selection, request->ts) :
+		cvx_api_list_snapshot(sync->http, &sync->stats, &request->selection,
+							  request->ts, request->cursor);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The same before an answer is parsed, if its end tells the next page.  What
+ * the parser finds to be otherwise is asked for anew.
+ */
+void
+cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels, bool is_everything)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	int64		ts = sync->sub->snapshot;
+	char	   *cursor = NULL;
+	CvxPageRequest		next;
+
+	if (!cvx_http_prefetch || answer->status != 200 ||
+		!cvx_page_peek(answer->body, answer->body_len, is_delta, &ts, &cursor))
+		return;
+	next = cvx_step_make_request(sync, is_delta, ts, cursor, rels, is_everything);
+	cvx_step_prefetch(sync, &next);
+}
+
+/* Parse the answer; the page lives until the next is received. */
+CvxPage *
+cvx_step_read_page(CvxSync *sync, CvxPageAnswer received, CvxPageRequest *request)
+{
+	MemoryContext old = MemoryContextSwitchTo(sync->page_cxts[sync->present]);
+	CvxPageWant want = {.is_delta = request->is_delta};
+	CvxPage    *page;
+	ListCell   *lc;
+
+	want.tables = request->selection.tables;
+	want.ntables = request->is_any ? 0 : request->selection.ntables;
+	/* Pages of one table come together. */
+	foreach(lc, sync->sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (request->selection.is_whole && rel->relno == sync->page_relno)
+			cvx_target_want(rel, &want);
+	}
+	page = cvx_api_page(received.call, sync->http, &want);
+	MemoryContextSwitchTo(old);
+	return page;
+}
+
+/*
+ * Has nothing changed since this step read the catalog?  The row stays locked
+ * until the transaction ends.
+ */
+bool
+cvx_step_still_at(CvxSync *sync)
+{
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT st.subid FROM @.convex_subscription_state AS st"
+					" JOIN @.convex_subscription AS s USING (subid)"
+					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
+					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
+					" AND s.enabled FOR SHARE OF s FOR UPDATE OF st", "ilnnt",
+					sync->subid, sync->sub->generation, sync->sub->cursor,
+					sync->sub->snapshot, sync->sub->page_cursor);
+	return SPI_processed == 1;
+}
+
+/* How far behind is a worker?  Asked now and then; a call knows its head. */
+void
+cvx_step_look_ahead(CvxSync *sync)
+{
+	if (!sync->host.is_worker ||
+		!TimestampDifferenceExceeds(sync->head_asked_at, GetCurrentTimestamp(),
+									HEAD_MS))
+		return;
+	sync->head_asked_at = GetCurrentTimestamp();
+	sync->seen_head = cvx_api_query_ts(sync->http);
+}
+
+/* Move the cursor, from where it was read to be. */
+void
+cvx_step_advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET " CVX_COSTS ", cursor = $7, head_ts = greatest(head_ts, $7, $9),"
+					" caught_up = NOT $8, applied_at = clock_timestamp(),"
+					" phase = CASE phase WHEN 'failing' THEN phase ELSE 'following' END"
+					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $6",
+					"illllnlbl", sync->subid, rows, sync->stats.bytes,
+					sync->stats.requests, sync->stats.retries,
+					sync->sub->cursor, cursor, has_more,
+					Max(sync->head, sync->seen_head));
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("cursor of subscription \"%s\" was moved by another process",
+						sync->sub->name)));
+	cvx_step_forget_costs(sync);
+}
+
+/* What was done and what it cost has been added to the state. */
+void
+cvx_step_forget_costs(CvxSync *sync)
+{
+	sync->stats.bytes = sync->stats.requests = sync->stats.retries = 0;
+	sync->is_productive = true;
+}
+
+/* Is this a document of this table? */
+bool
+cvx_step_is_doc_of(const CvxPage *page, const CvxDoc *doc, const CvxSubRel *rel)
+{
+	return strlen(rel->table) == doc->table.len &&
+		strlen(rel->component) == doc->component.len &&
+		memcmp(rel->table, page->text + doc->table.offset, doc->table.len) == 0 &&
+		memcmp(rel->component, page->text + doc->component.offset, doc->component.len) == 0;
+}
+
+/*
+ * The documents of each table, those up to bound, in the page's order.  The
+ * batches are in the order of rels.
+ */
+int
+cvx_step_group_docs(CvxSync *sync, const CvxPage *page, int64 bound, List *rels, CvxBatchDocs **batches)
+{
+	int			nrels = list_length(rels);
+	int		   *owners = palloc(sizeof(int) * Max(page->ndocs, 1));
+	int		  **docs = palloc0(sizeof(int *) * Max(nrels, 1));
+	int			last = 0;
+	int			n = 0;
+
+	*batches = palloc0(sizeof(CvxBatchDocs) * Max(nrels, 1));
+	for (int i = 0; i < page->ndocs; i++)
+	{
+		const CvxDoc *doc = &page->docs[i];
+
+		owners[i] = -1;
+		for (int r = 0; r < nrels && doc->ts <= bound; r++)
+		{
+			int			candidate = (last + r) % nrels;
+
+			if (cvx_step_is_doc_of(page, doc, list_nth(rels, candidate)))
+			{
+				owners[i] = last = candidate;
+				(*batches)[candidate].ndocs++;
+				n++;
+				break;
+			}
+		}
+	}
+	if (n > 0)
+		sync->page_relno = ((CvxSubRel *) list_nth(rels, last))->relno;
+	for (int r = 0; r < nrels; r++)
+	{
+		docs[r] = palloc(sizeof(int) * Max((*batches)[r].ndocs, 1));
+		(*batches)[r].page = page;
+		(*batches)[r].docs = docs[r];
+		(*batches)[r].ndocs = 0;
+	}
+	for (int i = 0; i < page->ndocs; i++)
+		if (owners[i] >= 0)
+			docs[owners[i]][(*batches)[owners[i]].ndocs++] = i;
+	return n;
+}
+
+static void
+apply_one(CvxSync *sync, CvxSubRel *rel, void *arg)
+{
+	ApplyArg   *apply = arg;
+
+	apply->rows = cvx_apply_changes(sync->sub, rel, apply->to_staging,
+									apply->docs);
+}
+
+/* Apply a page to all its tables; a broken one waits, and the others go on. */
+int64
+cvx_step_apply_tables(CvxSync *sync, List *rels, const CvxPage *page, int64 bound, bool to_staging)
+{
+	CvxBatchDocs *batches;
+	int64		rows = 0;
+	ListCell   *lc;
+
+	cvx_step_group_docs(sync, page, bound, rels, &batches);
+	foreach(lc, rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+		ApplyArg	arg = {&batches[foreach_current_index(lc)], to_staging, 0};
+
+		if (arg.docs->ndocs == 0)
+			continue;
+		if (cvx_step_guarded(sync, rel, to_staging ? rel->synced_ts :
+							 rel->synced_ts ? rel->synced_ts : sync->sub->cursor,
+							 apply_one, &arg))
+			rows += arg.rows;
+	}
+	return rows;
+}
+
+/*
+ * Do the work of one table; in careful mode within a subtransaction, so that
+ * only this table waits if its target is broken, standing where it is.
+ */
+bool
+cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (CvxSync *sync, CvxSubRel *rel, void *arg), void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_done = false;
+
+	if (!sync->is_careful)
+	{
+		sync->is_applying = true;
+		work(sync, rel, arg);
+		sync->is_applying = false;
+		return true;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		work(sync, rel, arg);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		is_done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (!cvx_step_is_of_table(sync->sub, error->sqlerrcode))
+			ReThrowError(error);
+		cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return is_done;
+}
+
+/*
+ * Can this be the fault of one target?  Convex is not spoken to meanwhile, so
+ * a lost connection is one of the target's own.  What may pass by itself is
+ * the target's fault when it comes again and again; what the machine or the
+ * operator did never is.
+ */
+bool
+cvx_step_is_of_table(const CvxSubscription *sub, int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INTERNAL_ERROR:
+			return sub->failures >= MAX_PASSING_FAILURES;
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* The tablet that a page cursor names; NULL when it names none. */
+char *
+cvx_step_tablet_of(const char *cursor)
+{
+	return cursor_member(cursor, "\"tablet\":\"");
+}
+
+/* The tablet of a walk's last document; NULL when the cursor is past it. */
+char *
+cvx_step_tablet_of_last(const CvxPage *page)
+{
+	const CvxDoc *doc;
+	char	   *id;
+
+	if (page->cursor == NULL || page->ndocs == 0)
+		return NULL;
+	doc = &page->docs[page->ndocs - 1];
+	id = cursor_member(page->cursor, "\"id\":\"");
+	if (id == NULL || strlen(id) != doc->id.len ||
+		memcmp(id, page->text + doc->id.offset, doc->id.len) != 0)
+		return NULL;
+	return cvx_step_tablet_of(page->cursor);
+}
+
+static char *
+cursor_member(const char *cursor, const char *label)
+{
+	const char *begin = strstr(cursor, label);
+
+	if (begin == NULL)
+		return NULL;
+	begin += strlen(label);
+	return pnstrdup(begin, strcspn(begin, "\""));
+}
