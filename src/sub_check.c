@@ -187,9 +187,9 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 {
 	static const char *const id_only[] = {"_id"};
 	CvxSubscription *sub = sync->sub;
-	CvxPageRequest		request = cvx_step_make_request(sync, false, ts, rel->check_cursor,
+	CvxPageRequest request = cvx_step_make_request(sync, false, ts, rel->check_cursor,
 														list_make1(rel), false);
-	CvxPageAnswer	received;
+	CvxPageAnswer received;
 	CvxPage    *page;
 	char	   *tablet;
 	char	   *last = NULL;

@@ -62,6 +62,7 @@ static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static CvxStep index_tables(CvxSync *sync);
 static void cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg);
+static void forget_walk(const CvxSubscription *sub);
 static void begin_again(CvxSync *sync, List *rels, const char *why);
 static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
 					   const char *why);
@@ -206,8 +207,8 @@ walk_page(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
 	List	   *walking = NIL;
-	CvxPageRequest		request;
-	CvxPageAnswer	received;
+	CvxPageRequest request;
+	CvxPageAnswer received;
 	CvxPage    *page;
 	CvxBatchDocs *batches;
 	char	   *tablet;
@@ -231,7 +232,7 @@ walk_page(CvxSync *sync)
 						sub->server)));
 	if (page->has_more)
 	{
-		CvxPageRequest		next = cvx_step_make_request(sync, false, page->ts, page->cursor,
+		CvxPageRequest next = cvx_step_make_request(sync, false, page->ts, page->cursor,
 														 walking, false);
 
 		cvx_step_prefetch(sync, &next);
@@ -402,11 +403,7 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 						  rel, psprintf("at " INT64_FORMAT, ts));
 	}
 
-	/* The next tables may be walking already. */
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1"
-					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND load = 'walking')",
-					"i", sub->subid);
+	forget_walk(sub);
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET"
 					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2,"
@@ -429,8 +426,8 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 {
 	CvxSubscription *sub = sync->sub;
 	CvxSubRel  *first = linitial(rels);
-	CvxPageRequest		request = cvx_step_make_request(sync, true, first->synced_ts, NULL, rels, false);
-	CvxPageAnswer	received = cvx_step_receive(sync, &request);
+	CvxPageRequest request = cvx_step_make_request(sync, true, first->synced_ts, NULL, rels, false);
+	CvxPageAnswer received = cvx_step_receive(sync, &request);
 	CvxPage    *page;
 	bool		is_alone = sub->cursor == 0 || sub->is_reloading;
 	int64		bound = is_alone ? PG_INT64_MAX : sub->cursor;
@@ -449,7 +446,7 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 		return cvx_load_everything(sync, "the cursor is ahead of the server");
 	if (page->has_more && page->ts < bound)
 	{
-		CvxPageRequest		next = cvx_step_make_request(sync, true, page->ts, NULL, rels, false);
+		CvxPageRequest next = cvx_step_make_request(sync, true, page->ts, NULL, rels, false);
 
 		cvx_step_prefetch(sync, &next);
 	}
@@ -489,6 +486,16 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 	cvx_step_commit(sync);
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;
+}
+
+/* A walk has ended, unless the next tables are walking already. */
+static void
+forget_walk(const CvxSubscription *sub)
+{
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND load = 'walking')",
+					"i", sub->subid);
 }
 
 /* The head, once the loads have ended: what is loaded is not shown before. */
@@ -565,9 +572,9 @@ note_restart(CvxSync *sync, bool gives_up, const char *why)
 	bool		is_aside = sub->cursor != 0 && !sub->is_reloading;
 
 	cvx_failure_note_loss(sub, why);
+	forget_walk(sub);
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
-					" load_restarts = CASE WHEN $3 THEN 0 ELSE load_restarts + 1 END,"
+					"UPDATE @.convex_subscription_state SET load_restarts = CASE WHEN $3 THEN 0 ELSE load_restarts + 1 END,"
 					" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
 					"ibb", sub->subid, gives_up && !is_aside, gives_up && is_aside);
 }

@@ -134,7 +134,7 @@ cvx_step_is_snapshot_gone(CvxCall *call)
 CvxPageRequest
 cvx_step_make_request(CvxSync *sync, bool is_delta, int64 ts, const char *cursor, List *rels, bool is_everything)
 {
-	CvxPageRequest		request = {0};
+	CvxPageRequest request = {0};
 	CvxTableName *names = palloc(sizeof(CvxTableName) * Max(list_length(rels), 1));
 	StringInfoData key;
 	ListCell   *lc;
@@ -170,7 +170,7 @@ cvx_step_make_request(CvxSync *sync, bool is_delta, int64 ts, const char *cursor
 CvxPageAnswer
 cvx_step_receive(CvxSync *sync, CvxPageRequest *request)
 {
-	CvxPageAnswer	received = {0};
+	CvxPageAnswer received = {0};
 	MemoryContext old;
 
 	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
@@ -227,7 +227,7 @@ cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
 	const CvxAnswer *answer = cvx_http_answer(call);
 	int64		ts = sync->sub->snapshot;
 	char	   *cursor = NULL;
-	CvxPageRequest		next;
+	CvxPageRequest next;
 
 	if (!cvx_http_prefetch || answer->status != 200 ||
 		!cvx_page_peek(answer->body, answer->body_len, is_delta, &ts, &cursor))

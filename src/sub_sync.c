@@ -639,8 +639,8 @@ common_changes(CvxSync *sync, int64 bound)
 	bool		is_unknown = false;
 	bool		was_careful;
 	List	   *rels = NIL;
-	CvxPageRequest		request;
-	CvxPageAnswer	received;
+	CvxPageRequest request;
+	CvxPageAnswer received;
 	CvxPage    *page;
 	int64		ts;
 	int64		rows;
@@ -670,7 +670,7 @@ common_changes(CvxSync *sync, int64 bound)
 		cvx_step_look_ahead(sync);
 	if (has_more && ts == page->ts)
 	{
-		CvxPageRequest		next = cvx_step_make_request(sync, true, ts, NULL, rels, is_everything);
+		CvxPageRequest next = cvx_step_make_request(sync, true, ts, NULL, rels, is_everything);
 
 		cvx_step_prefetch(sync, &next);
 	}
