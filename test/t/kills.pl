@@ -142,7 +142,7 @@ for my $seed ($FIRST .. $FIRST + $SEEDS - 1)
 		wait_until(
 			sub {
 				$cluster->try_psql("CALL convex_sync('past')") if $by_call;
-				($cluster->try_psql("SELECT bool_and(applied_ts >= $head) FROM convex_stat_subscription"))[1] eq 't';
+				($cluster->try_psql("SELECT bool_and(coalesce(applied_ts >= $head, false)) FROM convex_stat_subscription"))[1] eq 't';
 			},
 			'both catch up', 60);
 	};
@@ -155,7 +155,11 @@ for my $seed ($FIRST .. $FIRST + $SEEDS - 1)
 		"seed $seed ($how): no revision after the load is missing");
 	for my $name (qw(app past))
 	{
-		is(differences($name, $_), '0 0', "seed $seed ($how): $name.$_ equals the source") for qw(users orders);
+		for my $table (qw(users orders))
+		{
+			is(differences($name, $table), '0 0', "seed $seed ($how): $name.$table equals the source")
+			  or diag($cluster->value('SELECT * FROM convex_stat_subscription_rel'), "\n", $cluster->value('SELECT * FROM convex_stat_subscription_event ORDER BY eventid'));
+		}
 	}
 	is($cluster->value('SELECT count(*) FROM (SELECT tab, id, ts FROM audit GROUP BY 1, 2, 3 HAVING count(*) <> 1) AS twice'), '0',
 		"seed $seed ($how): no revision was delivered twice");
