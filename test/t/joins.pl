@@ -63,7 +63,7 @@ for my $seed (1 .. $SEEDS)
 	};
 	ok($is_in, "$table joins under write load") or diag($@, $cluster->value('SELECT * FROM convex_stat_subscription_rel'));
 	$head = change($random) || $head for 1 .. 20;
-	wait_until(sub { $cluster->value("SELECT bool_and(applied_ts >= $head) FROM convex_stat_subscription") eq 't' }, 'both catch up', 60);
+	wait_until(sub { $cluster->value("SELECT bool_and(coalesce(applied_ts >= $head, false)) FROM convex_stat_subscription") eq 't' }, 'both catch up', 60);
 
 	for my $followed ('base', $table)
 	{
