@@ -424,6 +424,10 @@ work(CvxSync *sync)
 	{
 		/* It must answer, or else a slip of the pen would cost a load. */
 		(void) cvx_step_ask_head(sync);
+
+		/* The head of the other one says nothing of this one. */
+		sync->head = sync->seen_head = sync->head_asked_at = 0;
+		sync->check_from = 0;
 		return cvx_load_everything(sync, "deployment_url of the server was changed");
 	}
 	if (sub->cursor == 0 || sub->is_reloading)
