@@ -439,12 +439,15 @@ work(CvxSync *sync)
 static void
 note_deployment(CvxSync *sync)
 {
+	const char *url = cvx_http_remote(sync->http)->base_url;
+
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_state SET deployment_url = $2 WHERE subid = $1",
-						"it", sync->subid, cvx_http_remote(sync->http)->base_url);
+						"it", sync->subid, url);
 	cvx_step_commit(sync);
+	sync->sub->deployment_url = MemoryContextStrdup(sync->sub_cxt, url);
 }
 
 /* The right to step the subscription; it ends with the process at the latest. */
