@@ -87,7 +87,6 @@ static bool needs_first_page(const CvxTableSchema *table);
 static void infer_from_page(Import *import, CvxTableSchema *table);
 static void infer_document(CvxTableSchema *table, const CvxPage *page, int row);
 static CvxFieldSchema *find_field(CvxTableSchema *table, const char *name);
-static CvxType type_of_kind(CvxKind kind);
 static List *make_columns(Import *import, CvxTableSchema *table,
 						  bool has_document);
 static int	compare_fields(const ListCell *a, const ListCell *b);
@@ -349,7 +348,7 @@ infer_document(CvxTableSchema *table, const CvxPage *page, int row)
 			field->is_nullable = true;
 		else
 			field->type = cvx_schema_union(field->type,
-										   type_of_kind(value.kind));
+										   cvx_value_type(value.kind));
 	}
 }
 
@@ -372,31 +371,6 @@ find_field(CvxTableSchema *table, const char *name)
 	field->is_optional = true;
 	table->fields = lappend(table->fields, field);
 	return field;
-}
-
-static CvxType
-type_of_kind(CvxKind kind)
-{
-	switch (kind)
-	{
-		case CVX_KIND_NULL:
-			return CVX_TYPE_UNSEEN;
-		case CVX_KIND_BOOLEAN:
-			return CVX_TYPE_BOOLEAN;
-		case CVX_KIND_INT64:
-			return CVX_TYPE_INT64;
-		case CVX_KIND_FLOAT64:
-			return CVX_TYPE_FLOAT64;
-		case CVX_KIND_STRING:
-			return CVX_TYPE_STRING;
-		case CVX_KIND_BYTES:
-			return CVX_TYPE_BYTES;
-		case CVX_KIND_ARRAY:
-			return CVX_TYPE_ARRAY;
-		case CVX_KIND_OBJECT:
-			break;
-	}
-	return CVX_TYPE_OBJECT;
 }
 
 /* _id and _creationTime first, then the fields in byte order. */

@@ -86,7 +86,6 @@ static void write_exact(StringInfo buf, const CvxText *raw);
 static void note_unknown(CvxTarget *target, const CvxText *name,
 						 const CvxValue *value);
 static bool has_attribute(CvxTarget *target, const char *field);
-static CvxType type_of_kind(CvxKind kind);
 static bool add_one_column(CvxTarget *target, const Unknown *unknown);
 static bool known_column(CvxTarget *target, const char *field, char **name,
 						 const char **type);
@@ -943,7 +942,7 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 		target->unknowns = lappend(target->unknowns, unknown);
 		MemoryContextSwitchTo(old);
 	}
-	unknown->type = cvx_schema_union(unknown->type, type_of_kind(value->kind));
+	unknown->type = cvx_schema_union(unknown->type, cvx_value_type(value->kind));
 }
 
 /* Does the table have a column of this name that could be a field's? */
@@ -959,31 +958,6 @@ has_attribute(CvxTarget *target, const char *field)
 			return true;
 	}
 	return false;
-}
-
-static CvxType
-type_of_kind(CvxKind kind)
-{
-	switch (kind)
-	{
-		case CVX_KIND_NULL:
-			return CVX_TYPE_UNSEEN;
-		case CVX_KIND_BOOLEAN:
-			return CVX_TYPE_BOOLEAN;
-		case CVX_KIND_INT64:
-			return CVX_TYPE_INT64;
-		case CVX_KIND_FLOAT64:
-			return CVX_TYPE_FLOAT64;
-		case CVX_KIND_STRING:
-			return CVX_TYPE_STRING;
-		case CVX_KIND_BYTES:
-			return CVX_TYPE_BYTES;
-		case CVX_KIND_ARRAY:
-			return CVX_TYPE_ARRAY;
-		case CVX_KIND_OBJECT:
-			break;
-	}
-	return CVX_TYPE_OBJECT;
 }
 
 /* Give the unknown fields columns; true when there is a new one. */

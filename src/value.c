@@ -316,6 +316,32 @@ cvx_value_takes_document(const CvxCodec *codec)
 	return codec->base == JSONBOID || codec->base == JSONOID;
 }
 
+/* The type of a field that has been seen with one kind of value. */
+CvxType
+cvx_value_type(CvxKind kind)
+{
+	switch (kind)
+	{
+		case CVX_KIND_NULL:
+			return CVX_TYPE_UNSEEN;
+		case CVX_KIND_BOOLEAN:
+			return CVX_TYPE_BOOLEAN;
+		case CVX_KIND_INT64:
+			return CVX_TYPE_INT64;
+		case CVX_KIND_FLOAT64:
+			return CVX_TYPE_FLOAT64;
+		case CVX_KIND_STRING:
+			return CVX_TYPE_STRING;
+		case CVX_KIND_BYTES:
+			return CVX_TYPE_BYTES;
+		case CVX_KIND_ARRAY:
+			return CVX_TYPE_ARRAY;
+		case CVX_KIND_OBJECT:
+			break;
+	}
+	return CVX_TYPE_OBJECT;
+}
+
 const char *
 cvx_value_kind_name(CvxKind kind)
 {

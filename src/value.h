@@ -9,6 +9,7 @@
 
 #include "json.h"
 #include "options.h"
+#include "schema.h"
 
 typedef enum CvxKind
 {
@@ -43,6 +44,7 @@ extern CvxCodec *cvx_value_codec(Oid type, int32 typmod,
 extern void cvx_value_decode(CvxCodec *codec, const CvxValue *value,
 							 Datum *datum, bool *isnull);
 extern bool cvx_value_takes_document(const CvxCodec *codec);
+extern CvxType cvx_value_type(CvxKind kind);
 extern const char *cvx_value_kind_name(CvxKind kind);
 extern void cvx_value_write_int64(StringInfo out, int64 value);
 extern void cvx_value_write_float64(StringInfo out, double value,
