@@ -7,12 +7,13 @@ export PG_CONFIG
 
 # Every test file by name. `make lint` fails on a file that is not listed and
 # on a name without its file. One kind or file can be chosen, for example
-# `make check REGRESS= TAPS= CHAPTERS=scan`.
+# `make check REGRESS= ISOLATION= CASES= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
 ISOLATION = write_conflict follow_concurrent
 CHAPTERS = snapshot errors scan append functions types roundtrip import encoding keys security random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random write_faults write_edges write_kept clear import_write follow follow_schema follow_swap follow_check follow_replaced follow_idle follow_old follow_wide follow_random follow_targets follow_modes follow_direct follow_wait follow_errors
 TAPS = failures launcher workers owners kills readers joins waits calls spread cron dump cancel leaks json fuzz tls wire import
-export REGRESS ISOLATION CHAPTERS TAPS
+CASES = $(sort $(basename $(notdir $(wildcard test/cases/*.sql))))
+export REGRESS ISOLATION CHAPTERS CASES TAPS
 
 # Compilers may run side by side unless the caller said how many jobs.
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
