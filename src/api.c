@@ -26,6 +26,9 @@
 /* Bodies of errors are small; a larger one is not searched for codes. */
 #define MAX_ERROR_BODY	65536
 
+/* Another transaction has committed what this one had read. */
+#define CONFLICT_CODE	"OptimisticConcurrencyControlFailure"
+
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
 static CvxCall *send_import_id(CvxHttp *http, const char *path,
@@ -35,6 +38,7 @@ static void add_path(StringInfo body, const char *path);
 static char *read_string(CvxCall *call, CvxHttp *http, const char *member);
 static void add_url_encoded(StringInfo buf, const char *text);
 static CvxRepeat repeat_write(const CvxAnswer *answer);
+static CvxRepeat repeat_keyed_write(const CvxAnswer *answer);
 static bool is_conflict(const CvxAnswer *answer);
 static void fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
 						  const char *more);
@@ -289,13 +293,25 @@ cvx_api_import_airbyte_records(CvxHttp *http, const char *body)
 					   "/api/streaming_import/import_airbyte_records", body);
 }
 
-/* Upsert, update and delete rows by key.  Does not wait. */
+/*
+ * Upsert, update and delete rows by key.  Does not wait.  A write conflict is
+ * not repeated here: the caller looks first for what the rows have become.
+ */
 CvxCall *
 cvx_api_apply_fivetran_operations(CvxHttp *http, const char *body)
 {
-	return start_write(http, "POST",
-					   "/api/streaming_import/apply_fivetran_operations",
-					   body);
+	CvxRequest	request = {"POST",
+		"/api/streaming_import/apply_fivetran_operations", body,
+	.is_write = true,.repeat = repeat_keyed_write};
+
+	return cvx_http_start(http, &request);
+}
+
+/* Was a write turned away because of another one, with nothing applied? */
+bool
+cvx_api_is_conflict(CvxCall *call)
+{
+	return cvx_api_has_code(call, 503, CONFLICT_CODE);
 }
 
 /* Empty tables, all at once.  Does not wait. */
@@ -418,11 +434,20 @@ repeat_write(const CvxAnswer *answer)
 	return CVX_REPEAT_NO;
 }
 
+static CvxRepeat
+repeat_keyed_write(const CvxAnswer *answer)
+{
+	if (answer->transport == CVX_TRANSPORT_OK && answer->status == 503 &&
+		has_error_code(answer, CONFLICT_CODE))
+		return CVX_REPEAT_NO;
+	return repeat_write(answer);
+}
+
 /* Did the server's committer turn the transaction away? */
 static bool
 is_conflict(const CvxAnswer *answer)
 {
-	return has_error_code(answer, "OptimisticConcurrencyControlFailure") ||
+	return has_error_code(answer, CONFLICT_CODE) ||
 		has_error_code(answer, "CommitterFullError");
 }
 

@@ -54,6 +54,7 @@ extern CvxCall *cvx_api_apply_fivetran_operations(CvxHttp *http,
 												  const char *body);
 extern CvxCall *cvx_api_clear_tables(CvxHttp *http, const char *const *tables,
 									 int ntables);
+extern bool cvx_api_is_conflict(CvxCall *call);
 extern CvxOutcome cvx_api_outcome(CvxCall *call);
 extern void cvx_api_finish_write(CvxCall *call, CvxHttp *http,
 								 const char *more, const char *hint);

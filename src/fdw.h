@@ -54,6 +54,7 @@ typedef enum CvxOwnEffect
 } CvxOwnEffect;
 
 extern CvxOwn *cvx_own_open(Oid serverid, const char *table, CommandId cid);
+extern void cvx_own_close(CvxOwn *own);
 extern List *cvx_own_key_fields(const CvxOwn *own);
 extern bool cvx_own_hides_all(const CvxOwn *own);
 extern CvxOwnEffect cvx_own_apply(CvxOwn *own, const char *doc, size_t len,

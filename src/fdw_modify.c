@@ -43,6 +43,9 @@
 /* Names that import_airbyte_records drops. */
 #define AIRBYTE_DROPPED	"source_ab_cdc"
 
+/* The value before that a message carries along is not to double its size. */
+#define MAX_BEFORE_BYTES	1024
+
 /* One writable column. */
 typedef struct Column
 {
@@ -135,6 +138,9 @@ static void put_delete(CvxModify *modify, const CvxTargetRow *target,
 static bool has_key(CvxModify *modify, const StringInfoData *key);
 static void note_key(CvxModify *modify, const StringInfoData *key);
 static void name_target(CvxMessage *message, const CvxTargetRow *target);
+static void note_before(CvxModify *modify, CvxMessage *message,
+						const StringInfoData *old, const StringInfoData *new);
+static bool is_same_value(const CvxText *a, const CvxText *b);
 static void put_message(CvxModify *modify, CvxMessage *message,
 						const StringInfoData *key, const StringInfoData *row);
 static bool is_same_document(const StringInfoData *a,
@@ -387,9 +393,9 @@ open_modify(EState *estate, ResultRelInfo *rri, bool has_plan)
 		if (!att->attisdropped)
 			add_column(modify, RelationGetRelid(rel), att);
 	}
-	modify->batch = cvx_batch_open(modify->options,
-								   cvx_modify_user(rri, estate));
-	modify->table = cvx_batch_table(modify->batch, modify->options);
+	modify->batch = cvx_batch_open(modify->options);
+	modify->table = cvx_queue_table(modify->batch, modify->options,
+									cvx_modify_user(rri, estate));
 	MemoryContextSwitchTo(old);
 	return modify;
 }
@@ -414,7 +420,7 @@ open_updates(CvxModify *modify, ModifyTableState *mtstate, ResultRelInfo *rri,
 									ExecGetExtraUpdatedCols(rri, estate));
 	modify->has_before_trigger = triggers && triggers->trig_update_before_row;
 	if (mtstate->operation == CMD_UPDATE && may_change_keys(modify))
-		modify->new_keys = cvx_batch_map("convex new keys", sizeof(CvxTextKey));
+		modify->new_keys = cvx_queue_map("convex new keys", sizeof(CvxTextKey));
 	modify->map = cvx_rowmap_create(RelationGetRelid(rel), modify->tupdesc,
 									NULL, modify->options, NIL);
 	modify->want.fields = cvx_rowmap_fields(modify->map,
@@ -634,10 +640,10 @@ convexExecForeignTruncate(List *rels, DropBehavior behavior, bool restart_seqs)
 	{
 		CvxTableOptions *options =
 			cvx_options_table(RelationGetRelid((Relation) lfirst(lc)));
-		CvxBatch   *batch = cvx_batch_open(options, GetUserId());
+		CvxBatch   *batch = cvx_batch_open(options);
 		CvxMessage	message = {.op = CVX_OP_CLEAR};
 
-		message.table = cvx_batch_table(batch, options);
+		message.table = cvx_queue_table(batch, options, GetUserId());
 		message.cid = GetCurrentCommandId(true);
 		cvx_batch_put(batch, &message);
 		if (lnext(rels, lc) == NULL)
@@ -987,9 +993,10 @@ put_update(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 						   patch.len);
 		message.new_bytes = cvx_document_measure(after.data, after.len);
 		message.changes_nothing = is_same_document(&merged, &after);
+		name_target(&message, target);
+		message.is_checked = modify->options->checks_conflicts;
+		note_before(modify, &message, &merged, &after);
 	}
-	name_target(&message, target);
-	message.is_checked = modify->options->checks_conflicts;
 	put_message(modify, &message, &key_text, &patch);
 }
 
@@ -1062,6 +1069,7 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 		message.changes_nothing = is_same_document(&before, &doc);
 		name_target(&message, target);
 		message.is_checked = true;
+		note_before(modify, &message, &before, &doc);
 	}
 	put_message(modify, &message, &new_key, &doc);
 	return is_new;
@@ -1145,6 +1153,87 @@ name_target(CvxMessage *message, const CvxTargetRow *target)
 	message->base_ts = target->ts;
 	message->id = target->id;
 	message->id_len = target->id_len;
+}
+
+/*
+ * A field that a checked change gives another value than it had, with the value
+ * that it had: the shortest one.  See batch.c, which may send it before the
+ * change.  None where the change only adds fields.
+ */
+static void
+note_before(CvxModify *modify, CvxMessage *message, const StringInfoData *old,
+			const StringInfoData *new)
+{
+	const CvxKey *key = modify->options->key;
+	StringInfoData patch;
+	CvxJson		json;
+	CvxText		name;
+	CvxText		value;
+	CvxText		best = {NULL};
+	char	   *best_name = NULL;
+	char	   *names[1];
+	CvxPath		path = {names, 1};
+
+	if (!message->is_checked || message->id == NULL ||
+		message->changes_nothing)
+		return;
+	cvx_json_within(&json, old->data, old->len);
+	cvx_json_open(&json, '{');
+	for (bool is_first = true; cvx_json_member(&json, &name, is_first);
+		 is_first = false)
+	{
+		CvxText		after;
+		bool		is_usable = true;
+
+		cvx_json_skip(&json, &value);
+		names[0] = cvx_json_cstring(&name);
+		for (int i = 0; i < key->n; i++)
+			is_usable &= strcmp(key->paths[i].names[0], names[0]) != 0;
+
+		/* Convex merges this one, so that it may keep what it had. */
+		is_usable &= strcmp(names[0], "fivetran") != 0;
+		if (!is_usable || value.len > MAX_BEFORE_BYTES ||
+			(best.data != NULL && value.len >= best.len) ||
+			(cvx_document_get(new->data, new->len, &path, &after) &&
+			 is_same_value(&value, &after)))
+			continue;
+		best = value;
+		best_name = names[0];
+	}
+	if (best_name == NULL)
+		return;
+	initStringInfo(&patch);
+	appendStringInfoString(&patch, "{}");
+	for (int i = 0; i <= key->n; i++)
+	{
+		StringInfoData longer;
+
+		names[0] = i < key->n ? key->paths[i].names[0] : best_name;
+		if (i < key->n && !cvx_document_get(old->data, old->len, &path, &value))
+			continue;
+		initStringInfo(&longer);
+		cvx_document_set(&longer, patch.data, patch.len, &path,
+						 i < key->n ? value.data : best.data,
+						 i < key->n ? value.len : best.len);
+		patch = longer;
+	}
+	message->before = patch.data;
+	message->before_len = patch.len;
+}
+
+static bool
+is_same_value(const CvxText *a, const CvxText *b)
+{
+	StringInfoData x;
+	StringInfoData y;
+
+	if (a->len == b->len && memcmp(a->data, b->data, a->len) == 0)
+		return true;
+	initStringInfo(&x);
+	initStringInfo(&y);
+	cvx_document_canonical(&x, a->data, a->len, false);
+	cvx_document_canonical(&y, b->data, b->len, false);
+	return x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
 }
 
 /* Give a message, its key (NULL: none) and its row to the batch. */

@@ -5,16 +5,20 @@
  * A scan sees the messages of earlier commands of its transaction, as with any
  * table: by key over the documents of the snapshot, appended rows at the end.
  * The messages by key are folded into one per key, in memory; appended rows
- * are read again from the batch.
+ * are copied into a spool of the scan's.
+ *
+ * Invariant: what is opened holds its own copy of everything.  A cursor may be
+ * fetched from after its rows have left the queue, or were cut off it.
  *
  * Room: fdw 4.2
  */
 #include "postgres.h"
 
 #include "compat.h"
-#include "batch.h"
+#include "queue.h"
 #include "document.h"
 #include "fdw.h"
+#include "spool.h"
 
 /* What the pending messages make of the row with one key. */
 typedef struct Entry
@@ -28,40 +32,30 @@ typedef struct Entry
 	int			patch_len;
 } Entry;
 
-/* Where the messages are. */
-typedef struct Source
-{
-	CvxBatch   *batch;
-	int64		begins_at;		/* after the last TRUNCATE */
-	int64		ends_at;
-	int64		next;			/* appended rows */
-} Source;
-
 struct CvxOwn
 {
-	MemoryContext cxt;
-	CommandId	cid;			/* earlier commands are seen */
-	char	   *table;
 	List	   *keys;			/* CvxKey, by number in the entries' keys */
 	HTAB	   *entries;
 	List	   *order;			/* Entry, in the order of the first message */
-	List	   *sources;
+	CvxSpool   *appended;		/* each row after its length; NULL: none */
 	bool		hides_all;
 
 	/* of the scan */
 	int			next_entry;
-	int			next_source;
+	int64		next_appended;
 };
 
-static void add_message(CvxOwn *own, Source *source,
-						const CvxMessage *message);
+static void add_message(CvxOwn *own, const CvxMessage *message,
+						const CvxKey *key);
+static void append_row(CvxOwn *own, const CvxMessage *message);
 static int	key_number(CvxOwn *own, const CvxKey *key);
 static char *merged(const char *doc, int len, const CvxMessage *message,
 					int *result_len);
 
 /*
  * What the pending messages of commands before cid mean for a table of the
- * root component, in the current context; NULL: nothing.
+ * root component, in the current context; NULL: nothing.  To be closed, for a
+ * temporary file may belong to it.
  */
 CvxOwn *
 cvx_own_open(Oid serverid, const char *table, CommandId cid)
@@ -69,40 +63,35 @@ cvx_own_open(Oid serverid, const char *table, CommandId cid)
 	CvxOwn	   *own = NULL;
 	ListCell   *lc;
 
-	foreach(lc, cvx_batch_list(serverid))
+	foreach(lc, cvx_queue_list(serverid))
 	{
 		CvxBatch   *batch = lfirst(lc);
-		Source	   *source = NULL;
-		int64		offset = 0;
+		int64		offset = cvx_queue_begin(batch);
 		CvxMessage	message;
 
-		while (cvx_batch_next(batch, &offset, table, &message))
+		while (cvx_queue_next(batch, &offset, table, &message))
 		{
 			if (message.cid >= cid)
 				break;
 			if (own == NULL)
 			{
 				own = palloc0(sizeof(CvxOwn));
-				own->cxt = CurrentMemoryContext;
-				own->cid = cid;
-				own->table = pstrdup(table);
-				own->entries = cvx_batch_map("convex own rows", sizeof(Entry));
+				own->entries = cvx_queue_map("convex own rows", sizeof(Entry));
 			}
-			if (source == NULL)
-			{
-				source = palloc0(sizeof(Source));
-				source->batch = batch;
-				own->sources = lappend(own->sources, source);
-			}
-			source->ends_at = offset;
-			add_message(own, source, &message);
-			if (message.op == CVX_OP_APPEND)
-				pfree((char *) message.row);
+			add_message(own, &message,
+						cvx_queue_table_of(batch, message.table)->key);
 		}
 	}
-	if (own)
-		cvx_own_rewind(own);
 	return own;
+}
+
+/* Give back the temporary file.  After an error that happens by itself. */
+void
+cvx_own_close(CvxOwn *own)
+{
+	if (own->appended)
+		cvx_spool_free(own->appended);
+	own->appended = NULL;
 }
 
 /* The top-level fields that tell a document's key (char *). */
@@ -206,24 +195,19 @@ cvx_own_next(CvxOwn *own, StringInfo out)
 		appendBinaryStringInfo(out, entry->row, entry->row_len);
 		return true;
 	}
-	for (; own->next_source < list_length(own->sources); own->next_source++)
+	if (own->appended != NULL &&
+		own->next_appended < cvx_spool_len(own->appended))
 	{
-		Source	   *source = list_nth(own->sources, own->next_source);
-		CvxMessage	message;
+		int			len;
 
-		while (source->next < source->ends_at &&
-			   cvx_batch_next(source->batch, &source->next, own->table,
-							  &message))
-		{
-			bool		is_appended = message.op == CVX_OP_APPEND;
-
-			if (is_appended)
-				appendBinaryStringInfo(out, message.row, message.row_len);
-			pfree(message.key ? (void *) message.key : message.id ?
-				  (void *) message.id : (void *) message.row);
-			if (is_appended)
-				return true;
-		}
+		cvx_spool_read(own->appended, own->next_appended, &len, sizeof(len));
+		enlargeStringInfo(out, len);
+		cvx_spool_read(own->appended, own->next_appended + sizeof(len),
+					   out->data + out->len, len);
+		out->len += len;
+		out->data[out->len] = '\0';
+		own->next_appended += sizeof(len) + len;
+		return true;
 	}
 	return false;
 }
@@ -234,16 +218,15 @@ cvx_own_rewind(CvxOwn *own)
 {
 	ListCell   *lc;
 
-	own->next_entry = own->next_source = 0;
+	own->next_entry = 0;
+	own->next_appended = 0;
 	foreach(lc, own->order)
 		((Entry *) lfirst(lc))->is_seen = false;
-	foreach(lc, own->sources)
-		((Source *) lfirst(lc))->next = ((Source *) lfirst(lc))->begins_at;
 }
 
 /* Fold a message into its row's entry.  Its texts are kept. */
 static void
-add_message(CvxOwn *own, Source *source, const CvxMessage *message)
+add_message(CvxOwn *own, const CvxMessage *message, const CvxKey *message_key)
 {
 	CvxTextKey	key = {message->key, message->key_len};
 	Entry	   *entry;
@@ -253,15 +236,17 @@ add_message(CvxOwn *own, Source *source, const CvxMessage *message)
 	{
 		own->hides_all = true;
 		hash_destroy(own->entries);
-		own->entries = cvx_batch_map("convex own rows", sizeof(Entry));
+		own->entries = cvx_queue_map("convex own rows", sizeof(Entry));
 		own->order = NIL;
-		source->begins_at = source->ends_at;
+		cvx_own_close(own);
 		return;
 	}
 	if (message->op == CVX_OP_APPEND)
+	{
+		append_row(own, message);
 		return;
-	key.table = key_number(own, cvx_batch_table_of(source->batch,
-												   message->table)->key);
+	}
+	key.table = key_number(own, message_key);
 	entry = hash_search(own->entries, &key, HASH_ENTER, &is_known);
 	if (!is_known)
 	{
@@ -290,6 +275,17 @@ add_message(CvxOwn *own, Source *source, const CvxMessage *message)
 			entry->row = entry->patch = NULL;
 			break;
 	}
+}
+
+static void
+append_row(CvxOwn *own, const CvxMessage *message)
+{
+	if (own->appended == NULL)
+		own->appended = cvx_spool_create(CurrentResourceOwner);
+	cvx_spool_append(own->appended, &message->row_len,
+					 sizeof(message->row_len));
+	cvx_spool_append(own->appended, message->row, message->row_len);
+	pfree((char *) message->row);
 }
 
 static int

@@ -349,6 +349,8 @@ convexEndForeignScan(ForeignScanState *node)
 	}
 	if (scan->targets)
 		cvx_spool_free(scan->targets);
+	if (scan->own)
+		cvx_own_close(scan->own);
 	node->fdw_state = NULL;
 	cvx_scan_close(scan);
 }

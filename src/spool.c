@@ -80,11 +80,19 @@ cvx_spool_append(CvxSpool *spool, const void *data, size_t len)
 	spool->len += len;
 }
 
-/* Copy bytes that have been written. */
+/*
+ * Copy bytes that have been written.  Throws XX000 when they are not there: an
+ * offset may have outlived a cut, or come from the plan's rows.
+ */
 void
 cvx_spool_read(CvxSpool *spool, int64 offset, void *data, size_t len)
 {
-	Assert(offset >= 0 && offset + (int64) len <= spool->len);
+	if (offset < 0 || offset > spool->len ||
+		len > (size_t) (spool->len - offset))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("spool of " INT64_FORMAT " bytes has no %zu bytes at offset " INT64_FORMAT,
+						spool->len, len, offset)));
 	if (spool->file == NULL)
 	{
 		memcpy(data, spool->memory + offset, len);
@@ -97,10 +105,18 @@ cvx_spool_read(CvxSpool *spool, int64 offset, void *data, size_t len)
 				 errmsg("could not read from a temporary file: %m")));
 }
 
-/* Forget everything from an offset on. */
+/*
+ * Forget everything from an offset on.  What is written next gets the same
+ * offsets again, so nobody may keep one beyond a cut.
+ */
 void
 cvx_spool_truncate(CvxSpool *spool, int64 len)
 {
+	if (len < 0 || len > spool->len)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("spool of " INT64_FORMAT " bytes cannot be cut at offset " INT64_FORMAT,
+						spool->len, len)));
 	spool->len = len;
 }
 

@@ -26,7 +26,7 @@
 #include "schema.h"
 #include "upload.h"
 #include "zip.h"
-#include "batch.h"
+#include "queue.h"
 #include "clear.h"
 #include "document.h"
 #include "encode.h"
@@ -352,7 +352,7 @@ read_key(ArrayType *array)
 static void
 refuse_pending(ForeignServer *server, const char *function)
 {
-	if (cvx_batch_is_pending(server->serverid))
+	if (cvx_queue_is_pending(server->serverid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s sends at once, and this transaction has writes to server \"%s\" that are not sent yet",

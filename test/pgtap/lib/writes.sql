@@ -43,14 +43,23 @@ BEGIN
 END
 $$;
 
--- The messages of all of them, in order: [table, operation, row].
+-- The messages of all of them, in order: [table, operation, row]. Without the one
+-- in a request of UPDATEs that repeats what its row had before (write_race.sql):
+-- the first Update followed by a change of the same row, one field different.
 CREATE FUNCTION emu.messages() RETURNS SETOF jsonb LANGUAGE sql AS
 $$
-	SELECT CASE WHEN message ? 'operation' THEN jsonb_build_array(message -> 'table', message -> 'operation', message -> 'row')
-		ELSE jsonb_build_array(message -> 'tableName', 'Append', message -> 'data') END
-	FROM emu.writes() WITH ORDINALITY AS request (entry, n),
-		jsonb_array_elements(CASE jsonb_typeof(entry -> 'body') WHEN 'array' THEN entry -> 'body' ELSE entry #> '{body,messages}' END) WITH ORDINALITY AS m (message, place)
-	ORDER BY n, place
+	WITH sent AS (
+		SELECT n, place, CASE WHEN message ? 'operation' THEN jsonb_build_array(message -> 'table', message -> 'operation', message -> 'row')
+			ELSE jsonb_build_array(message -> 'tableName', 'Append', message -> 'data') END AS entry
+		FROM emu.writes() WITH ORDINALITY AS request (entry, n),
+			jsonb_array_elements(CASE jsonb_typeof(entry -> 'body') WHEN 'array' THEN entry -> 'body' ELSE entry #> '{body,messages}' END) WITH ORDINALITY AS m (message, place)),
+	pairs AS (SELECT *, lead(entry) OVER (PARTITION BY n ORDER BY place) AS next FROM sent),
+	repeated AS (
+		SELECT n, min(place) AS place FROM pairs
+		WHERE entry ->> 1 = 'Update' AND entry -> 0 = next -> 0
+			AND (SELECT count(*) = 1 FROM jsonb_each(entry -> 2) AS f WHERE f.value IS DISTINCT FROM next -> 2 -> f.key)
+		GROUP BY n)
+	SELECT entry FROM sent WHERE (n, place) NOT IN (SELECT n, place FROM repeated) ORDER BY n, place
 $$;
 
 -- A table's documents without system fields, as an ordered array.
