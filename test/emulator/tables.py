@@ -51,19 +51,21 @@ def check_user_index(fields):
         raise bad_request("IndexTooManyFields", f"Indexes may have at most {MAX_INDEX_FIELDS} fields.")
 
 
-def add_indexes(store, wanted):
-    """wanted: (table, index name, fields). Missing tables are made; equal indexes stay as they are."""
-    tx = store.transaction()
+def add_indexes(tx, wanted):
+    """wanted: (table, index name, fields). Missing tables are made; equal indexes stay as they are.
+    """
     for table, name, fields in wanted:
         check_user_index(fields)
         tablet = tx.table("", table, create=True)
         old = tablet.indexes.get(name)
-        if old is not None and old.fields == fields:
-            continue
-        index = tablet.indexes[name] = Index(fields, time.monotonic_ns())
-        tablet.build_index(index)
-        tx.system_rows += 1
-    return tx.commit()
+        if old is None or old.fields != fields:
+            tx.add_index(tablet, name, Index(fields, time.monotonic_ns()))
+
+
+def finish_backfills(store):
+    """Whoever begins a transaction finds those backfills over whose time has passed."""
+    for index in list(store.backfilling):
+        is_ready(store, index)
 
 
 def is_ready(store, index, counts_poll=False):
@@ -77,7 +79,9 @@ def is_ready(store, index, counts_poll=False):
         index.is_ready = True
         tx = store.transaction()
         tx.system_rows = 1
-        tx.commit()
+        ts = tx.commit()
+        if index in store.backfilling:
+            store.indexes_changed(ts, store.backfilling.pop(index))
     return index.is_ready
 
 

@@ -206,13 +206,13 @@ class Fivetran(ImportTest):
         self.assertEqual(sorted(str(row["id"]) for row in self.documents("t")), ["1.0", str(TWO)])
 
     def test_an_index_from_outside(self):
+        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
         self.mutate({"op": "insert", "table": "t", "doc": {"id": 1, "a": {"b": "x"}}},
                     {"op": "index", "table": "t", "fields": ["id", "a.b"]},
                     {"op": "insert", "table": "t", "doc": {"id": 2, "a": {"b": "x"}}},
                     {"op": "index", "table": "t", "route": "airbyte", "fields": ["id"], "ready": False})
         self.accepted(self.fivetran(("HardDelete", {"id": 1, "a": {"b": "x"}}), ("HardDelete", {"id": 2, "a": {"b": "y"}})))
         self.assertEqual([row["id"] for row in self.documents("t")], [2])
-        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
         self.refused(self.airbyte({"id": 1}, key=[["id"]]), 400, "IndexBackfillingError")
 
     def test_a_missing_update_is_404(self):
