@@ -8,7 +8,7 @@ import time
 import unicodedata
 
 import values
-from errors import bad_request, internal_error
+from errors import bad_request, internal_error, write_conflict
 from tablets import Index
 
 AIRBYTE_KEY = "_by_airbyte_primary_key"
@@ -53,6 +53,9 @@ def check_user_index(fields):
 
 def add_indexes(tx, wanted):
     """wanted: (table, index name, fields). Missing tables are made; equal indexes stay as they are.
+
+    The worker that backfills an index keeps writing to the table of all indexes, which whoever adds one has read:
+    such a transaction loses.
     """
     for table, name, fields in wanted:
         check_user_index(fields)
@@ -60,6 +63,8 @@ def add_indexes(tx, wanted):
         old = tablet.indexes.get(name)
         if old is None or old.fields != fields:
             tx.add_index(tablet, name, Index(fields, time.monotonic_ns()))
+    if tx.new_indexes and tx.store.backfilling:
+        raise write_conflict()
 
 
 def finish_backfills(store):

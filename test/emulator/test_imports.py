@@ -103,6 +103,19 @@ class Airbyte(ImportTest):
         self.accepted(self.put("add_primary_key_indexes", {"indexes": {"t": [["id"], ["n"]]}}))
         self.refused(self.airbyte({"id": 1, "n": 2}, key=[["id"], ["n"]]), 400, "IndexBackfillingError")
 
+    def test_one_index_at_a_time(self):
+        """While one is backfilled others are turned away; the same once more is no write, and so no conflict."""
+        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
+        for table in ("t", "t", "u"):
+            answer = self.put("add_primary_key_indexes", {"indexes": {table: [["id"]]}})
+            if table == "t":
+                self.accepted(answer)
+        self.refused(answer, 503, "OptimisticConcurrencyControlFailure")
+        self.refused(self.create("v"), 503, "OptimisticConcurrencyControlFailure")
+        for _ in range(2):
+            self.request("GET", PREFIX + "primary_key_indexes_ready", {"tables": ["t"]})
+        self.accepted(self.put("add_primary_key_indexes", {"indexes": {"u": [["id"]], "w": [["id"]]}}))
+
     def test_ready_is_a_get_with_a_body(self):
         self.refused(self.request("GET", PREFIX + "primary_key_indexes_ready", b'{"tables":[]}', ADMIN), 400, "BadJsonBody")
         self.assertEqual(self.request("GET", PREFIX + "primary_key_indexes_ready", {"tables": []}).body,
