@@ -356,9 +356,15 @@ class Transaction:
         self._write(tablet, internal, None)
 
     def _document(self, tablet, internal, creation_time, fields):
-        document = dict(fields)
-        document["_id"] = tablet.id_text(internal)
-        document["_creationTime"] = creation_time
+        document = {**fields}
+        own_id = tablet.id_text(internal)
+        if document.setdefault("_id", own_id) != own_id:
+            raise bad_request("InvalidIdError", f"Provided document ID \"{own_id}\" doesn't match '_id' field "
+                              f"{values.encode_value(document['_id'], values.ENCODED)}")
+        if not values.same_value(document.setdefault("_creationTime", creation_time), creation_time):
+            raise bad_request("InvalidCreationTimeError", f"Provided creation time {creation_time} doesn't match "
+                              "'_creationTime' field")
+        values.check_document(document)
         return values.canonical(document)
 
     def _next_time(self):
@@ -369,9 +375,9 @@ class Transaction:
     def _write(self, tablet, internal, document):
         size = 0
         if document is not None:
-            size = values.check_document(document)
             if self.store.enforcer is not None:
                 self.store.enforcer(tablet, document)
+            size = values.check_size(document)
         if self.has_limits:
             store = self.store
             if self.write_count + 1 > store.max_tx_writes:

@@ -288,7 +288,6 @@ def _truncate_row(tx, tablet, internal, kind):
 # ---------------------------------------------------------------- rows
 
 def _upsert(tx, tablet, internal, before, fields):
-    _refuse_system_fields(fields)
     if before is None:
         tx.insert(tablet, fields)
     else:
@@ -299,7 +298,6 @@ def _update(tx, tablet, internal, before, fields):
     if before is None:
         raise ApiError(404, "FivetranMissingUpdatedRow", "Fivetran is trying to update a row that doesn’t exist "
                        "in the Convex destination.")
-    _refuse_system_fields(fields)
     merged = {**before, **fields}
     if type(before.get("fivetran")) is dict and type(fields.get("fivetran")) is dict:
         merged["fivetran"] = {**before["fivetran"], **fields["fivetran"]}
@@ -312,13 +310,6 @@ def _hard_delete(tx, tablet, internal, before, fields):
 
 
 _OPERATIONS = {"Upsert": _upsert, "Update": _update, "HardDelete": _hard_delete}
-
-
-def _refuse_system_fields(fields):
-    for name in fields:
-        if name.startswith("_"):
-            raise bad_request("InvalidDocumentError", f"Field '{name}' starts with an underscore, which is only "
-                              "allowed for system fields like '_id'")
 
 
 def _is_truncated(document, before_ms, has_soft_delete):
@@ -339,6 +330,7 @@ def _airbyte_record(message):
     if not isinstance(message["data"], dict):
         raise internal_error()
     data = _valid_json(message["data"])
+    values.check_value(data)
     is_deleted = data.get(CDC_DELETED) is not None
     return table, is_deleted, {name: value for name, value in data.items() if not name.startswith(CDC_PREFIX)}
 
@@ -438,8 +430,11 @@ def _parse_fivetran(body):
             raise arguments.bad_body("expected `table`, `operation` (Upsert, Update or HardDelete) and `row`")
         try:
             fields = values.from_encoded(row["row"])
+            values.check_value(fields)
         except ValueError as error:
             raise arguments.bad_body(str(error)) from None
+        except ApiError as error:
+            raise arguments.bad_body(error.message) from None
         if not isinstance(fields, dict):
             raise arguments.bad_body("row: expected an object")
         rows.append((row["table"], row["operation"], fields))

@@ -5,19 +5,17 @@ Convex: crates/application/src/lib.rs (`_add_system_indexes`), crates/applicatio
 
 import re
 import time
-import unicodedata
 
 import values
 from errors import bad_request, internal_error, write_conflict
 from tablets import Index
+from transliteration import transliterate
 
 AIRBYTE_KEY = "_by_airbyte_primary_key"
 FIVETRAN_KEY = "_fivetran_by_primary_key"
 FIVETRAN_SYNCED = "_fivetran_by_synced"
 
 PREFIX = "source_"
-_LATIN = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "đ": "d",
-                        "Đ": "D", "ð": "d", "Ð": "D", "ł": "l", "Ł": "L", "þ": "th", "Þ": "Th", "ı": "i"})
 
 MAX_INDEX_FIELDS = 16     # one of them is the `_creationTime` that the server appends
 
@@ -144,10 +142,5 @@ def valid_field_name(name):
 
 
 def slug(text):
-    """Lower-case ASCII letters and digits with single `_` between.
-
-    Latin letters are transliterated; those of other scripts, which Convex transliterates too, separate words.
-    """
-    plain = unicodedata.normalize("NFKD", text.translate(_LATIN))
-    plain = "".join(char for char in plain if not unicodedata.combining(char)).lower()
-    return re.sub(r"[^a-z0-9]+", "_", plain.strip(" _")).strip("_")
+    """Lower-case ASCII letters and digits with single `_` between."""
+    return re.sub(r"[^a-z0-9]+", "_", transliterate(text).lower()).strip("_")

@@ -1,5 +1,7 @@
 """The import routes: airbyte, fivetran, clears, hidden indexes, declared schemas, snapshot imports."""
 
+import contextlib
+import io
 import json
 import unittest
 
@@ -64,6 +66,17 @@ class Airbyte(ImportTest):
             "source_grosse": 5, "source_id": 1, "source_integer": "AQ=="}])
         self.accepted(self.airbyte({"_id": 1, "source_id": 2}))
         self.assertEqual(self.documents("t"), [{"source_id": 2, "source_source_id": 1}])
+
+    def test_other_scripts_are_transliterated(self):
+        for name, made in (("日本", "ri_ben"), ("东京 users", "dong_jing_users"), ("город", "gorod"),
+                           ("Αθήνα", "athena"), ("カタカナ", "katakana"), ("한국", "hangug"), ("shop™", "shoptm"),
+                           ("emoji😀x", "emojix"), ("日_本_表", "ri_ben_biao"), ("ıŁøÆßþð", "iloaessthd"),
+                           ("__a—b__", "a_b")):
+            self.accepted(self.airbyte({"id": 1}, table=name))
+            self.assertEqual(len(self.documents("source_" + made)), 1, name)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.refused(self.airbyte({"id": 1}, table="龘"), 500, "InternalServerError")
+        self.assertIn("no transliteration here", said.getvalue())
 
     def test_mistakes_that_are_500(self):
         self.refused(self.airbyte([1]), 500, "InternalServerError")
@@ -195,9 +208,25 @@ class Airbyte(ImportTest):
         deep = 1
         for _ in range(17):
             deep = [deep]
-        for row, code in (({"x": deep}, "TooNestedError"), ({"x": [0] * 8193}, "ArrayTooLong"),
+        deeper = deep
+        for _ in range(50):
+            deeper = [deeper]
+        for row, code in (({"x": deep}, "InvalidDocumentError"), ({"x": deeper}, "TooNestedError"),
+                          ({"x": [0] * 8193}, "ArrayTooLong"),
                           ({"x": {f"f{i}": 0 for i in range(1025)}}, "TooManyFieldsError")):
             self.refused(self.airbyte(row), 400, code)
+        self.assertEqual(self.airbyte({"x": deep[0][0]}).status, 200)
+
+    def test_what_no_value_may_be_is_seen_before_anything_is_done(self):
+        """A document may be less than a value: that comes when its turn has come."""
+        self.control("config", {"max_tx_writes": 1})
+        deep = 1
+        for _ in range(17):
+            deep = [deep]
+        self.refused(self.airbyte({"x": 1}, {"x": 2}, {"x": deep}), 400, "InvalidDocumentError")
+        self.assertEqual(self.documents("t"), [{"x": 1}])
+        self.refused(self.airbyte({"x": 3}, {"x": 4}, {"x": [0] * 8193}), 400, "ArrayTooLong")
+        self.assertEqual(self.documents("t"), [{"x": 1}])
 
 
 class Fivetran(ImportTest):
@@ -239,6 +268,16 @@ class Fivetran(ImportTest):
         self.create()
         self.refused(self.fivetran(("Upsert", {"x": 1})), 400, "MissingValueForFivetranPrimaryKeyIndex")
         self.refused(self.fivetran(("Upsert", {"id": 1, "_x": 1})), 400, "InvalidDocumentError")
+        self.refused(self.fivetran(("Upsert", {"id": 1, "_id": "x"})), 400, "InvalidIdError")
+        self.refused(self.fivetran(("Upsert", {"id": 1, "_creationTime": 1.0})), 400, "InvalidCreationTimeError")
+        self.refused(self.fivetran(("Upsert", {"id": 1, "x": [0] * 8193})), 400, "BadJsonBody")
+        self.accepted(self.fivetran(("Upsert", {"id": 1})))
+        row = self.control("dump?table=t")["documents"][0]
+        for operation in ("Upsert", "Update"):
+            self.refused(self.fivetran((operation, {"id": 1, "_id": row["_id"][:-1]})), 400, "InvalidIdError")
+            self.refused(self.fivetran((operation, {"id": 1, "_x": 1})), 400, "InvalidDocumentError")
+            self.accepted(self.fivetran((operation, {**row, "seen": True})))
+        self.accepted(self.fivetran(("HardDelete", {"id": 77, "_id": "x", "_y": 1})))
         self.refused(self.fivetran(("Upsert", {"id": 1}), table="a b"), 500, "InternalServerError")
         for row in (("upsert", {"id": 1}), ("Upsert", []), ("Upsert", {"id": {"$integer": "AQ=="}}),
                     ("Upsert", {"$x": 1, "id": 1})):
