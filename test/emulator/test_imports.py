@@ -7,7 +7,7 @@ import unittest
 
 import values
 from test_emulator import backup_zip
-from testing import ADMIN, JSON, EmulatorTest, wait_until
+from testing import ADMIN, JSON, READ_ONLY, EmulatorTest, wait_until
 
 PREFIX = "/api/streaming_import/"
 ONE = {"$integer": "AQAAAAAAAAA="}
@@ -411,6 +411,25 @@ class Transactions(ImportTest):
         self.send = lambda: self.fivetran(*(("Upsert", {"id": 1, "n": number}) for number in range(40)))
         self.assertEqual(self.sizes(max_tx_ranges=1), [1])
 
+    def test_writes_that_cancel_out_are_a_commit(self):
+        """One row of the log for each document that was written, whatever the net effect."""
+        self.send_fivetran("Upsert", [1, 2], n=1)
+        before = self.head()
+        self.accepted(self.fivetran(("Upsert", {"id": 1, "n": 2}), ("Upsert", {"id": 1, "n": 1}),
+                                    ("Upsert", {"id": 2, "n": 1}), ("Upsert", {"id": 3}), ("HardDelete", {"id": 3})))
+        commits = self.commits()
+        rows = self.all_deltas(before)
+        self.assertEqual(sorted((row["_deleted"], row.get("id"), row.get("n")) for row in rows),
+                         [(False, 1, 1), (True, None, None)])
+        self.assertEqual([row["_ts"] for row in rows], commits * 2)
+
+    def test_an_insert_over_large_documents_is_four_transactions(self):
+        """What is read of 900 old documents of 30 kB is what counts."""
+        self.emulator.control.mutate([{"op": "insert", "table": "t", "doc": {"id": float(key), "text": "x" * 30_000}}
+                                      for key in range(900)])
+        self.send = lambda: self.send_fivetran("Upsert", range(900), text="y")
+        self.assertEqual(self.sizes(), [278, 278, 278, 66])
+
     def test_identical_content_writes_nothing(self):
         self.send_fivetran("Upsert", a=1)
         self.control("config", {"max_tx_writes": 1})
@@ -698,7 +717,39 @@ class SnapshotImport(ImportTest):
         self.control("config", {"keys": {"prod:x|no-view": ["deployment:backups:import"]}})
         answer = self.post("/api/query", body, {"Authorization": "Convex prod:x|no-view"})
         self.assertEqual(answer.json()["status"], "error")
+        self.assertRegex(answer.json()["errorMessage"], r"\A\[Request ID: [0-9a-f]{16}\] Server Error\nYou do not have "
+                         r"permission to perform this operation \(deployment:backups:view\)\.\Z")
         self.refused(self.request("POST", "/api/query", b"{}", {**ADMIN, **JSON}), 400, "BadJsonBody")
+
+    def test_the_list_of_imports(self):
+        """The first that `npx convex import` asks for: the newest twenty, and no arguments."""
+        def listed(args=None, **more):
+            return self.post("/api/query", {"path": "_system/cli/queryImport:list", "args": args or {}, **more})
+        self.assertEqual(listed().json(), {"status": "success", "value": []})
+        for number in range(22):
+            self.post(f"/api/import?tableName=t{number}&format=jsonLines&mode=append", {"n": 1})
+        found = listed(args=[{}], format="convex_encoded_json").json()["value"]
+        self.assertEqual([each["format"]["table"] for each in found], [f"t{number}" for number in range(21, 1, -1)])
+        self.assertEqual(found[0]["state"]["num_rows_written"], ONE)
+        self.assertIn("extra field `x`", listed({"x": 1}).json()["errorMessage"])
+        self.assertEqual(self.post("/api/query", {"path": "_system/cli/queryImport:list", "args": {}}, {})
+                         .json()["errorMessage"].split("\n")[1], "Operation query not permitted")
+
+    def test_what_a_key_may_do(self):
+        def told(key):
+            answer = self.get("/api/check_admin_key", {"Authorization": f"Convex {key}"})
+            self.assertEqual(answer.status, 200)
+            return answer.json()
+        self.assertEqual(self.get("/api/check_admin_key").json(),
+                         {"success": True, "allowedOps": [], "isReadOnly": False})
+        read_only = self.get("/api/check_admin_key", READ_ONLY).json()
+        self.assertTrue(read_only["isReadOnly"])
+        self.assertIn("ViewData", read_only["allowedOps"])
+        self.assertNotIn("ImportBackups", read_only["allowedOps"])
+        self.control("config", {"keys": {"prod:x|some": ["deployment:backups:import"]}})
+        self.assertEqual(told("prod:x|some"), {"success": True, "allowedOps": ["ImportBackups"], "isReadOnly": False})
+        self.refused(self.get("/api/check_admin_key", {}), 403, "BadDeployKey")
+        self.refused(self.get("/api/check_admin_key", {"Authorization": "Convex x"}), 401, "BadAdminKey")
 
 
 if __name__ == "__main__":
