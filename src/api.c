@@ -480,15 +480,15 @@ cvx_api_replace_tables(CvxHttp *http, const char *const *tables, int ntables)
 }
 
 /*
- * Make the hidden index of the airbyte route; paths are texts like "a.b".  The
- * same index again is no change, so this may be repeated.
+ * Make the hidden index of the airbyte route, and wait for whatever answer;
+ * paths are texts like "a.b".  The same index again is no change, so this may
+ * be repeated.
  */
-void
+CvxCall *
 cvx_api_add_primary_key(CvxHttp *http, const char *table, List *paths)
 {
 	StringInfoData body;
 	ListCell   *lc;
-	CvxCall    *call;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"indexes\": {");
@@ -501,11 +501,9 @@ cvx_api_add_primary_key(CvxHttp *http, const char *table, List *paths)
 		add_path(&body, lfirst(lc));
 	}
 	appendStringInfoString(&body, "]}}");
-	call = cvx_api_ask(http, "PUT",
+	return cvx_api_ask(http, "PUT",
 					   "/api/streaming_import/add_primary_key_indexes",
 					   body.data);
-	cvx_api_expect_success(call, http);
-	cvx_http_free(call);
 }
 
 /* Ask whether those indexes are built, and wait for the answer. */

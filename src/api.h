@@ -67,8 +67,8 @@ CVX_NORETURN extern void cvx_api_fail_write(CvxCall *call, CvxHttp *http,
 CVX_NORETURN extern void cvx_api_replace_tables(CvxHttp *http,
 												const char *const *tables,
 												int ntables);
-extern void cvx_api_add_primary_key(CvxHttp *http, const char *table,
-									List *paths);
+extern CvxCall *cvx_api_add_primary_key(CvxHttp *http, const char *table,
+										List *paths);
 extern CvxCall *cvx_api_primary_keys_ready(CvxHttp *http,
 										   const char *const *tables,
 										   int ntables);

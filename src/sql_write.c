@@ -64,8 +64,12 @@ static void await_airbyte_index(CvxHttp *http, const char *table, List *paths,
 static void await_fivetran_index(CvxHttp *http, const char *table,
 								 const CvxKey *key, List *paths,
 								 TimestampTz deadline);
+static bool is_crowded(CvxCall *call);
+static void await_turn(CvxHttp *http, const char *table, CvxCall *call,
+					   TimestampTz deadline);
+static void pause_polling(void);
 static void tell_replaced(const char *table);
-static void fail_unready(CvxHttp *http, const char *table);
+static void fail_unready(CvxHttp *http, const char *table, bool is_begun);
 static TimestampTz deadline_of(const Interval *timeout);
 static void check_component(CvxHttp *http, const char *component);
 static void spool_query(CvxZip *zip, const char *query,
@@ -128,7 +132,7 @@ convex_add_primary_key_indexes(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" cannot be the name of a Convex table", table)));
 	PreventCommandIfReadOnly("convex_add_primary_key_indexes()");
-	cvx_api_add_primary_key(http, table, paths);
+	cvx_api_expect_success(cvx_api_add_primary_key(http, table, paths), http);
 	PG_RETURN_VOID();
 }
 
@@ -389,7 +393,9 @@ await_airbyte_index(CvxHttp *http, const char *table, List *paths,
 
 	if (!cvx_api_has_code(call, 400, "MissingIndex"))
 		was_ready = cvx_api_is_ready(call, http);
-	cvx_api_add_primary_key(http, table, paths);
+	while (is_crowded(call = cvx_api_add_primary_key(http, table, paths)))
+		await_turn(http, table, call, deadline);
+	cvx_api_expect_success(call, http);
 	is_ready = cvx_api_is_ready(cvx_api_primary_keys_ready(http, &table, 1),
 								http);
 
@@ -399,11 +405,8 @@ await_airbyte_index(CvxHttp *http, const char *table, List *paths,
 	while (!is_ready)
 	{
 		if (GetCurrentTimestamp() >= deadline)
-			fail_unready(http, table);
-		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					  POLL_MS, CVX_WAIT_EVENT) & WL_LATCH_SET)
-			ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+			fail_unready(http, table, true);
+		pause_polling();
 		call = cvx_api_primary_keys_ready(http, &table, 1);
 		is_ready = cvx_api_is_ready(call, http);
 		cvx_http_free(call);
@@ -418,13 +421,48 @@ await_fivetran_index(CvxHttp *http, const char *table, const CvxKey *key,
 
 	if (cvx_keycheck_has_other_index(http, table, key))
 		tell_replaced(table);
-	call = cvx_api_create_fivetran_table(http, table, paths);
-	if (!cvx_http_wait_quietly(call, deadline))
+	for (;;)
 	{
-		CHECK_FOR_INTERRUPTS();
-		fail_unready(http, table);
+		call = cvx_api_create_fivetran_table(http, table, paths);
+		if (!cvx_http_wait_quietly(call, deadline))
+		{
+			CHECK_FOR_INTERRUPTS();
+			fail_unready(http, table, true);
+		}
+		if (!is_crowded(call))
+			break;
+		await_turn(http, table, call, deadline);
 	}
 	cvx_api_expect_success(call, http);
+}
+
+/*
+ * Convex turns a new index away while it writes down its progress with
+ * another one, of whatever table.
+ */
+static bool
+is_crowded(CvxCall *call)
+{
+	return cvx_api_has_code(call, 503, "OptimisticConcurrencyControlFailure");
+}
+
+static void
+await_turn(CvxHttp *http, const char *table, CvxCall *call,
+		   TimestampTz deadline)
+{
+	cvx_http_free(call);
+	if (GetCurrentTimestamp() >= deadline)
+		fail_unready(http, table, false);
+	pause_polling();
+}
+
+static void
+pause_polling(void)
+{
+	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+				  POLL_MS, CVX_WAIT_EVENT) & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }
 
 static void
@@ -436,13 +474,16 @@ tell_replaced(const char *table)
 }
 
 static void
-fail_unready(CvxHttp *http, const char *table)
+fail_unready(CvxHttp *http, const char *table, bool is_begun)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the primary key index of Convex table \"%s\" was not ready in time",
 					table),
+			 is_begun ?
 			 errdetail("Convex server \"%s\" goes on building it.",
+					   cvx_http_remote(http)->server_name) :
+			 errdetail("Convex server \"%s\" is building other indexes, and has not begun with it.",
 					   cvx_http_remote(http)->server_name),
 			 errhint("Call convex_ensure_primary_key() again, or with a longer timeout.")));
 }

@@ -56,11 +56,24 @@ class Identity:
         self.ops = ops
         self.is_acting = is_acting
 
-    def require(self, op):
+    def require_admin(self):
         if self.ops is None:
             raise forbidden("BadDeployKey", "The provided deploy key was invalid for this deployment. Double "
                             "check that the environment this key was generated for matches the desired "
                             "deployment.")
+
+    def op_names(self):
+        """As `check_admin_key` tells them."""
+        if self.ops == _ADMIN:
+            return []
+        names = _READ_ONLY_NAMES if self.is_read_only() else ()
+        return [*names, *(_OP_NAMES[op] for op in sorted(self.ops) if op in _OP_NAMES and _OP_NAMES[op] not in names)]
+
+    def is_read_only(self):
+        return self.ops == _READ_ONLY
+
+    def require(self, op):
+        self.require_admin()
         if op not in self.ops:
             raise forbidden("OperationNotPermitted",
                             f"You do not have permission to perform this operation (missing {op})")
@@ -73,6 +86,10 @@ class Identity:
 NOBODY = Identity(None)
 _ADMIN = frozenset((VIEW_DATA, VIEW_BACKUPS, IMPORT_BACKUPS))
 _READ_ONLY = frozenset((VIEW_DATA, VIEW_BACKUPS))
+_OP_NAMES = {VIEW_DATA: "ViewData", VIEW_BACKUPS: "ViewBackups", IMPORT_BACKUPS: "ImportBackups"}
+_READ_ONLY_NAMES = ("ViewEnvironmentVariables", "ViewLogs", "ViewMetrics", "ViewIntegrations", "ViewData", "ViewBackups",
+                    "DownloadBackups", "RunInternalQueries", "RunTestQuery", "ViewAuditLog", "ViewUsageLimits",
+                    "ViewUsage")
 
 
 def strip_prefix(key):

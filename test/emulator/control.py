@@ -3,6 +3,7 @@
 import json
 import time
 
+import committer
 import tables
 import values
 from errors import ApiError
@@ -129,6 +130,8 @@ class Control:
         unknown = sorted(set(body) - set(self.config))
         if unknown:
             raise Refused(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(self.config))}")
+        if body.get("committer", self.emulator.settings.committer) not in committer.MODES:
+            raise Refused(f"committer is one of {', '.join(committer.MODES)}")
         with self.store.lock:
             for name, value in body.items():
                 owner, attribute = self.config[name]
@@ -251,10 +254,9 @@ class Mutation:
         tablet = self._table(op, create=True)
         fields = tuple(tables.check_index_path(path.split(".")) for path in op["fields"])
         tables.check_user_index(fields)
-        index = tablet.indexes[name] = tables.Index(fields, time.monotonic_ns())
-        tablet.build_index(index)
+        index = tables.Index(fields, time.monotonic_ns())
         index.is_ready = op.get("ready", True)
-        self.tx.system_rows += 1
+        self.tx.add_index(tablet, name, index)
 
     def op_system(self, op):
         self.tx.system_rows += op.get("count", 1)

@@ -7,6 +7,7 @@ import traceback
 
 import auth
 import backup
+import committer
 import control
 import faults
 import sample
@@ -43,9 +44,20 @@ class Settings:
         self.column_names_fallback = []
         self.schema = None
         self.json_schemas_error = None
-        self.extra_latency_ms = 0
+        self.extra_latency_ms = 0         # half of it on the way here, half on the way back
+        self.latency_before_ms = 0
+        self.latency_after_ms = 0
+        self.committer = "serial"         # or "concurrent"
+        self.commit_latency_ms = 0        # from begin to commit, when concurrent
+        self.commit_hold = False          # no commit before this is false again
         self.import_hold = None           # "uploaded" or "in_progress": imports stay in this state
         self.import_batch_rows = 8000
+
+
+def _let_pass(milliseconds):
+    """Holds no lock: other connections go on."""
+    if milliseconds > 0:
+        time.sleep(milliseconds / 1000)
 
 
 class Emulator:
@@ -60,6 +72,7 @@ class Emulator:
         self.idle = threading.Event()    # never set: something to wait on
         self.clients = {}
         self.imports = Imports(self)
+        self.committer = committer.Committer(self)
         self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table(),
                        **SnapshotImportRoutes(self).table()}
         self.control = control.Control(self)
@@ -70,12 +83,13 @@ class Emulator:
             return self.control.handle(request)
         self.journal.begin(request)
         plan = self.faults.plan(request)
-        if self.settings.extra_latency_ms:
-            self.idle.wait(self.settings.extra_latency_ms / 1000)
+        travel_ms = self.settings.extra_latency_ms / 2
+        _let_pass(travel_ms + self.settings.latency_before_ms)
         if plan:
             response = self._respond_under(plan, request)
         else:
             response = self.respond(request)
+        _let_pass(travel_ms + self.settings.latency_after_ms)
         self.journal.finish(request, plan, response)
         return response
 
@@ -168,7 +182,7 @@ class Emulator:
             tables = [{"component": tablet.component, "table": tablet.name, "number": tablet.number,
                        "tablet": tablet.text, "state": tablet.state, "documents": tablet.count}
                       for tablet in store.tablets.values()]
-            state = {"head": store.head(), "components": sorted(store.components), "tables": tables,
+            state = {"head": store.head(), "open_transactions": self.committer.open, "components": sorted(store.components), "tables": tables,
                      "log_rows": len(store.log), "log_first": store.log_ts[0] if store.log else None}
         state["settings"] = self.control.config_now()
         return state

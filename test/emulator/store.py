@@ -6,7 +6,10 @@ Invariants, all under `Store.lock`:
 1. `log_ts` and `log` run in step, sorted by timestamp; rows of one transaction share it.
 2. `structure` holds every timestamp at which some tablet began or ceased to serve a name.
 
-Convex: crates/database/src, crates/value/src/table_mapping.rs.
+A transaction does all its reads at once, when it begins. Whoever lets time pass before its commit asks for
+`conflict` then: what it read must still be so.
+
+Convex: crates/database/src/{transaction,reads,writes,committer}.rs, crates/value/src/table_mapping.rs.
 """
 
 import bisect
@@ -16,7 +19,7 @@ import threading
 import time
 
 import values
-from errors import ApiError, bad_request
+from errors import ApiError, bad_request, write_conflict
 from tablets import ACTIVE, DELETED, HIDDEN, Component, Revision, Tablet
 
 MAX_USER_TABLES = 10_000
@@ -67,6 +70,15 @@ class Ranges:
         self.starts.add(prefix)
         self.ends.add(end)
 
+    def holds(self, key):
+        """Whether a document with this key was, or would have been, found."""
+        prefix = b""
+        for part in key:
+            prefix += part
+            if prefix in self.starts:
+                return True
+        return False
+
 
 def after_prefix(prefix):
     """The first key beyond all that begin with this one."""
@@ -104,6 +116,9 @@ class Store:
             self.log_ts = []
             self.log = []            # (ts, tablet or None for a system row, internal id, Revision)
             self.structure = []
+            self.indexes_ts = 0      # when some index last changed
+            self.backfilling = {}    # Index -> its tablet
+            self.writers = {}        # timestamp -> what Convex calls the writer of this transaction
             self.structure_version += 1
             self.retention_floor = None
             self.first_ts = self.next_ts()
@@ -155,6 +170,9 @@ class Store:
     def random_bytes(self):
         return self.random.getrandbits(128).to_bytes(16, "big")
 
+    def indexes_changed(self, ts, tablet):
+        self.indexes_ts = tablet.indexes_ts = ts
+
     def transaction(self, has_limits=False):
         return Transaction(self, has_limits)
 
@@ -167,15 +185,19 @@ class Transaction:
 
     def __init__(self, store, has_limits):
         self.store = store
+        self.begin_ts = store.last_ts
         self.has_limits = has_limits
         self.overlays = {}      # (tablet, index) -> Overlay
         self.writes = {}        # (tablet, internal id) -> document or None
         self.created = {}       # (component, table) -> new Tablet
         self.structure = []     # functions of the timestamp
+        self.new_indexes = []   # (tablet, name, Index)
         self.system_rows = 0
         self.write_count = self.bytes_written = 0
         self.documents_read = self.bytes_read = 0
-        self.ranges = {}        # index -> Ranges
+        self.ranges = {}        # (tablet, index) -> Ranges
+        self.scans = []         # (tablet, which documents): ranges that no key begins
+        self.reads_all_indexes = False
         self.ids_seen = set()   # (tablet, internal id) of documents read by id (a range each) or new
         self.id_ranges = 0
         self.time_ms = None
@@ -240,12 +262,17 @@ class Transaction:
         tables = self.store.components[tablet.component].tables
         before = tables.get(tablet.name)
         if before is not None and before is not tablet:
-            before.set_state(ts, DELETED)
+            self._end(before, ts)
         tables[tablet.name] = tablet
         self._register(tablet, ts, ACTIVE)
 
-    def _drop(self, tablet, ts):
+    def _end(self, tablet, ts):
         tablet.set_state(ts, DELETED)
+        for index in tablet.indexes.values():
+            self.store.backfilling.pop(index, None)
+
+    def _drop(self, tablet, ts):
+        self._end(tablet, ts)
         tables = self.store.components[tablet.component].tables
         if tables.get(tablet.name) is tablet:
             del tables[tablet.name]
@@ -270,16 +297,26 @@ class Transaction:
         found = [internal for internal in index.ids.get(key, ()) if internal not in seen.keys]
         return found + list(seen.ids.get(key, ()))
 
-    def count_range(self, index, key):
+    def count_range(self, tablet, index, key):
         """Looking up a key, or the first parts of one, is a range."""
         if self.has_limits:
-            self.ranges.setdefault(index, Ranges()).add(b"".join(key))
+            self.ranges.setdefault((tablet, index), Ranges()).add(b"".join(key))
             self._check_ranges()
+
+    def scan(self, tablet, is_read):
+        """Reading all documents of which `is_read` is true depends on there being no others."""
+        self.scans.append((tablet, is_read))
 
     def _check_ranges(self):
         limit = self.store.max_tx_ranges
         if self.id_ranges + sum([ranges.count for ranges in self.ranges.values()]) > limit:
             raise TransactionFull("TooManyReads", f"Too many reads in a single function execution (limit: {limit})")
+
+    def add_index(self, tablet, name, index):
+        """A new one, or one in the place of another; it has the tablet's documents from the commit on."""
+        self.system_rows += 1
+        self.reads_all_indexes = True
+        self.new_indexes.append((tablet, name, index))
 
     def _read_again(self, tablet, internal):
         """Whoever changes a document reads it once more, by its id."""
@@ -319,9 +356,15 @@ class Transaction:
         self._write(tablet, internal, None)
 
     def _document(self, tablet, internal, creation_time, fields):
-        document = dict(fields)
-        document["_id"] = tablet.id_text(internal)
-        document["_creationTime"] = creation_time
+        document = {**fields}
+        own_id = tablet.id_text(internal)
+        if document.setdefault("_id", own_id) != own_id:
+            raise bad_request("InvalidIdError", f"Provided document ID \"{own_id}\" doesn't match '_id' field "
+                              f"{values.encode_value(document['_id'], values.ENCODED)}")
+        if not values.same_value(document.setdefault("_creationTime", creation_time), creation_time):
+            raise bad_request("InvalidCreationTimeError", f"Provided creation time {creation_time} doesn't match "
+                              "'_creationTime' field")
+        values.check_document(document)
         return values.canonical(document)
 
     def _next_time(self):
@@ -332,9 +375,9 @@ class Transaction:
     def _write(self, tablet, internal, document):
         size = 0
         if document is not None:
-            size = values.check_document(document)
             if self.store.enforcer is not None:
                 self.store.enforcer(tablet, document)
+            size = values.check_size(document)
         if self.has_limits:
             store = self.store
             if self.write_count + 1 > store.max_tx_writes:
@@ -364,26 +407,63 @@ class Transaction:
     # ------------------------------------------------------------ the end
 
     def changes(self):
-        """The writes that change something, in log order: (tablet, internal id, before, document)."""
-        out = []
-        for (tablet, internal), document in self.writes.items():
-            before = tablet.revision(internal)
-            if document is None:
-                if before is None:
-                    continue
-            elif before is not None and values.same_value(before.doc, document):
-                continue
-            out.append((tablet, internal, before, document))
+        """The writes in log order: (tablet, internal id, before, document)."""
+        out = [(tablet, internal, tablet.revision(internal), document)
+               for (tablet, internal), document in self.writes.items()]
         out.sort(key=lambda change: (change[0].id, change[1]))
         return out
 
-    def commit(self):
-        """Makes it all visible; the timestamp, or None when nothing changed."""
-        store = self.store
-        changes = self.changes()
-        if not (changes or self.structure or self.system_rows):
+    def is_read_only(self):
+        return not (self.writes or self.structure or self.system_rows)
+
+    def conflict(self, writer):
+        """The error when something that this transaction has read changed since it began, or None.
+
+        Read are: ids looked up or taken, ranges of indexes whether or not a document was there, the list of all
+        tables, the indexes of the tables used, for fivetran's rows those of all tables. What only reads commits
+        without a check.
+        """
+        store, since = self.store, self.begin_ts
+        if self.is_read_only():
             return None
+        used = {place[0] for place in (*self.writes, *self.ranges, *self.scans)}
+        changed = [store.structure[-1] if store.structure else 0, *(tablet.indexes_ts for tablet in used)]
+        if self.reads_all_indexes:
+            changed.append(store.indexes_ts)
+        if max(changed) > since:
+            return write_conflict()
+        for at in range(store.log_from(since), len(store.log)):
+            ts, tablet, internal, revision = store.log[at]
+            if tablet is not None and self._has_read(ts, tablet, internal, revision):
+                return write_conflict(tablet.name, self._who_wrote(ts, tablet, internal, writer))
+        return None
+
+    def _has_read(self, ts, tablet, internal, revision):
+        if (tablet, internal) in self.ids_seen:
+            return True
+        before = tablet.revision(internal, ts - 1)
+        documents = [found.doc for found in (before, revision) if found is not None and found.doc is not None]
+        for (owner, index), ranges in self.ranges.items():
+            if owner is tablet and any(ranges.holds(index.key(document)) for document in documents):
+                return True
+        return any(owner is tablet and any(map(is_read, documents)) for owner, is_read in self.scans)
+
+    def _who_wrote(self, ts, tablet, internal, writer):
+        other = self.store.writers.get(ts)
+        if other is None:
+            return None
+        subject = "Another call to this mutation" if other == writer else f"A call to \"{other}\""
+        return f"{subject} changed the document with ID \"{tablet.id_text(internal)}\""
+
+    def commit(self, writer=None):
+        """Makes it all visible; the timestamp, or None when it has written nothing."""
+        store = self.store
+        if self.is_read_only():
+            return None
+        changes = self.changes()
         ts = store.next_ts()
+        if writer is not None:
+            store.writers[ts] = writer
         for _ in range(self.system_rows):
             store.log_ts.append(ts)
             store.log.append((ts, None, None, None))
@@ -394,6 +474,13 @@ class Transaction:
             store.structure_version += 1
         for tablet, internal, before, document in changes:
             self._apply(ts, tablet, internal, before, document)
+        for tablet, name, index in self.new_indexes:
+            store.backfilling.pop(tablet.indexes.get(name), None)
+            tablet.indexes[name] = index
+            tablet.build_index(index)
+            store.indexes_changed(ts, tablet)
+            if not index.is_ready:
+                store.backfilling[index] = tablet
         return ts
 
     def _apply(self, ts, tablet, internal, before, document):

@@ -1,7 +1,8 @@
 """The streaming import routes: airbyte messages, fivetran rows, hidden indexes, clears. Root component only.
 
 A request is one transaction until a limit of transactions is hit; then what stands so far is committed and
-the row goes into a new one. On any other error the open transaction is lost and earlier ones stay.
+the row goes into a new one. On any other error the open transaction is lost and earlier ones stay. `committer.py`
+says when each of them commits, and which of two at a time fails.
 
 Convex: crates/local_backend/src/streaming_import.rs, crates/application/src/airbyte_import.rs,
 crates/model/src/{airbyte_import,fivetran_import}.
@@ -35,6 +36,7 @@ class ImportRoutes:
         self.emulator = emulator
         self.store = emulator.store
         self.settings = emulator.settings
+        self.committer = emulator.committer
 
     def table(self):
         prefix = "/api/streaming_import/"
@@ -92,9 +94,14 @@ class ImportRoutes:
                                   f"letter and can only contain letters, digits and underscores {paths}.") from None
             wanted.append((tables.valid_table_name(table), tables.AIRBYTE_KEY, fields))
         identity.require_plain("add_index")
-        with self.store.lock:
-            request.entry.add_commit(tables.add_indexes(self.store, wanted))
+        self._add_indexes(request, wanted)
         return OK()
+
+    def _add_indexes(self, request, wanted):
+        def work(tx):
+            tables.add_indexes(tx, wanted)
+            return True
+        self.committer.run(request.entry, work, "add_system_indexes")
 
     def primary_key_indexes_ready(self, request):
         _, names = self._args(request, check=lambda body: _strings(_object(body), "tables"))
@@ -107,20 +114,6 @@ class ImportRoutes:
                 found.append(index)
             ready = [tables.is_ready(self.store, index, counts_poll=True) for index in found]
         return Response(200, [b'{"indexesReady":true}' if all(ready) else b'{"indexesReady":false}'])
-
-    def _run(self, request, rows, apply):
-        """Applies rows in order, in as few transactions as the limits allow."""
-        entry = request.entry
-        with self.store.lock:
-            tx = self.store.transaction(has_limits=True)
-            for row in rows:
-                try:
-                    apply(tx, row)
-                except TransactionFull:
-                    entry.add_commit(tx.commit())
-                    tx = self.store.transaction(has_limits=True)
-                    apply(tx, row)
-            entry.add_commit(tx.commit())
 
     # ------------------------------------------------------------ airbyte
 
@@ -137,7 +130,8 @@ class ImportRoutes:
                 keys[table] = None if paths is None else _key_fields(paths)
             except ValueError:
                 raise internal_error() from None
-        self._run(request, records, lambda tx, record: self._apply_record(tx, record, keys))
+        self.committer.run_rows(request.entry, records, lambda tx, record: self._apply_record(tx, record, keys),
+                                "app_private_import_airbyte", "airbyte_write_page")
         return OK()
 
     def _apply_record(self, tx, record, keys):
@@ -168,7 +162,7 @@ class ImportRoutes:
         index = tablet.indexes.get(name) if tablet else None
         if index is None:
             raise bad_request("IndexNotFoundError", f"Index {table}.{name} not found.")
-        if not tables.is_ready(self.store, index):
+        if not index.is_ready:
             raise bad_request("IndexBackfillingError", f"Index {table}.{name} is currently backfilling and not "
                               "available to query yet.")
         return index
@@ -183,7 +177,7 @@ class ImportRoutes:
             found = [internal for key in tx.keys(tablet, index) if key[:len(prefix)] == prefix
                      for internal in tx.find(tablet, index, key)]
         document = tx.get(tablet, found[0]) if found else None
-        tx.count_range(index, prefix)
+        tx.count_range(tablet, index, prefix)
         if document is None:
             return None, None
         if len(found) > 1:
@@ -194,13 +188,14 @@ class ImportRoutes:
 
     def apply_fivetran_operations(self, request):
         _, rows = self._args(request, check=_parse_fivetran)
-        self._run(request, rows, self._apply_row)
+        self.committer.run_rows(request.entry, rows, self._apply_row, "app_fivetran_import", "fivetran_write_page")
         return OK()
 
     def _apply_row(self, tx, row):
         table, operation, fields = row
         if not values.is_identifier(table):
             raise internal_error()
+        tx.reads_all_indexes = True    # the list of them is searched for the one of this table
         tablet = tx.table("", table)
         index = tablet.indexes.get(tables.FIVETRAN_KEY) if tablet else None
         if index is None:
@@ -221,9 +216,8 @@ class ImportRoutes:
         identity, definition = self._args(request, check=_parse_definition)
         table, indexes = _check_definition(definition)
         identity.require_plain("add_index")
+        self._add_indexes(request, [(table, name, fields) for name, fields in indexes])
         with self.store.lock:
-            ts = tables.add_indexes(self.store, [(table, name, fields) for name, fields in indexes])
-            request.entry.add_commit(ts)
             if tables.root_index(self.store, table, tables.FIVETRAN_KEY) is None:
                 raise bad_request("MissingIndex", f"Missing index: {table}.{tables.FIVETRAN_KEY}")
             made = [tables.root_index(self.store, table, name) for name, _ in indexes]
@@ -234,15 +228,43 @@ class ImportRoutes:
     def fivetran_truncate_table(self, request):
         _, (name, before_ms, kind) = self._args(request, check=_parse_truncate)
         table = tables.valid_table_name(name)
-        with self.store.lock:
-            if before_ms is None and kind == "HardDelete":
+        if before_ms is None and kind == "HardDelete":
+            with self.store.lock:
                 request.entry.add_commit(tables.clear(self.store, [table]))
-            elif self.store.table("", table) is not None:
-                self._truncate(request, table, before_ms, kind)
+        else:
+            self._truncate(request, table, before_ms, kind)
         return OK()
 
     def _truncate(self, request, table, before_ms, kind):
-        tablet = self.store.table("", table)
+        """Every transaction looks anew for what is left."""
+        done = set()
+
+        def work(tx):
+            tx.reads_all_indexes = True
+            tablet = tx.table("", table)
+            if tablet is None:
+                return True
+            has_soft_delete = self._check_synced_index(tablet, table)
+
+            def is_doomed(document):
+                return _is_truncated(document, before_ms, has_soft_delete)
+            tx.scan(tablet, is_doomed)
+            first = len(done)
+            for internal, revision in list(tablet.live()):
+                if internal in done or not is_doomed(revision.doc):
+                    continue
+                try:
+                    _truncate_row(tx, tablet, internal, kind)
+                except TransactionFull:
+                    if len(done) == first:
+                        raise
+                    return False
+                done.add(internal)
+            return True
+        self.committer.run(request.entry, work, "app_fivetran_truncate", "app_fivetran_truncate")
+
+    def _check_synced_index(self, tablet, table):
+        """Whether the index tells rows that are deleted softly from others."""
         index = tablet.indexes.get(tables.FIVETRAN_SYNCED)
         if index is None:
             raise bad_request("MissingFivetranSyncedIndex", f"The Fivetran synchronization index on the `{table}` "
@@ -250,25 +272,22 @@ class ImportRoutes:
         if index.fields not in ((SYNCED_PATH,), (DELETED_PATH, SYNCED_PATH)):
             raise bad_request("WrongFieldsInFivetranSyncedIndex", f"The Fivetran synchronization index on the "
                               f"`{table}` has the wrong fields.")
-        has_soft_delete = len(index.fields) == 2
-        doomed = [internal for internal, revision in tablet.live()
-                  if _is_truncated(revision.doc, before_ms, has_soft_delete)]
+        return len(index.fields) == 2
 
-        def apply(tx, internal):
-            document = tx.get(tablet, internal)
-            if kind == "HardDelete":
-                tx.delete(tablet, internal)
-            else:
-                metadata = document.get("fivetran")
-                metadata = metadata if type(metadata) is dict else {}
-                tx.replace(tablet, internal, document, {**document, "fivetran": {**metadata, "deleted": True}})
-        self._run(request, doomed, apply)
+
+def _truncate_row(tx, tablet, internal, kind):
+    document = tx.get(tablet, internal)
+    if kind == "HardDelete":
+        tx.delete(tablet, internal)
+    else:
+        metadata = document.get("fivetran")
+        metadata = metadata if type(metadata) is dict else {}
+        tx.replace(tablet, internal, document, {**document, "fivetran": {**metadata, "deleted": True}})
 
 
 # ---------------------------------------------------------------- rows
 
 def _upsert(tx, tablet, internal, before, fields):
-    _refuse_system_fields(fields)
     if before is None:
         tx.insert(tablet, fields)
     else:
@@ -279,7 +298,6 @@ def _update(tx, tablet, internal, before, fields):
     if before is None:
         raise ApiError(404, "FivetranMissingUpdatedRow", "Fivetran is trying to update a row that doesn’t exist "
                        "in the Convex destination.")
-    _refuse_system_fields(fields)
     merged = {**before, **fields}
     if type(before.get("fivetran")) is dict and type(fields.get("fivetran")) is dict:
         merged["fivetran"] = {**before["fivetran"], **fields["fivetran"]}
@@ -292,13 +310,6 @@ def _hard_delete(tx, tablet, internal, before, fields):
 
 
 _OPERATIONS = {"Upsert": _upsert, "Update": _update, "HardDelete": _hard_delete}
-
-
-def _refuse_system_fields(fields):
-    for name in fields:
-        if name.startswith("_"):
-            raise bad_request("InvalidDocumentError", f"Field '{name}' starts with an underscore, which is only "
-                              "allowed for system fields like '_id'")
 
 
 def _is_truncated(document, before_ms, has_soft_delete):
@@ -319,6 +330,7 @@ def _airbyte_record(message):
     if not isinstance(message["data"], dict):
         raise internal_error()
     data = _valid_json(message["data"])
+    values.check_value(data)
     is_deleted = data.get(CDC_DELETED) is not None
     return table, is_deleted, {name: value for name, value in data.items() if not name.startswith(CDC_PREFIX)}
 
@@ -418,8 +430,11 @@ def _parse_fivetran(body):
             raise arguments.bad_body("expected `table`, `operation` (Upsert, Update or HardDelete) and `row`")
         try:
             fields = values.from_encoded(row["row"])
+            values.check_value(fields)
         except ValueError as error:
             raise arguments.bad_body(str(error)) from None
+        except ApiError as error:
+            raise arguments.bad_body(error.message) from None
         if not isinstance(fields, dict):
             raise arguments.bad_body("row: expected an object")
         rows.append((row["table"], row["operation"], fields))

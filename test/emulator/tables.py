@@ -5,19 +5,17 @@ Convex: crates/application/src/lib.rs (`_add_system_indexes`), crates/applicatio
 
 import re
 import time
-import unicodedata
 
 import values
-from errors import bad_request, internal_error
+from errors import bad_request, internal_error, write_conflict
 from tablets import Index
+from transliteration import transliterate
 
 AIRBYTE_KEY = "_by_airbyte_primary_key"
 FIVETRAN_KEY = "_fivetran_by_primary_key"
 FIVETRAN_SYNCED = "_fivetran_by_synced"
 
 PREFIX = "source_"
-_LATIN = str.maketrans({"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "đ": "d",
-                        "Đ": "D", "ð": "d", "Ð": "D", "ł": "l", "Ł": "L", "þ": "th", "Þ": "Th", "ı": "i"})
 
 MAX_INDEX_FIELDS = 16     # one of them is the `_creationTime` that the server appends
 
@@ -51,19 +49,26 @@ def check_user_index(fields):
         raise bad_request("IndexTooManyFields", f"Indexes may have at most {MAX_INDEX_FIELDS} fields.")
 
 
-def add_indexes(store, wanted):
-    """wanted: (table, index name, fields). Missing tables are made; equal indexes stay as they are."""
-    tx = store.transaction()
+def add_indexes(tx, wanted):
+    """wanted: (table, index name, fields). Missing tables are made; equal indexes stay as they are.
+
+    The worker that backfills an index keeps writing to the table of all indexes, which whoever adds one has read:
+    such a transaction loses.
+    """
     for table, name, fields in wanted:
         check_user_index(fields)
         tablet = tx.table("", table, create=True)
         old = tablet.indexes.get(name)
-        if old is not None and old.fields == fields:
-            continue
-        index = tablet.indexes[name] = Index(fields, time.monotonic_ns())
-        tablet.build_index(index)
-        tx.system_rows += 1
-    return tx.commit()
+        if old is None or old.fields != fields:
+            tx.add_index(tablet, name, Index(fields, time.monotonic_ns()))
+    if tx.new_indexes and tx.store.backfilling:
+        raise write_conflict()
+
+
+def finish_backfills(store):
+    """Whoever begins a transaction finds those backfills over whose time has passed."""
+    for index in list(store.backfilling):
+        is_ready(store, index)
 
 
 def is_ready(store, index, counts_poll=False):
@@ -77,7 +82,9 @@ def is_ready(store, index, counts_poll=False):
         index.is_ready = True
         tx = store.transaction()
         tx.system_rows = 1
-        tx.commit()
+        ts = tx.commit()
+        if index in store.backfilling:
+            store.indexes_changed(ts, store.backfilling.pop(index))
     return index.is_ready
 
 
@@ -135,10 +142,5 @@ def valid_field_name(name):
 
 
 def slug(text):
-    """Lower-case ASCII letters and digits with single `_` between.
-
-    Latin letters are transliterated; those of other scripts, which Convex transliterates too, separate words.
-    """
-    plain = unicodedata.normalize("NFKD", text.translate(_LATIN))
-    plain = "".join(char for char in plain if not unicodedata.combining(char)).lower()
-    return re.sub(r"[^a-z0-9]+", "_", plain.strip(" _")).strip("_")
+    """Lower-case ASCII letters and digits with single `_` between."""
+    return re.sub(r"[^a-z0-9]+", "_", transliterate(text).lower()).strip("_")

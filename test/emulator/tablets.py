@@ -94,6 +94,7 @@ class Tablet:
         self.base = None     # a synthetic.Base: documents that are a function of their position
         self.count = 0       # live documents now
         self.indexes = {}    # name -> Index
+        self.indexes_ts = 0  # when they last changed
         self.shape = None    # (epoch, shapes.Shape) once somebody asked
 
     def set_state(self, ts, state):

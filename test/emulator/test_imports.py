@@ -1,11 +1,13 @@
 """The import routes: airbyte, fivetran, clears, hidden indexes, declared schemas, snapshot imports."""
 
+import contextlib
+import io
 import json
 import unittest
 
 import values
 from test_emulator import backup_zip
-from testing import ADMIN, JSON, EmulatorTest, wait_until
+from testing import ADMIN, JSON, READ_ONLY, EmulatorTest, wait_until
 
 PREFIX = "/api/streaming_import/"
 ONE = {"$integer": "AQAAAAAAAAA="}
@@ -65,6 +67,17 @@ class Airbyte(ImportTest):
         self.accepted(self.airbyte({"_id": 1, "source_id": 2}))
         self.assertEqual(self.documents("t"), [{"source_id": 2, "source_source_id": 1}])
 
+    def test_other_scripts_are_transliterated(self):
+        for name, made in (("日本", "ri_ben"), ("东京 users", "dong_jing_users"), ("город", "gorod"),
+                           ("Αθήνα", "athena"), ("カタカナ", "katakana"), ("한국", "hangug"), ("shop™", "shoptm"),
+                           ("emoji😀x", "emojix"), ("日_本_表", "ri_ben_biao"), ("ıŁøÆßþð", "iloaessthd"),
+                           ("__a—b__", "a_b")):
+            self.accepted(self.airbyte({"id": 1}, table=name))
+            self.assertEqual(len(self.documents("source_" + made)), 1, name)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            self.refused(self.airbyte({"id": 1}, table="龘"), 500, "InternalServerError")
+        self.assertIn("no transliteration here", said.getvalue())
+
     def test_mistakes_that_are_500(self):
         self.refused(self.airbyte([1]), 500, "InternalServerError")
         self.refused(self.airbyte({"a": 1}, table="x" * 65), 500, "InternalServerError")
@@ -102,6 +115,19 @@ class Airbyte(ImportTest):
         self.accepted(self.airbyte({"id": 1, "n": 2}, key=[["id"]]))
         self.accepted(self.put("add_primary_key_indexes", {"indexes": {"t": [["id"], ["n"]]}}))
         self.refused(self.airbyte({"id": 1, "n": 2}, key=[["id"], ["n"]]), 400, "IndexBackfillingError")
+
+    def test_one_index_at_a_time(self):
+        """While one is backfilled others are turned away; the same once more is no write, and so no conflict."""
+        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
+        for table in ("t", "t", "u"):
+            answer = self.put("add_primary_key_indexes", {"indexes": {table: [["id"]]}})
+            if table == "t":
+                self.accepted(answer)
+        self.refused(answer, 503, "OptimisticConcurrencyControlFailure")
+        self.refused(self.create("v"), 503, "OptimisticConcurrencyControlFailure")
+        for _ in range(2):
+            self.request("GET", PREFIX + "primary_key_indexes_ready", {"tables": ["t"]})
+        self.accepted(self.put("add_primary_key_indexes", {"indexes": {"u": [["id"]], "w": [["id"]]}}))
 
     def test_ready_is_a_get_with_a_body(self):
         self.refused(self.request("GET", PREFIX + "primary_key_indexes_ready", b'{"tables":[]}', ADMIN), 400, "BadJsonBody")
@@ -182,9 +208,25 @@ class Airbyte(ImportTest):
         deep = 1
         for _ in range(17):
             deep = [deep]
-        for row, code in (({"x": deep}, "TooNestedError"), ({"x": [0] * 8193}, "ArrayTooLong"),
+        deeper = deep
+        for _ in range(50):
+            deeper = [deeper]
+        for row, code in (({"x": deep}, "InvalidDocumentError"), ({"x": deeper}, "TooNestedError"),
+                          ({"x": [0] * 8193}, "ArrayTooLong"),
                           ({"x": {f"f{i}": 0 for i in range(1025)}}, "TooManyFieldsError")):
             self.refused(self.airbyte(row), 400, code)
+        self.assertEqual(self.airbyte({"x": deep[0][0]}).status, 200)
+
+    def test_what_no_value_may_be_is_seen_before_anything_is_done(self):
+        """A document may be less than a value: that comes when its turn has come."""
+        self.control("config", {"max_tx_writes": 1})
+        deep = 1
+        for _ in range(17):
+            deep = [deep]
+        self.refused(self.airbyte({"x": 1}, {"x": 2}, {"x": deep}), 400, "InvalidDocumentError")
+        self.assertEqual(self.documents("t"), [{"x": 1}])
+        self.refused(self.airbyte({"x": 3}, {"x": 4}, {"x": [0] * 8193}), 400, "ArrayTooLong")
+        self.assertEqual(self.documents("t"), [{"x": 1}])
 
 
 class Fivetran(ImportTest):
@@ -206,13 +248,13 @@ class Fivetran(ImportTest):
         self.assertEqual(sorted(str(row["id"]) for row in self.documents("t")), ["1.0", str(TWO)])
 
     def test_an_index_from_outside(self):
+        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
         self.mutate({"op": "insert", "table": "t", "doc": {"id": 1, "a": {"b": "x"}}},
                     {"op": "index", "table": "t", "fields": ["id", "a.b"]},
                     {"op": "insert", "table": "t", "doc": {"id": 2, "a": {"b": "x"}}},
                     {"op": "index", "table": "t", "route": "airbyte", "fields": ["id"], "ready": False})
         self.accepted(self.fivetran(("HardDelete", {"id": 1, "a": {"b": "x"}}), ("HardDelete", {"id": 2, "a": {"b": "y"}})))
         self.assertEqual([row["id"] for row in self.documents("t")], [2])
-        self.control("config", {"index_backfill_ms": None, "index_backfill_polls": 1})
         self.refused(self.airbyte({"id": 1}, key=[["id"]]), 400, "IndexBackfillingError")
 
     def test_a_missing_update_is_404(self):
@@ -226,6 +268,16 @@ class Fivetran(ImportTest):
         self.create()
         self.refused(self.fivetran(("Upsert", {"x": 1})), 400, "MissingValueForFivetranPrimaryKeyIndex")
         self.refused(self.fivetran(("Upsert", {"id": 1, "_x": 1})), 400, "InvalidDocumentError")
+        self.refused(self.fivetran(("Upsert", {"id": 1, "_id": "x"})), 400, "InvalidIdError")
+        self.refused(self.fivetran(("Upsert", {"id": 1, "_creationTime": 1.0})), 400, "InvalidCreationTimeError")
+        self.refused(self.fivetran(("Upsert", {"id": 1, "x": [0] * 8193})), 400, "BadJsonBody")
+        self.accepted(self.fivetran(("Upsert", {"id": 1})))
+        row = self.control("dump?table=t")["documents"][0]
+        for operation in ("Upsert", "Update"):
+            self.refused(self.fivetran((operation, {"id": 1, "_id": row["_id"][:-1]})), 400, "InvalidIdError")
+            self.refused(self.fivetran((operation, {"id": 1, "_x": 1})), 400, "InvalidDocumentError")
+            self.accepted(self.fivetran((operation, {**row, "seen": True})))
+        self.accepted(self.fivetran(("HardDelete", {"id": 77, "_id": "x", "_y": 1})))
         self.refused(self.fivetran(("Upsert", {"id": 1}), table="a b"), 500, "InternalServerError")
         for row in (("upsert", {"id": 1}), ("Upsert", []), ("Upsert", {"id": {"$integer": "AQ=="}}),
                     ("Upsert", {"$x": 1, "id": 1})):
@@ -358,6 +410,25 @@ class Transactions(ImportTest):
     def test_a_key_is_read_once(self):
         self.send = lambda: self.fivetran(*(("Upsert", {"id": 1, "n": number}) for number in range(40)))
         self.assertEqual(self.sizes(max_tx_ranges=1), [1])
+
+    def test_writes_that_cancel_out_are_a_commit(self):
+        """One row of the log for each document that was written, whatever the net effect."""
+        self.send_fivetran("Upsert", [1, 2], n=1)
+        before = self.head()
+        self.accepted(self.fivetran(("Upsert", {"id": 1, "n": 2}), ("Upsert", {"id": 1, "n": 1}),
+                                    ("Upsert", {"id": 2, "n": 1}), ("Upsert", {"id": 3}), ("HardDelete", {"id": 3})))
+        commits = self.commits()
+        rows = self.all_deltas(before)
+        self.assertEqual(sorted((row["_deleted"], row.get("id"), row.get("n")) for row in rows),
+                         [(False, 1, 1), (True, None, None)])
+        self.assertEqual([row["_ts"] for row in rows], commits * 2)
+
+    def test_an_insert_over_large_documents_is_four_transactions(self):
+        """What is read of 900 old documents of 30 kB is what counts."""
+        self.emulator.control.mutate([{"op": "insert", "table": "t", "doc": {"id": float(key), "text": "x" * 30_000}}
+                                      for key in range(900)])
+        self.send = lambda: self.send_fivetran("Upsert", range(900), text="y")
+        self.assertEqual(self.sizes(), [278, 278, 278, 66])
 
     def test_identical_content_writes_nothing(self):
         self.send_fivetran("Upsert", a=1)
@@ -646,7 +717,39 @@ class SnapshotImport(ImportTest):
         self.control("config", {"keys": {"prod:x|no-view": ["deployment:backups:import"]}})
         answer = self.post("/api/query", body, {"Authorization": "Convex prod:x|no-view"})
         self.assertEqual(answer.json()["status"], "error")
+        self.assertRegex(answer.json()["errorMessage"], r"\A\[Request ID: [0-9a-f]{16}\] Server Error\nYou do not have "
+                         r"permission to perform this operation \(deployment:backups:view\)\.\Z")
         self.refused(self.request("POST", "/api/query", b"{}", {**ADMIN, **JSON}), 400, "BadJsonBody")
+
+    def test_the_list_of_imports(self):
+        """The first that `npx convex import` asks for: the newest twenty, and no arguments."""
+        def listed(args=None, **more):
+            return self.post("/api/query", {"path": "_system/cli/queryImport:list", "args": args or {}, **more})
+        self.assertEqual(listed().json(), {"status": "success", "value": []})
+        for number in range(22):
+            self.post(f"/api/import?tableName=t{number}&format=jsonLines&mode=append", {"n": 1})
+        found = listed(args=[{}], format="convex_encoded_json").json()["value"]
+        self.assertEqual([each["format"]["table"] for each in found], [f"t{number}" for number in range(21, 1, -1)])
+        self.assertEqual(found[0]["state"]["num_rows_written"], ONE)
+        self.assertIn("extra field `x`", listed({"x": 1}).json()["errorMessage"])
+        self.assertEqual(self.post("/api/query", {"path": "_system/cli/queryImport:list", "args": {}}, {})
+                         .json()["errorMessage"].split("\n")[1], "Operation query not permitted")
+
+    def test_what_a_key_may_do(self):
+        def told(key):
+            answer = self.get("/api/check_admin_key", {"Authorization": f"Convex {key}"})
+            self.assertEqual(answer.status, 200)
+            return answer.json()
+        self.assertEqual(self.get("/api/check_admin_key").json(),
+                         {"success": True, "allowedOps": [], "isReadOnly": False})
+        read_only = self.get("/api/check_admin_key", READ_ONLY).json()
+        self.assertTrue(read_only["isReadOnly"])
+        self.assertIn("ViewData", read_only["allowedOps"])
+        self.assertNotIn("ImportBackups", read_only["allowedOps"])
+        self.control("config", {"keys": {"prod:x|some": ["deployment:backups:import"]}})
+        self.assertEqual(told("prod:x|some"), {"success": True, "allowedOps": ["ImportBackups"], "isReadOnly": False})
+        self.refused(self.get("/api/check_admin_key", {}), 403, "BadDeployKey")
+        self.refused(self.get("/api/check_admin_key", {"Authorization": "Convex x"}), 401, "BadAdminKey")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ INT64_MIN = -(1 << 63)
 INT64_MAX = (1 << 63) - 1
 
 MAX_DOCUMENT_SIZE = 1 << 20
-MAX_NESTING = 16
+MAX_NESTING = 64
+MAX_DOCUMENT_NESTING = 16
 MAX_FIELDS = 1024
 MAX_ARRAY = 8192
 MAX_FIELD_NAME = 1024
@@ -433,7 +434,8 @@ def value_size(value):
     return 1
 
 
-def _check_limits(value, depth):
+def check_value(value):
+    """Raises what Convex says of what is not even a value; gives how deep it is nested."""
     if isinstance(value, list):
         if len(value) > MAX_ARRAY:
             raise bad_request("ArrayTooLong", f"Array length is too long ({len(value)} > maximum "
@@ -445,20 +447,28 @@ def _check_limits(value, depth):
                               f"maximum number {MAX_FIELDS})")
         items = value.values()
     else:
-        return
-    if depth > MAX_NESTING:
-        raise bad_request("TooNestedError", f"Value is too nested (maximum nesting is {MAX_NESTING})")
-    for item in items:
-        _check_limits(item, depth + 1)
+        return 0
+    nesting = 1 + max(map(check_value, items), default=0)
+    if nesting > MAX_NESTING:
+        raise bad_request("TooNestedError", f"Value is too nested (nested {nesting} levels deep > maximum nesting "
+                          f"{MAX_NESTING})")
+    return nesting
 
 
 def check_document(document):
-    """Raises what Convex says of a document beyond its limits; gives its size."""
-    for name in document:
-        if name.startswith("_") and name not in ("_id", "_creationTime"):
-            raise bad_request("InvalidDocumentError", f"Field '{name}' starts with an underscore, "
-                              "which is only allowed for system fields like '_id'")
-    _check_limits(document, 1)
+    """Raises what Convex says of a value that is no document, before it looks at schema and size."""
+    nesting = check_value(document)
+    faults = []
+    if nesting > MAX_DOCUMENT_NESTING:
+        faults.append(f"Document is too nested (nested {nesting} levels deep > maximum nesting {MAX_DOCUMENT_NESTING})")
+    faults += [f"Field '{name}' starts with an underscore, which is only allowed for system fields like '_id'"
+               for name in document if name.startswith("_") and name not in ("_id", "_creationTime")]
+    if faults:
+        raise bad_request("InvalidDocumentError", f"{document['_id']} isn't a valid document: " + "\n ".join(faults))
+
+
+def check_size(document):
+    """The size of a document that is not too large."""
     size = value_size(document)
     if size > MAX_DOCUMENT_SIZE:
         raise bad_request("ValueTooLargeError", f"Value is too large ({size} bytes > maximum size "

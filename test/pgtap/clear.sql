@@ -240,7 +240,19 @@ SELECT emu.config('{"index_backfill_polls": 1000, "index_backfill_ms": null}') \
 SELECT emu.reset() \g /dev/null
 SELECT is(state($$SELECT convex_ensure_primary_key('pets', '300 ms')$$), '55000', 'an index that is not ready in time is an error');
 SELECT is(state($$SELECT convex_ensure_primary_key('dedup', '300 ms')$$), '55000', 'on both routes');
-SELECT matches(told($$SELECT convex_ensure_primary_key('dedup', '0')$$), 'convex_ensure_primary_key\(\) again', 'with the hint to go on waiting');
+SELECT matches(told($$SELECT convex_ensure_primary_key('dedup', '0')$$), 'is building other indexes.*convex_ensure_primary_key\(\) again', 'with the hint to go on waiting');
+SELECT is(state($$SELECT convex_add_primary_key_indexes('convex', 'pets', ARRAY['name'])$$), '40001', 'while Convex builds another index, asking for one is a conflict');
+
+-- An index of another table is being built: Convex turns away those that are asked for meanwhile.
+SELECT emu.reset() \g /dev/null
+SELECT emu.config('{"index_backfill_ms": 1500}') \g /dev/null
+SELECT emu.mutate('[{"op": "index", "table": "other", "fields": ["id"], "ready": false}]') \g /dev/null
+SELECT is(state($$SELECT convex_ensure_primary_key('dedup')$$), 'no error', 'convex_ensure_primary_key() waits for its turn');
+SELECT ok((SELECT bool_or(j ->> 'status' = '503') FROM emu.journal('/api/streaming_import/add_primary_key_indexes') AS j), 'as the server wants');
+SELECT emu.reset() \g /dev/null
+SELECT emu.mutate('[{"op": "index", "table": "other", "fields": ["id"], "ready": false}]') \g /dev/null
+SELECT is(state($$SELECT convex_ensure_primary_key('pets')$$), 'no error', 'on both routes');
+SELECT ok((SELECT bool_or(j ->> 'status' = '503') FROM emu.journal('/api/streaming_import/fivetran_create_table') AS j), 'the same');
 SELECT emu.config('{"index_backfill_polls": 1, "index_backfill_ms": 200}') \g /dev/null
 SELECT is(state($$SELECT convex_ensure_primary_key('pets', '-1 s')$$), '22023', 'a negative timeout is refused');
 SELECT is(state($$SELECT convex_ensure_primary_key('append_only')$$), '55000', 'a table without primary_key has no index');
