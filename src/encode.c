@@ -28,6 +28,7 @@
 
 #include "compat.h"
 #include "encode.h"
+#include "typeio.h"
 #include "value.h"
 
 /* The time between 1970 and 2000. */
@@ -57,7 +58,7 @@ struct CvxEncoder
 	CvxSyntax	syntax;
 	bool		keeps_markers;	/* jsonb: json_values 'encoded' */
 	Encode		encode;
-	FmgrInfo	output;
+	CvxTypeIO	output;
 	CvxEncoder *element;		/* of an array */
 	int16		elmlen;
 	bool		elmbyval;
@@ -147,9 +148,7 @@ cvx_encoder_create(Oid type, int32 typmod, CvxSyntax syntax,
 				   CvxJsonValues json_values, const char *convex_type)
 {
 	CvxEncoder *encoder = palloc0(sizeof(CvxEncoder));
-	Oid			output;
 	Oid			element;
-	bool		is_varlena;
 
 	encoder->type = getBaseType(type);
 	encoder->syntax = syntax;
@@ -161,8 +160,7 @@ cvx_encoder_create(Oid type, int32 typmod, CvxSyntax syntax,
 	for (int i = 0; convex_type && i < lengthof(targets); i++)
 		if (strcmp(targets[i].name, convex_type) == 0)
 			encoder->target = targets[i].target;
-	getTypeOutputInfo(encoder->type, &output, &is_varlena);
-	fmgr_info(output, &encoder->output);
+	cvx_typeio_for_output(encoder->type, &encoder->output);
 	element = get_element_type(encoder->type);
 	if (OidIsValid(element))
 	{
@@ -324,7 +322,7 @@ encode_text(CvxEncoder *encoder, Datum value, StringInfo out)
 static void
 encode_output(CvxEncoder *encoder, Datum value, StringInfo out)
 {
-	char	   *string = OutputFunctionCall(&encoder->output, value);
+	char	   *string = cvx_typeio_output(&encoder->output, value);
 
 	write_text(encoder, string, strlen(string), out);
 }

@@ -37,6 +37,7 @@
 
 #include "compat.h"
 #include "page.h"
+#include "typeio.h"
 #include "value.h"
 
 /* The time between 1970 and 2000. */
@@ -70,8 +71,7 @@ struct CvxCodec
 	CvxJsonValues json_values;
 	CvxOnMisfit on_misfit;
 	CvxNulHandling nul_handling;
-	FmgrInfo	input;
-	Oid			ioparam;
+	CvxTypeIO	input;
 	MemoryContext cxt;			/* of the codec; for domain checks */
 	void	   *domain_cache;
 	struct CvxCodec *element;	/* of an array */
@@ -226,7 +226,6 @@ cvx_value_codec(Oid type, int32 typmod, const CvxTableOptions *options)
 {
 	CvxCodec   *codec = palloc0(sizeof(CvxCodec));
 	Oid			element;
-	Oid			input;
 
 	codec->type = type;
 	codec->typmod = typmod;
@@ -236,8 +235,7 @@ cvx_value_codec(Oid type, int32 typmod, const CvxTableOptions *options)
 	codec->on_misfit = options->on_misfit;
 	codec->nul_handling = options->nul_handling;
 	codec->cxt = CurrentMemoryContext;
-	getTypeInputInfo(codec->base, &input, &codec->ioparam);
-	fmgr_info(input, &codec->input);
+	cvx_typeio_for_input(codec->base, &codec->input);
 	codec->decode = decode_input;
 	codec->throws = THROWS_ALWAYS;
 	for (int i = 0; i < lengthof(decoders); i++)
@@ -724,8 +722,7 @@ decode_text(CvxCodec *codec, const CvxValue *value, Datum *datum)
 	}
 	if (!get_string(codec, &value->text, &text, &len))
 		return false;
-	*datum = InputFunctionCall(&codec->input, text, codec->ioparam,
-							   codec->typmod);
+	*datum = cvx_typeio_input(&codec->input, text, codec->typmod);
 	return true;
 }
 
@@ -923,8 +920,7 @@ decode_input(CvxCodec *codec, const CvxValue *value, Datum *datum)
 		default:
 			return false;
 	}
-	*datum = InputFunctionCall(&codec->input, text, codec->ioparam,
-							   codec->typmod);
+	*datum = cvx_typeio_input(&codec->input, text, codec->typmod);
 	return true;
 }
 
