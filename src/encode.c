@@ -32,7 +32,7 @@
 #include "value.h"
 
 /* The time between 1970 and 2000. */
-#define US_AT_2000		INT64CONST(946684800000000)
+#define MS_AT_2000		INT64CONST(946684800000)
 #define DAYS_AT_2000	10957
 
 /* The largest magnitude up to which every whole number is a float64. */
@@ -391,9 +391,8 @@ static void
 encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 {
 	Timestamp	us = DatumGetTimestamp(value);
-	int64		since_1970 = us + US_AT_2000;
-	int64		ms = since_1970 / 1000;
-	int64		rest = since_1970 % 1000;
+	int64		ms = us / 1000;
+	int64		rest = us % 1000;
 	double		number;
 
 	if (encoder->target == TARGET_STRING)
@@ -411,13 +410,8 @@ encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 		rest += 1000;
 		ms--;
 	}
+	ms += MS_AT_2000;
 	number = (double) ms + (double) rest / 1000.0;
-	if (floor(number) != (double) ms ||
-		(int64) rint((number - floor(number)) * 1000.0) != rest)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("no float64 of milliseconds holds this timestamp exactly"),
-				 errhint("Round it to milliseconds, or set the column's option convex_type to 'string'.")));
 	if (encoder->target == TARGET_INT64)
 	{
 		if (rest != 0)
@@ -426,8 +420,15 @@ encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 					 errmsg("an int64 of milliseconds does not hold microseconds"),
 					 errhint("Round the timestamp to milliseconds.")));
 		write_int64(encoder, ms, out);
+		return;
 	}
-	else if (encoder->target == TARGET_DEFAULT ||
+	if ((int64) floor(number) != ms ||
+		(int64) rint((number - floor(number)) * 1000.0) != rest)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("no float64 of milliseconds holds this timestamp exactly"),
+				 errhint("Round it to milliseconds, or set the column's option convex_type to 'string'.")));
+	if (encoder->target == TARGET_DEFAULT ||
 			 encoder->target == TARGET_FLOAT64)
 		write_float64(encoder, number, out);
 	else

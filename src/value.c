@@ -43,7 +43,7 @@
 /* The time between 1970 and 2000. */
 #define MS_AT_2000		INT64CONST(946684800000)
 #define DAYS_AT_2000	10957
-#define MS_A_DAY		86400000.0
+#define MS_A_DAY		INT64CONST(86400000)
 
 /* How an int64 is spelled, and where its digits begin. */
 #define INT64_MARKER	"{\"$integer\":\"xxxxxxxxxxx=\"}"
@@ -153,7 +153,7 @@ static bool get_string(CvxCodec *codec, const CvxText *text, char **result,
 					   size_t *len);
 static char *number_text(const CvxValue *value);
 static bool get_milliseconds(CvxCodec *codec, const CvxValue *value,
-							 double *ms);
+							 int64 *whole, double *fraction);
 static void *get_bytes(const CvxValue *value, size_t offset, int *len);
 static bool push_value(CvxCodec *codec, JsonbParseState **state,
 					   JsonbIteratorToken token, const CvxValue *value,
@@ -836,21 +836,20 @@ decode_jsonb(CvxCodec *codec, const CvxValue *value, Datum *datum)
 static bool
 decode_timestamp(CvxCodec *codec, const CvxValue *value, Datum *datum)
 {
-	double		ms;
-	double		whole;
+	int64		whole;
+	double		fraction;
 	int64		us;
 
 	if (value->kind == CVX_KIND_STRING)
 		return decode_input(codec, value, datum);
-	if (!get_milliseconds(codec, value, &ms))
+	if (!get_milliseconds(codec, value, &whole, &fraction))
 		return false;
-	whole = floor(ms);
-	if (!(whole >= -1e15 && whole <= 1e16))
+	if (whole < -INT64CONST(1000000000000000) ||
+		whole > INT64CONST(10000000000000000))
 		return misfit(codec, "out of range");
 
 	/* Whole ms as an integer, the fraction apart: exact to the microsecond. */
-	us = ((int64) whole - MS_AT_2000) * 1000 +
-		(int64) rint((ms - whole) * 1000.0);
+	us = (whole - MS_AT_2000) * 1000 + (int64) rint(fraction * 1000.0);
 	if (!IS_VALID_TIMESTAMP(us))
 		return misfit(codec, "out of range");
 	*datum = TimestampGetDatum((Timestamp) us);
@@ -864,36 +863,43 @@ decode_timestamp(CvxCodec *codec, const CvxValue *value, Datum *datum)
 static bool
 decode_date(CvxCodec *codec, const CvxValue *value, Datum *datum)
 {
-	double		ms;
-	double		days;
+	int64		whole;
+	double		fraction;
+	int64		days;
 
 	if (value->kind == CVX_KIND_STRING)
 		return decode_input(codec, value, datum);
-	if (!get_milliseconds(codec, value, &ms))
+	if (!get_milliseconds(codec, value, &whole, &fraction))
 		return false;
-	days = floor(ms / MS_A_DAY) - DAYS_AT_2000;
-	if (!(days >= -2.1e9 && days <= 2.1e9) || !IS_VALID_DATE((DateADT) days))
+	days = whole / MS_A_DAY - (whole % MS_A_DAY < 0 ? 1 : 0) - DAYS_AT_2000;
+	if (!IS_VALID_DATE(days))
 		return misfit(codec, "out of range");
 	*datum = DateADTGetDatum((DateADT) days);
 	return true;
 }
 
+/* The whole milliseconds below, and what is more. */
 static bool
-get_milliseconds(CvxCodec *codec, const CvxValue *value, double *ms)
+get_milliseconds(CvxCodec *codec, const CvxValue *value, int64 *whole,
+				 double *fraction)
 {
-	if (value->kind == CVX_KIND_FLOAT64)
-		*ms = value->float64;
-	else if (value->kind == CVX_KIND_INT64)
+	double		below;
+
+	if (value->kind == CVX_KIND_INT64)
 	{
-		if (value->int64 > (INT64CONST(1) << 53) ||
-			value->int64 < -(INT64CONST(1) << 53))
-			return misfit(codec, "out of range");
-		*ms = (double) value->int64;
+		*whole = value->int64;
+		*fraction = 0;
+		return true;
 	}
-	else
+	if (value->kind != CVX_KIND_FLOAT64)
 		return false;
-	if (isnan(*ms) || isinf(*ms))
+	if (isnan(value->float64) || isinf(value->float64))
 		return misfit(codec, "not a point in time");
+	below = floor(value->float64);
+	if (!(below >= -9223372036854775808.0 && below < 9223372036854775808.0))
+		return misfit(codec, "out of range");
+	*whole = (int64) below;
+	*fraction = value->float64 - below;
 	return true;
 }
 
