@@ -116,6 +116,7 @@ static const struct
 	{"bytes", TARGET_BYTES},
 };
 
+static Datum jsonb_of(Datum json);
 static void write_int64(CvxEncoder *encoder, int64 value, StringInfo out);
 static void write_float64(CvxEncoder *encoder, double value, StringInfo out);
 static void write_whole(CvxEncoder *encoder, int64 value, StringInfo out);
@@ -133,6 +134,7 @@ static void write_jsonb_value(CvxEncoder *encoder, JsonbValue *value,
 static bool write_jsonb_marker(CvxEncoder *encoder, JsonbContainer *container,
 							   StringInfo out);
 static void check_name(CvxEncoder *encoder, const char *name, int len);
+static char *excerpt(Numeric number);
 static double exact_double(Numeric number);
 static bool is_between(Numeric number, int64 min, int64 max);
 static int64 exact_int64(Numeric number);
@@ -201,8 +203,7 @@ cvx_encode_over(CvxEncoder *encoder, Datum value, const CvxText *old,
 		return;
 	}
 	if (encoder->type == JSONOID)
-		value = DirectFunctionCall1(jsonb_in,
-									CStringGetDatum(TextDatumGetCString(value)));
+		value = jsonb_of(value);
 	write_jsonb(encoder, &DatumGetJsonbP(value)->root, old, out);
 }
 
@@ -456,10 +457,22 @@ encode_date(CvxEncoder *encoder, Datum value, StringInfo out)
 static void
 encode_json(CvxEncoder *encoder, Datum value, StringInfo out)
 {
-	encode_jsonb(encoder,
-				 DirectFunctionCall1(jsonb_in,
-									 CStringGetDatum(TextDatumGetCString(value))),
-				 out);
+	encode_jsonb(encoder, jsonb_of(value), out);
+}
+
+/* A json as jsonb, in which each name stands once. */
+static Datum
+jsonb_of(Datum json)
+{
+	char	   *string = TextDatumGetCString(json);
+
+	for (const char *p = string; (p = strchr(p, '\\')) != NULL; p += 2)
+		if (strncmp(p, "\\u0000", 6) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+					 errmsg("json with the character U+0000 cannot be written"),
+					 errhint("Take \"\\u0000\" out of its strings.")));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(string));
 }
 
 static void
@@ -569,6 +582,16 @@ refuse_type(CvxEncoder *encoder)
 			 errhint("Change the column's type or its option convex_type.")));
 }
 
+/* A number for messages: it may have 131,072 digits. */
+static char *
+excerpt(Numeric number)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
+														   NumericGetDatum(number)));
+
+	return cvx_error_excerpt(text, strlen(text), NULL);
+}
+
 /* The float64 whose shortest text is this number. */
 static double
 exact_double(Numeric number)
@@ -601,8 +624,7 @@ exact_double(Numeric number)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg("no float64 holds %s exactly",
-					DatumGetCString(DirectFunctionCall1(numeric_out, datum))),
+			 errmsg("no float64 holds %s exactly", excerpt(number)),
 			 errhint("Round the number, or send it as text or bigint.")));
 }
 
@@ -635,8 +657,7 @@ exact_int64(Numeric number)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg("%s is not an int64",
-					DatumGetCString(DirectFunctionCall1(numeric_out, datum))),
+			 errmsg("%s is not an int64", excerpt(number)),
 			 errhint("The column's option convex_type is int64.")));
 }
 
@@ -887,13 +908,14 @@ check_name(CvxEncoder *encoder, const char *name, int len)
 	if (strlen(name) != len || !cvx_options_is_field_name(name, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-				 errmsg("\"%s\" cannot be the name of a Convex field", name),
+				 errmsg("\"%s\" cannot be the name of a Convex field",
+						cvx_error_excerpt(name, strlen(name), NULL)),
 				 errhint("Names of fields are printable ASCII and do not begin with \"$\"; with json_values 'encoded', an object with one of Convex's markers is a value.")));
 	if (encoder->syntax == CVX_SYNTAX_PLAIN && name[0] == '_')
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 				 errmsg("field \"%s\" cannot be sent through import_airbyte_records",
-						name),
+						cvx_error_excerpt(name, strlen(name), NULL)),
 				 errdetail("Convex would store it under another name."),
 				 errhint("Give the foreign table the option primary_key, or rename the field.")));
 }

@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 
 #include "compat.h"
+#include "error.h"
 #include "typeio.h"
 
 /* What functions of types look at. */
@@ -53,6 +54,10 @@ static const struct
 	{NEEDS_ARRAYS, "array_nulls", "on"},
 };
 
+/* From this length on a message that quotes a text is not readable. */
+#define LONG_TEXT		1000
+
+static Datum long_input(CvxTypeIO *io, char *text, int32 typmod);
 static int	needs_of(Oid type);
 static int	begin_settings(int needs);
 
@@ -79,14 +84,17 @@ cvx_typeio_for_output(Oid type, CvxTypeIO *io)
 	io->needs = needs_of(type);
 }
 
-/* Throws what the type's function throws. */
+/* Throws what the type's function throws, with an excerpt of a long message. */
 Datum
 cvx_typeio_input(CvxTypeIO *io, char *text, int32 typmod)
 {
 	int			nest = begin_settings(io->needs);
-	Datum		result = InputFunctionCall(&io->function, text, io->ioparam,
-										   typmod);
+	Datum		result;
 
+	if (strnlen(text, LONG_TEXT) < LONG_TEXT)
+		result = InputFunctionCall(&io->function, text, io->ioparam, typmod);
+	else
+		result = long_input(io, text, typmod);
 	if (nest > 0)
 		AtEOXact_GUC(true, nest);
 	return result;
@@ -100,6 +108,36 @@ cvx_typeio_output(CvxTypeIO *io, Datum value)
 
 	if (nest > 0)
 		AtEOXact_GUC(true, nest);
+	return result;
+}
+
+/* Messages of input functions often quote the whole text. */
+static Datum
+long_input(CvxTypeIO *io, char *text, int32 typmod)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile Datum result = (Datum) 0;
+
+	PG_TRY();
+	{
+		result = InputFunctionCall(&io->function, text, io->ioparam, typmod);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (strlen(error->message) >= LONG_TEXT)
+			error->message = cvx_error_excerpt(error->message,
+											   strlen(error->message), NULL);
+		if (error->detail && strlen(error->detail) >= LONG_TEXT)
+			error->detail = cvx_error_excerpt(error->detail,
+											  strlen(error->detail), NULL);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 	return result;
 }
 

@@ -45,6 +45,9 @@
 #define DAYS_AT_2000	10957
 #define MS_A_DAY		INT64CONST(86400000)
 
+/* Why a string does not fit, where options do not say what becomes of it. */
+static const char HAS_NUL[] = "it holds the character U+0000";
+
 /* How an int64 is spelled, and where its digits begin. */
 #define INT64_MARKER	"{\"$integer\":\"xxxxxxxxxxx=\"}"
 #define INT64_DIGITS_AT	13
@@ -290,8 +293,11 @@ cvx_value_decode(CvxCodec *codec, const CvxValue *value, Datum *datum,
 		*isnull = true;
 		return;
 	}
+
+	/* The place of a value knows its hint by the code (error.c). */
 	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+			(errcode(codec->why == HAS_NUL ? ERRCODE_CHARACTER_NOT_IN_REPERTOIRE :
+					 ERRCODE_FDW_INVALID_DATA_TYPE),
 			 codec->why ?
 			 errmsg("%s value does not fit type %s: %s",
 					cvx_value_kind_name(value->kind), type_name(codec),
@@ -969,7 +975,7 @@ get_string(CvxCodec *codec, const CvxText *text, char **result, size_t *len)
 		size_t		n = 0;
 
 		if (codec->nul_handling == CVX_NUL_ERROR)
-			return misfit(codec, "it holds the character U+0000 (see the option nul_handling)");
+			return misfit(codec, HAS_NUL);
 		mended = palloc(*len * 3 + 1);
 		for (size_t i = 0; i < *len; i++)
 		{
