@@ -25,7 +25,11 @@
 #define MAX_FIELDS			1024
 #define MAX_ELEMENTS		8192
 
-/* What the server adds: "_id" of 32 characters and "_creationTime". */
+/*
+ * What the server adds, and counts: "_id" of 32 characters and
+ * "_creationTime".
+ */
+#define SYSTEM_FIELDS		2
 #define SYSTEM_FIELD_BYTES	(3 + 1 + 34 + 13 + 1 + 9)
 
 typedef struct Member
@@ -40,6 +44,7 @@ static void put_member(StringInfo out, bool *is_first, const CvxText *name,
 static int	compare_members(const void *a, const void *b);
 static void canonical_object(StringInfo out, const CvxText *raw,
 							 bool is_document);
+static bool is_system_field(const CvxText *name);
 static int64 measure(const char *data, size_t len, int depth);
 
 /*
@@ -203,12 +208,9 @@ cvx_document_strip(StringInfo out, const char *doc, size_t len,
 	cvx_json_open(&json, '{');
 	for (; cvx_json_member(&json, &name, is_first); is_first = false)
 	{
-		bool		is_system = is_name(&name, "_id") ||
-			is_name(&name, "_creationTime");
-
 		cvx_json_skip(&json, &text);
 		if (name.len > 0 && name.data[0] == '_' &&
-			!(is_system && keeps_system))
+			!(keeps_system && is_system_field(&name)))
 			continue;
 		put_member(out, &is_first_out, &name, text.data, text.len);
 	}
@@ -326,6 +328,12 @@ is_name(const CvxText *name, const char *text)
 	return cvx_json_equals(name, text, strlen(text));
 }
 
+static bool
+is_system_field(const CvxText *name)
+{
+	return is_name(name, "_id") || is_name(name, "_creationTime");
+}
+
 static void
 put_member(StringInfo out, bool *is_first, const CvxText *name,
 		   const char *value, size_t len)
@@ -413,7 +421,7 @@ text_size(const CvxText *string)
 	return (int64) size;
 }
 
-/* Convex's size of one value. */
+/* Convex's size of one value; at depth 1 without the system fields. */
 static int64
 measure(const char *data, size_t len, int depth)
 {
@@ -423,6 +431,7 @@ measure(const char *data, size_t len, int depth)
 	CvxText		text;
 	int64		size = 2;
 	int			n = 0;
+	int			nsystem = 0;
 
 	if (depth > MAX_NESTING + 1)
 		fail_limit("levels of nesting", MAX_NESTING);
@@ -451,12 +460,21 @@ measure(const char *data, size_t len, int depth)
 		 cvx_json_member(&json, &name, n == 0); n++)
 	{
 		cvx_json_skip(&json, &text);
+		if (value.kind == CVX_KIND_OBJECT && depth == 1 &&
+			is_system_field(&name))
+		{
+			nsystem++;
+			continue;
+		}
 		if (value.kind == CVX_KIND_OBJECT)
 			size += text_size(&name) + 1;
 		size += measure(text.data, text.len, depth + 1);
 	}
 	if (value.kind == CVX_KIND_ARRAY && n > MAX_ELEMENTS)
 		fail_limit("elements in an array", MAX_ELEMENTS);
+	if (value.kind == CVX_KIND_OBJECT && depth == 1 &&
+		n - nsystem > MAX_FIELDS - SYSTEM_FIELDS)
+		fail_limit("fields", MAX_FIELDS - SYSTEM_FIELDS);
 	if (value.kind == CVX_KIND_OBJECT && n > MAX_FIELDS)
 		fail_limit("fields in an object", MAX_FIELDS);
 	return size;

@@ -28,10 +28,11 @@
 
 #include "compat.h"
 #include "encode.h"
+#include "typeio.h"
 #include "value.h"
 
 /* The time between 1970 and 2000. */
-#define US_AT_2000		INT64CONST(946684800000000)
+#define MS_AT_2000		INT64CONST(946684800000)
 #define DAYS_AT_2000	10957
 
 /* The largest magnitude up to which every whole number is a float64. */
@@ -57,7 +58,7 @@ struct CvxEncoder
 	CvxSyntax	syntax;
 	bool		keeps_markers;	/* jsonb: json_values 'encoded' */
 	Encode		encode;
-	FmgrInfo	output;
+	CvxTypeIO	output;
 	CvxEncoder *element;		/* of an array */
 	int16		elmlen;
 	bool		elmbyval;
@@ -115,6 +116,7 @@ static const struct
 	{"bytes", TARGET_BYTES},
 };
 
+static Datum jsonb_of(Datum json);
 static void write_int64(CvxEncoder *encoder, int64 value, StringInfo out);
 static void write_float64(CvxEncoder *encoder, double value, StringInfo out);
 static void write_whole(CvxEncoder *encoder, int64 value, StringInfo out);
@@ -132,6 +134,7 @@ static void write_jsonb_value(CvxEncoder *encoder, JsonbValue *value,
 static bool write_jsonb_marker(CvxEncoder *encoder, JsonbContainer *container,
 							   StringInfo out);
 static void check_name(CvxEncoder *encoder, const char *name, int len);
+static char *excerpt(Numeric number);
 static double exact_double(Numeric number);
 static bool is_between(Numeric number, int64 min, int64 max);
 static int64 exact_int64(Numeric number);
@@ -147,9 +150,7 @@ cvx_encoder_create(Oid type, int32 typmod, CvxSyntax syntax,
 				   CvxJsonValues json_values, const char *convex_type)
 {
 	CvxEncoder *encoder = palloc0(sizeof(CvxEncoder));
-	Oid			output;
 	Oid			element;
-	bool		is_varlena;
 
 	encoder->type = getBaseType(type);
 	encoder->syntax = syntax;
@@ -161,8 +162,7 @@ cvx_encoder_create(Oid type, int32 typmod, CvxSyntax syntax,
 	for (int i = 0; convex_type && i < lengthof(targets); i++)
 		if (strcmp(targets[i].name, convex_type) == 0)
 			encoder->target = targets[i].target;
-	getTypeOutputInfo(encoder->type, &output, &is_varlena);
-	fmgr_info(output, &encoder->output);
+	cvx_typeio_for_output(encoder->type, &encoder->output);
 	element = get_element_type(encoder->type);
 	if (OidIsValid(element))
 	{
@@ -203,8 +203,7 @@ cvx_encode_over(CvxEncoder *encoder, Datum value, const CvxText *old,
 		return;
 	}
 	if (encoder->type == JSONOID)
-		value = DirectFunctionCall1(jsonb_in,
-									CStringGetDatum(TextDatumGetCString(value)));
+		value = jsonb_of(value);
 	write_jsonb(encoder, &DatumGetJsonbP(value)->root, old, out);
 }
 
@@ -324,7 +323,7 @@ encode_text(CvxEncoder *encoder, Datum value, StringInfo out)
 static void
 encode_output(CvxEncoder *encoder, Datum value, StringInfo out)
 {
-	char	   *string = OutputFunctionCall(&encoder->output, value);
+	char	   *string = cvx_typeio_output(&encoder->output, value);
 
 	write_text(encoder, string, strlen(string), out);
 }
@@ -393,9 +392,8 @@ static void
 encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 {
 	Timestamp	us = DatumGetTimestamp(value);
-	int64		since_1970 = us + US_AT_2000;
-	int64		ms = since_1970 / 1000;
-	int64		rest = since_1970 % 1000;
+	int64		ms = us / 1000;
+	int64		rest = us % 1000;
 	double		number;
 
 	if (encoder->target == TARGET_STRING)
@@ -413,13 +411,8 @@ encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 		rest += 1000;
 		ms--;
 	}
+	ms += MS_AT_2000;
 	number = (double) ms + (double) rest / 1000.0;
-	if (floor(number) != (double) ms ||
-		(int64) rint((number - floor(number)) * 1000.0) != rest)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("no float64 of milliseconds holds this timestamp exactly"),
-				 errhint("Round it to milliseconds, or set the column's option convex_type to 'string'.")));
 	if (encoder->target == TARGET_INT64)
 	{
 		if (rest != 0)
@@ -428,8 +421,15 @@ encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 					 errmsg("an int64 of milliseconds does not hold microseconds"),
 					 errhint("Round the timestamp to milliseconds.")));
 		write_int64(encoder, ms, out);
+		return;
 	}
-	else if (encoder->target == TARGET_DEFAULT ||
+	if ((int64) floor(number) != ms ||
+		(int64) rint((number - floor(number)) * 1000.0) != rest)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("no float64 of milliseconds holds this timestamp exactly"),
+				 errhint("Round it to milliseconds, or set the column's option convex_type to 'string'.")));
+	if (encoder->target == TARGET_DEFAULT ||
 			 encoder->target == TARGET_FLOAT64)
 		write_float64(encoder, number, out);
 	else
@@ -457,10 +457,22 @@ encode_date(CvxEncoder *encoder, Datum value, StringInfo out)
 static void
 encode_json(CvxEncoder *encoder, Datum value, StringInfo out)
 {
-	encode_jsonb(encoder,
-				 DirectFunctionCall1(jsonb_in,
-									 CStringGetDatum(TextDatumGetCString(value))),
-				 out);
+	encode_jsonb(encoder, jsonb_of(value), out);
+}
+
+/* A json as jsonb, in which each name stands once. */
+static Datum
+jsonb_of(Datum json)
+{
+	char	   *string = TextDatumGetCString(json);
+
+	for (const char *p = string; (p = strchr(p, '\\')) != NULL; p += 2)
+		if (strncmp(p, "\\u0000", 6) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+					 errmsg("json with the character U+0000 cannot be written"),
+					 errhint("Take \"\\u0000\" out of its strings.")));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(string));
 }
 
 static void
@@ -570,6 +582,16 @@ refuse_type(CvxEncoder *encoder)
 			 errhint("Change the column's type or its option convex_type.")));
 }
 
+/* A number for messages: it may have 131,072 digits. */
+static char *
+excerpt(Numeric number)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
+														   NumericGetDatum(number)));
+
+	return cvx_error_excerpt(text, strlen(text), NULL);
+}
+
 /* The float64 whose shortest text is this number. */
 static double
 exact_double(Numeric number)
@@ -602,8 +624,7 @@ exact_double(Numeric number)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg("no float64 holds %s exactly",
-					DatumGetCString(DirectFunctionCall1(numeric_out, datum))),
+			 errmsg("no float64 holds %s exactly", excerpt(number)),
 			 errhint("Round the number, or send it as text or bigint.")));
 }
 
@@ -636,8 +657,7 @@ exact_int64(Numeric number)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg("%s is not an int64",
-					DatumGetCString(DirectFunctionCall1(numeric_out, datum))),
+			 errmsg("%s is not an int64", excerpt(number)),
 			 errhint("The column's option convex_type is int64.")));
 }
 
@@ -888,13 +908,14 @@ check_name(CvxEncoder *encoder, const char *name, int len)
 	if (strlen(name) != len || !cvx_options_is_field_name(name, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-				 errmsg("\"%s\" cannot be the name of a Convex field", name),
+				 errmsg("\"%s\" cannot be the name of a Convex field",
+						cvx_error_excerpt(name, strlen(name), NULL)),
 				 errhint("Names of fields are printable ASCII and do not begin with \"$\"; with json_values 'encoded', an object with one of Convex's markers is a value.")));
 	if (encoder->syntax == CVX_SYNTAX_PLAIN && name[0] == '_')
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 				 errmsg("field \"%s\" cannot be sent through import_airbyte_records",
-						name),
+						cvx_error_excerpt(name, strlen(name), NULL)),
 				 errdetail("Convex would store it under another name."),
 				 errhint("Give the foreign table the option primary_key, or rename the field.")));
 }

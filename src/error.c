@@ -552,11 +552,16 @@ place_callback(void *arg)
 		 category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
 		 geterrcode() == ERRCODE_FDW_INVALID_DATA_TYPE))
 	{
+		bool		has_nul = geterrcode() == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
+
 		errcode(ERRCODE_FDW_INVALID_DATA_TYPE);
 		errdetail("Field \"%s\" of document \"%.*s\" does not fit column \"%s\" of %s.",
 				  place->field, place->document_len, place->document,
 				  place->column, place->relation);
-		errhint("Declare the column with a type that fits, such as jsonb, or set the table's option on_conversion_error to 'null'.");
+		if (has_nul)
+			errhint("Set the option nul_handling of the foreign table or its server to 'replace' or 'strip', or declare the column as json.");
+		else
+			errhint("Declare the column with a type that fits, such as jsonb, or set the table's option on_conversion_error to 'null'.");
 	}
 	else if (place->relation)
 		errcontext("reading %s from Convex server \"%s\"", place->relation,

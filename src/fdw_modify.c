@@ -803,7 +803,7 @@ write_document(CvxModify *modify, Datum value, const CvxTargetRow *target,
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 					 errmsg("field \"%s\" cannot be sent through import_airbyte_records, which drops it",
-							names[0]),
+							cvx_error_excerpt(names[0], strlen(names[0]), NULL)),
 					 errhint("Give the foreign table the option primary_key, or rename the field.")));
 		if (names[0][0] != '_')
 			continue;
@@ -823,7 +823,8 @@ write_document(CvxModify *modify, Datum value, const CvxTargetRow *target,
 		}
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-				 errmsg("field \"%s\" cannot be written", names[0]),
+				 errmsg("field \"%s\" cannot be written",
+						cvx_error_excerpt(names[0], strlen(names[0]), NULL)),
 				 errhint("Top-level fields beginning with \"_\" are Convex's: take it out of the document.")));
 	}
 	modify->column = NULL;
@@ -1137,7 +1138,8 @@ note_key(CvxModify *modify, const StringInfoData *key)
 				 errmsg("two rows of foreign table %s would have the same key",
 						modify->options->relation),
 				 errdetail("Row " INT64_FORMAT " gets the key of an earlier one: (%s).",
-						   modify->nrows, key->data),
+						   modify->nrows,
+						   cvx_error_excerpt(key->data, key->len, NULL)),
 				 errhint("The option primary_key is '%s'; its values must stay unique.",
 						 modify->options->key->text)));
 	old = MemoryContextSwitchTo(modify->cxt);

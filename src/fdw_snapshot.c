@@ -17,8 +17,10 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
@@ -27,9 +29,16 @@
 /* convex_fdw.snapshot: text, because it exceeds every integer setting. */
 static char *pinned_snapshot = NULL;
 
+#define PINNED_HINT "Give a timestamp in nanoseconds, as convex_snapshot() returns it, or an empty string."
+
 /* Entries of this transaction, in TopTransactionContext. */
 static List *entries = NIL;
 
+/* Set once the setting is the library's own; written by cvx_snapshot_init(). */
+static bool is_defined = false;
+
+static bool check_pinned(char **value, void **extra, GucSource source);
+static bool parse_pinned(const char *text, int64 *ts);
 static void forget_all(XactEvent event, void *arg);
 static void drop_at_release(ResourceReleasePhase phase, bool isCommit,
 							bool isTopLevel, void *arg);
@@ -45,7 +54,8 @@ cvx_snapshot_init(void)
 							   &pinned_snapshot,
 							   "",
 							   PGC_USERSET, 0,
-							   NULL, NULL, NULL);
+							   check_pinned, NULL, NULL);
+	is_defined = true;
 	RegisterXactCallback(forget_all, NULL);
 	RegisterResourceReleaseCallback(drop_at_release, NULL);
 }
@@ -89,20 +99,46 @@ cvx_snapshot_get(Oid serverid, Snapshot pg, int64 pinned)
 int64
 cvx_snapshot_pinned(void)
 {
-	char	   *end;
-	long long	ts;
+	int64		ts;
 
-	if (pinned_snapshot == NULL || pinned_snapshot[0] == '\0')
-		return 0;
-	errno = 0;
-	ts = strtoll(pinned_snapshot, &end, 10);
-	if (errno != 0 || *end != '\0' || ts <= 0)
+	if (!parse_pinned(pinned_snapshot, &ts))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for parameter \"convex_fdw.snapshot\": \"%s\"",
 						pinned_snapshot),
-				 errhint("Give a timestamp in nanoseconds, as convex_snapshot() returns it, or an empty string.")));
-	return (int64) ts;
+				 errhint(PINNED_HINT)));
+	return ts;
+}
+
+/*
+ * SET refuses what is no timestamp.  A value that was set before the library
+ * was loaded is kept, and so is the leader's in a parallel worker: it would
+ * fall back to the head with no more than a warning, or end queries that read
+ * nothing of Convex.  A scan refuses it.
+ */
+static bool
+check_pinned(char **value, void **extra, GucSource source)
+{
+	int64		ts;
+
+	if (!is_defined || InitializingParallelWorker || parse_pinned(*value, &ts))
+		return true;
+	GUC_check_errhint(PINNED_HINT);
+	return false;
+}
+
+/* False when the text is neither a timestamp nor empty, which is 0. */
+static bool
+parse_pinned(const char *text, int64 *ts)
+{
+	char	   *end;
+
+	*ts = 0;
+	if (text == NULL || text[0] == '\0')
+		return true;
+	errno = 0;
+	*ts = strtoll(text, &end, 10);
+	return errno == 0 && *end == '\0' && *ts > 0;
 }
 
 static void

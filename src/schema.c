@@ -51,6 +51,7 @@ static const struct
 	{"commitTs", CVX_TYPE_INT64},
 	{"string", CVX_TYPE_STRING},
 	{"bytes", CVX_TYPE_BYTES},
+	{"function", CVX_TYPE_STRING},	/* a function's handle */
 	{"id", CVX_TYPE_ID},
 	{"array", CVX_TYPE_ARRAY},
 	{"record", CVX_TYPE_OBJECT},

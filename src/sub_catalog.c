@@ -5,7 +5,7 @@
  * In four tables in the extension's schema, which belong to the extension's
  * owner.  Everything here runs as that owner, under a search_path of
  * pg_catalog alone, and within a transaction and SPI that the caller has
- * begun.  "@." in a statement stands for the extension's schema.
+ * begun.  "@." in a statement stands for the extension's schema, save in quotes.
  *
  * Room: subscription 4.1
  */
@@ -804,16 +804,27 @@ extension_schema(void)
 	return schema;
 }
 
+/*
+ * The statement with the extension's schema for each "@.".  What is quoted is
+ * left alone: names of users come as identifiers or literals, and one that
+ * holds "@" is always quoted.  A quote within quotes is written twice, and so
+ * ends and begins them.
+ */
 static char *
 expand(const char *sql)
 {
 	StringInfoData buf;
 	const char *schema = NULL;
+	char		quote = '\0';
 
 	initStringInfo(&buf);
 	for (const char *p = sql; *p; p++)
 	{
-		if (p[0] != '@' || p[1] != '.')
+		if (quote == '\0' && (*p == '"' || *p == '\''))
+			quote = *p;
+		else if (*p == quote)
+			quote = '\0';
+		if (quote != '\0' || p[0] != '@' || p[1] != '.')
 		{
 			appendStringInfoChar(&buf, *p);
 			continue;

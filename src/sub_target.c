@@ -209,13 +209,7 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 		column->is_json = att->atttypid == JSONBOID || att->atttypid == JSONOID;
 		column->base = getBaseType(att->atttypid);
 		if (column->kind < 0 && !column->is_json)
-		{
-			Oid			output;
-			bool		is_varlena;
-
-			getTypeOutputInfo(column->base, &output, &is_varlena);
-			fmgr_info(output, &column->output);
-		}
+			cvx_typeio_for_output(column->base, &column->output);
 	}
 	if (column->role == CVX_ROLE_FIELD || column->role == CVX_ROLE_DOCUMENT)
 		column->codec = cvx_value_codec(att->atttypid, att->atttypmod,
@@ -643,7 +637,7 @@ shows_all(CvxColumn *column, Datum datum, const CvxValue *value)
 				return is_same_array(column, datum, value);
 			if (value->kind != CVX_KIND_STRING || has_nul(value))
 				return false;
-			text = OutputFunctionCall(&column->output, datum);
+			text = cvx_typeio_output(&column->output, datum);
 			return cvx_json_equals(&value->text, text, strlen(text));
 	}
 }

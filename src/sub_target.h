@@ -15,6 +15,7 @@
 #include "page.h"
 #include "value.h"
 #include "sub.h"
+#include "typeio.h"
 
 /* How long an ALTER TABLE may wait for its lock. */
 #define CVX_ALTER_LOCK_TIMEOUT	"1s"
@@ -42,7 +43,7 @@ typedef struct CvxColumn
 	int			kind;			/* the one kind it holds exactly; -1: see base */
 	bool		is_json;
 	Oid			base;			/* below domains */
-	FmgrInfo	output;			/* of the base, if kind is -1 */
+	CvxTypeIO	output;			/* of the base, if kind is -1 */
 } CvxColumn;
 
 /* What a field's column was filled from, where rows may be too big. */

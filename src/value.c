@@ -37,12 +37,16 @@
 
 #include "compat.h"
 #include "page.h"
+#include "typeio.h"
 #include "value.h"
 
 /* The time between 1970 and 2000. */
 #define MS_AT_2000		INT64CONST(946684800000)
 #define DAYS_AT_2000	10957
-#define MS_A_DAY		86400000.0
+#define MS_A_DAY		INT64CONST(86400000)
+
+/* Why a string does not fit, where options do not say what becomes of it. */
+static const char HAS_NUL[] = "it holds the character U+0000";
 
 /* How an int64 is spelled, and where its digits begin. */
 #define INT64_MARKER	"{\"$integer\":\"xxxxxxxxxxx=\"}"
@@ -70,8 +74,7 @@ struct CvxCodec
 	CvxJsonValues json_values;
 	CvxOnMisfit on_misfit;
 	CvxNulHandling nul_handling;
-	FmgrInfo	input;
-	Oid			ioparam;
+	CvxTypeIO	input;
 	MemoryContext cxt;			/* of the codec; for domain checks */
 	void	   *domain_cache;
 	struct CvxCodec *element;	/* of an array */
@@ -153,7 +156,7 @@ static bool get_string(CvxCodec *codec, const CvxText *text, char **result,
 					   size_t *len);
 static char *number_text(const CvxValue *value);
 static bool get_milliseconds(CvxCodec *codec, const CvxValue *value,
-							 double *ms);
+							 int64 *whole, double *fraction);
 static void *get_bytes(const CvxValue *value, size_t offset, int *len);
 static bool push_value(CvxCodec *codec, JsonbParseState **state,
 					   JsonbIteratorToken token, const CvxValue *value,
@@ -226,7 +229,6 @@ cvx_value_codec(Oid type, int32 typmod, const CvxTableOptions *options)
 {
 	CvxCodec   *codec = palloc0(sizeof(CvxCodec));
 	Oid			element;
-	Oid			input;
 
 	codec->type = type;
 	codec->typmod = typmod;
@@ -236,8 +238,7 @@ cvx_value_codec(Oid type, int32 typmod, const CvxTableOptions *options)
 	codec->on_misfit = options->on_misfit;
 	codec->nul_handling = options->nul_handling;
 	codec->cxt = CurrentMemoryContext;
-	getTypeInputInfo(codec->base, &input, &codec->ioparam);
-	fmgr_info(input, &codec->input);
+	cvx_typeio_for_input(codec->base, &codec->input);
 	codec->decode = decode_input;
 	codec->throws = THROWS_ALWAYS;
 	for (int i = 0; i < lengthof(decoders); i++)
@@ -292,8 +293,11 @@ cvx_value_decode(CvxCodec *codec, const CvxValue *value, Datum *datum,
 		*isnull = true;
 		return;
 	}
+
+	/* The place of a value knows its hint by the code (error.c). */
 	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+			(errcode(codec->why == HAS_NUL ? ERRCODE_CHARACTER_NOT_IN_REPERTOIRE :
+					 ERRCODE_FDW_INVALID_DATA_TYPE),
 			 codec->why ?
 			 errmsg("%s value does not fit type %s: %s",
 					cvx_value_kind_name(value->kind), type_name(codec),
@@ -724,8 +728,7 @@ decode_text(CvxCodec *codec, const CvxValue *value, Datum *datum)
 	}
 	if (!get_string(codec, &value->text, &text, &len))
 		return false;
-	*datum = InputFunctionCall(&codec->input, text, codec->ioparam,
-							   codec->typmod);
+	*datum = cvx_typeio_input(&codec->input, text, codec->typmod);
 	return true;
 }
 
@@ -839,21 +842,20 @@ decode_jsonb(CvxCodec *codec, const CvxValue *value, Datum *datum)
 static bool
 decode_timestamp(CvxCodec *codec, const CvxValue *value, Datum *datum)
 {
-	double		ms;
-	double		whole;
+	int64		whole;
+	double		fraction;
 	int64		us;
 
 	if (value->kind == CVX_KIND_STRING)
 		return decode_input(codec, value, datum);
-	if (!get_milliseconds(codec, value, &ms))
+	if (!get_milliseconds(codec, value, &whole, &fraction))
 		return false;
-	whole = floor(ms);
-	if (!(whole >= -1e15 && whole <= 1e16))
+	if (whole < -INT64CONST(1000000000000000) ||
+		whole > INT64CONST(10000000000000000))
 		return misfit(codec, "out of range");
 
 	/* Whole ms as an integer, the fraction apart: exact to the microsecond. */
-	us = ((int64) whole - MS_AT_2000) * 1000 +
-		(int64) rint((ms - whole) * 1000.0);
+	us = (whole - MS_AT_2000) * 1000 + (int64) rint(fraction * 1000.0);
 	if (!IS_VALID_TIMESTAMP(us))
 		return misfit(codec, "out of range");
 	*datum = TimestampGetDatum((Timestamp) us);
@@ -867,36 +869,43 @@ decode_timestamp(CvxCodec *codec, const CvxValue *value, Datum *datum)
 static bool
 decode_date(CvxCodec *codec, const CvxValue *value, Datum *datum)
 {
-	double		ms;
-	double		days;
+	int64		whole;
+	double		fraction;
+	int64		days;
 
 	if (value->kind == CVX_KIND_STRING)
 		return decode_input(codec, value, datum);
-	if (!get_milliseconds(codec, value, &ms))
+	if (!get_milliseconds(codec, value, &whole, &fraction))
 		return false;
-	days = floor(ms / MS_A_DAY) - DAYS_AT_2000;
-	if (!(days >= -2.1e9 && days <= 2.1e9) || !IS_VALID_DATE((DateADT) days))
+	days = whole / MS_A_DAY - (whole % MS_A_DAY < 0 ? 1 : 0) - DAYS_AT_2000;
+	if (!IS_VALID_DATE(days))
 		return misfit(codec, "out of range");
 	*datum = DateADTGetDatum((DateADT) days);
 	return true;
 }
 
+/* The whole milliseconds below, and what is more. */
 static bool
-get_milliseconds(CvxCodec *codec, const CvxValue *value, double *ms)
+get_milliseconds(CvxCodec *codec, const CvxValue *value, int64 *whole,
+				 double *fraction)
 {
-	if (value->kind == CVX_KIND_FLOAT64)
-		*ms = value->float64;
-	else if (value->kind == CVX_KIND_INT64)
+	double		below;
+
+	if (value->kind == CVX_KIND_INT64)
 	{
-		if (value->int64 > (INT64CONST(1) << 53) ||
-			value->int64 < -(INT64CONST(1) << 53))
-			return misfit(codec, "out of range");
-		*ms = (double) value->int64;
+		*whole = value->int64;
+		*fraction = 0;
+		return true;
 	}
-	else
+	if (value->kind != CVX_KIND_FLOAT64)
 		return false;
-	if (isnan(*ms) || isinf(*ms))
+	if (isnan(value->float64) || isinf(value->float64))
 		return misfit(codec, "not a point in time");
+	below = floor(value->float64);
+	if (!(below >= -9223372036854775808.0 && below < 9223372036854775808.0))
+		return misfit(codec, "out of range");
+	*whole = (int64) below;
+	*fraction = value->float64 - below;
 	return true;
 }
 
@@ -923,8 +932,7 @@ decode_input(CvxCodec *codec, const CvxValue *value, Datum *datum)
 		default:
 			return false;
 	}
-	*datum = InputFunctionCall(&codec->input, text, codec->ioparam,
-							   codec->typmod);
+	*datum = cvx_typeio_input(&codec->input, text, codec->typmod);
 	return true;
 }
 
@@ -967,7 +975,7 @@ get_string(CvxCodec *codec, const CvxText *text, char **result, size_t *len)
 		size_t		n = 0;
 
 		if (codec->nul_handling == CVX_NUL_ERROR)
-			return misfit(codec, "it holds the character U+0000 (see the option nul_handling)");
+			return misfit(codec, HAS_NUL);
 		mended = palloc(*len * 3 + 1);
 		for (size_t i = 0; i < *len; i++)
 		{

@@ -293,6 +293,8 @@ CREATE TABLE declared AS SELECT '{"schemaValidation": true, "tables": [
 		"rank": {"fieldType": {"type": "literal", "value": {"$integer": "AQAAAAAAAAA="}}, "optional": true},
 		"level": {"fieldType": {"type": "union", "value": [{"type": "number"}, {"type": "null"}]}, "optional": true},
 		"stamp": {"fieldType": {"type": "commitTs"}, "optional": true},
+		"hook": {"fieldType": {"type": "function"}, "optional": true},
+		"hooks": {"fieldType": {"type": "union", "value": [{"type": "function"}, {"type": "null"}, {"type": "string"}]}, "optional": true},
 		"flag": {"fieldType": {"type": "boolean"}, "optional": true}}}},
 	{"tableName": "planned", "indexes": [], "documentType": {"type": "object", "value": {
 		"total": {"fieldType": {"type": "bigint"}, "optional": false},
@@ -303,7 +305,7 @@ CREATE TABLE declared AS SELECT '{"schemaValidation": true, "tables": [
 SELECT emu.config(jsonb_build_object('schema', schema)) FROM declared \g /dev/null
 
 CREATE TABLE people_columns AS SELECT ARRAY[:'id', :'created', 'age: bigint', 'anything: jsonb', 'attrs: jsonb',
-	'either: jsonb', 'flag: boolean',
+	'either: jsonb', 'flag: boolean', 'hook: text', 'hooks: text',
 	'kind: text', 'later: bytea', 'level: double precision', 'name: text', 'rank: bigint', 'stamp: bigint',
 	'tags: jsonb', 'team: text COLLATE C'] AS columns;
 
@@ -315,7 +317,7 @@ FROM jsonb_each_text(comments('people')) WHERE key NOT LIKE '\_%';
 SELECT is(shown('small'), ARRAY[:'id', :'created', 'n: jsonb'], 'a declared union is jsonb, whatever is stored');
 SELECT matches(comments('teams') ->> 'name', 'inferred', 'a table without validators stays inferred');
 SELECT is(to_jsonb(p) - '_id' - '_creationTime', jsonb_build_object('team', :'team') || '{"name": "ada", "age": 36, "kind": "a", "either": 1, "tags": [],
-	"attrs": {"x": 1}, "anything": 1, "later": null, "rank": null, "level": null, "stamp": null, "flag": null}', 'and can be read') FROM app.people AS p;
+	"attrs": {"x": 1}, "anything": 1, "later": null, "rank": null, "level": null, "stamp": null, "flag": null, "hook": null, "hooks": null}', 'and can be read') FROM app.people AS p;
 SELECT ok(shown('planned') @> ARRAY[:'id', :'created', 'note: text', 'total: bigint'],
 	'an empty table has its declared columns');
 SELECT imported(options => $$import_not_null 'true'$$) \g /dev/null

@@ -169,16 +169,19 @@ SELECT is(taken('mood'), '{"word": "ada", "digits": "42"}', 'an enum column take
 SELECT is(taken('uuid'), '{}', 'a uuid column takes nothing that its input function refuses');
 SELECT is(taken('inet'), '{}', 'nor does inet');
 SELECT is(taken('timestamptz'), '{"five": "1970-01-01 00:00:00.005+00", "whole": "1970-01-01 00:00:00.005+00",
-	"half": "1970-01-01 00:00:00.0025+00", "minus_zero": "1970-01-01 00:00:00+00", "million": "1970-01-01 00:16:40+00"}',
+	"half": "1970-01-01 00:00:00.0025+00", "minus_zero": "1970-01-01 00:00:00+00", "million": "1970-01-01 00:16:40+00",
+	"big": "287396-10-12 08:59:00.993+00"}',
 	'a timestamptz column takes numbers as milliseconds since 1970 within its range');
 SELECT is(taken('timestamp'), '{"five": "1970-01-01 00:00:00.005", "whole": "1970-01-01 00:00:00.005",
-	"half": "1970-01-01 00:00:00.0025", "minus_zero": "1970-01-01 00:00:00", "million": "1970-01-01 00:16:40"}',
+	"half": "1970-01-01 00:00:00.0025", "minus_zero": "1970-01-01 00:00:00", "million": "1970-01-01 00:16:40",
+	"big": "287396-10-12 08:59:00.993"}',
 	'so does timestamp');
 SELECT is(taken('timestamp(2)'), '{"five": "1970-01-01 00:00:00", "whole": "1970-01-01 00:00:00",
-	"half": "1970-01-01 00:00:00", "minus_zero": "1970-01-01 00:00:00", "million": "1970-01-01 00:16:40"}',
+	"half": "1970-01-01 00:00:00", "minus_zero": "1970-01-01 00:00:00", "million": "1970-01-01 00:16:40",
+	"big": "287396-10-12 08:59:00.99"}',
 	'timestamp(2) rounds to its precision, as PostgreSQL rounds before 2000');
 SELECT is(taken('date'), '{"five": "1970-01-01", "whole": "1970-01-01", "half": "1970-01-01",
-	"minus_zero": "1970-01-01", "million": "1970-01-01"}',
+	"minus_zero": "1970-01-01", "million": "1970-01-01", "big": "287396-10-12"}',
 	'a date column takes numbers as milliseconds since 1970');
 SELECT is(taken('small_number'), '{"five": "5", "whole": "5", "minus_zero": "0"}',
 	'a domain takes what its base type takes and its CHECK allows');

@@ -1,10 +1,10 @@
 \pset format wrapped
 \pset columns 110
 \echo
-\echo '-- A foreign server is one Convex deployment; the key belongs to the user mapping.'
+\echo '-- A foreign server is one Convex deployment; the key belongs to the user mapping. U+0000, which text cannot hold, is shown as U+FFFD.'
 CREATE EXTENSION convex_fdw;
 CREATE SERVER convex FOREIGN DATA WRAPPER convex_fdw
-	OPTIONS (deployment_url :'emulator');
+	OPTIONS (deployment_url :'emulator', nul_handling 'replace');
 CREATE USER MAPPING FOR CURRENT_USER SERVER convex
 	OPTIONS (deploy_key :'deploy_key');
 
