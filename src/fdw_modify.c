@@ -54,6 +54,7 @@ typedef struct Column
 	CvxColumnOptions *options;
 	CvxPath		path;			/* one name unless options->is_path */
 	bool		is_system;		/* _id or _creationTime */
+	bool		is_generated;	/* the executor computes it anew */
 	bool		is_dropped_by_route;
 	CvxEncoder *encoder;
 	int16		typlen;
@@ -115,6 +116,8 @@ static CvxModify *open_modify(EState *estate, ResultRelInfo *rri,
 static void open_updates(CvxModify *modify, ModifyTableState *mtstate,
 						 ResultRelInfo *rri, int subplan_index);
 static bool may_change_keys(const CvxModify *modify);
+static bool is_named(const CvxModify *modify, const Column *column);
+static bool may_change(const CvxModify *modify, const Column *column);
 static void add_column(CvxModify *modify, Oid relid, Form_pg_attribute att);
 static void row_context(void *arg);
 static void begin_row(CvxModify *modify, ErrorContextCallback *callback);
@@ -416,8 +419,7 @@ open_updates(CvxModify *modify, ModifyTableState *mtstate, ResultRelInfo *rri,
 	if (!AttributeNumberIsValid(modify->ctid))
 		elog(ERROR, "could not find junk ctid column");
 	if (mtstate->operation == CMD_UPDATE)
-		modify->updated = bms_union(ExecGetUpdatedCols(rri, estate),
-									ExecGetExtraUpdatedCols(rri, estate));
+		modify->updated = ExecGetUpdatedCols(rri, estate);
 	modify->has_before_trigger = triggers && triggers->trig_update_before_row;
 	if (mtstate->operation == CMD_UPDATE && may_change_keys(modify))
 		modify->new_keys = cvx_queue_map("convex new keys", sizeof(CvxTextKey));
@@ -439,9 +441,7 @@ may_change_keys(const CvxModify *modify)
 	{
 		const Column *column = &modify->columns[i];
 
-		if (!modify->has_before_trigger &&
-			!bms_is_member(column->attnum - FirstLowInvalidHeapAttributeNumber,
-						   modify->updated))
+		if (!may_change(modify, column))
 			continue;
 		if (column->options->is_document)
 			return true;
@@ -452,6 +452,26 @@ may_change_keys(const CvxModify *modify)
 	return false;
 }
 
+/* Does SET name the column? */
+static bool
+is_named(const CvxModify *modify, const Column *column)
+{
+	return bms_is_member(column->attnum - FirstLowInvalidHeapAttributeNumber,
+						 modify->updated);
+}
+
+/*
+ * Can the UPDATE give the column another value?  Which generated columns
+ * depend on those that SET names is known to the executor only, which can be
+ * asked only after it has begun; the values will tell.
+ */
+static bool
+may_change(const CvxModify *modify, const Column *column)
+{
+	return is_named(modify, column) || column->is_generated ||
+		modify->has_before_trigger;
+}
+
 static void
 add_column(CvxModify *modify, Oid relid, Form_pg_attribute att)
 {
@@ -460,6 +480,7 @@ add_column(CvxModify *modify, Oid relid, Form_pg_attribute att)
 
 	column->attnum = att->attnum;
 	column->name = pstrdup(NameStr(att->attname));
+	column->is_generated = att->attgenerated != '\0';
 	column->options = options;
 	column->typlen = att->attlen;
 	column->typbyval = att->attbyval;
@@ -878,9 +899,6 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 		Column	   *column = &modify->columns[i];
 		int			at = column->attnum - 1;
 		Change	   *change = &changes[*nchanges];
-		bool		is_named = bms_is_member(column->attnum -
-											 FirstLowInvalidHeapAttributeNumber,
-											 modify->updated);
 		bool		is_same = slot->tts_isnull[at] == old_nulls[at] &&
 			(slot->tts_isnull[at] ||
 			 datum_image_eq(slot->tts_values[at], old_values[at],
@@ -888,9 +906,8 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 		CvxText		old;
 		StringInfoData value;
 
-		if (is_same && (!is_named || column->is_system))
-			continue;
-		if (!is_named && !modify->has_before_trigger)
+		if (!may_change(modify, column) ||
+			(is_same && (column->is_system || !is_named(modify, column))))
 			continue;
 
 		/* Where nothing or null is, NULL changes nothing. */

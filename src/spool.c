@@ -137,17 +137,11 @@ move_to_file(CvxSpool *spool)
 	MemoryContext old = MemoryContextSwitchTo(spool->cxt);
 	ResourceOwner owner = CurrentResourceOwner;
 
+	/* As in tuplestore.c: after an error the abort puts the owner back. */
 	CurrentResourceOwner = spool->owner;
-	PG_TRY();
-	{
-		spool->file = BufFileCreateTemp(false);
-		BufFileWrite(spool->file, spool->memory, spool->len);
-	}
-	PG_FINALLY();
-	{
-		CurrentResourceOwner = owner;
-	}
-	PG_END_TRY();
+	spool->file = BufFileCreateTemp(false);
+	BufFileWrite(spool->file, spool->memory, spool->len);
+	CurrentResourceOwner = owner;
 	pfree(spool->memory);
 	spool->memory = NULL;
 	MemoryContextSwitchTo(old);

@@ -137,7 +137,7 @@ static bool
 turn(CvxWorker *worker, int64 *pause_ms)
 {
 	volatile CvxStep outcome = CVX_STEP_FAILED;
-	bool		has_thrown = false;
+	volatile bool has_thrown = false;
 
 	pgstat_report_activity(STATE_RUNNING, worker->activity);
 	MemoryContextSwitchTo(worker->cycle);

@@ -91,7 +91,7 @@ SELECT emu.fault('{"action": "status", "status": 503, "code": "OptimisticConcurr
 SELECT is(state($$SELECT convex_clear_tables('convex', 'channels')$$), 'no error', 'a conflict, which did nothing, is repeated');
 SELECT is((SELECT count(*) FROM sent), 2::bigint, 'once');
 SELECT emu.fault('{"action": "stall", "path": "/api/streaming_import/clear_tables"}') \g /dev/null
-SET statement_timeout = '300ms';
+SET statement_timeout = '1s';
 SELECT is(state($$SELECT convex_clear_tables('convex', 'channels')$$), '08007', 'a time-out while the server may be at work is an unknown outcome');
 RESET statement_timeout;
 SELECT emu.clear_faults() \g /dev/null

@@ -15,7 +15,7 @@ $$ SELECT emu.insert(table_name, VARIADIC ARRAY(SELECT jsonb_build_object('x', p
 CREATE FUNCTION clear(table_name text) RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
-	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'curl -q -sS --fail --noproxy ''*'' -X PUT -o /dev/null -H ''Content-Type: application/json'' -H '
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'cat >/dev/null; curl -q -sS --fail --noproxy ''*'' -X PUT -o /dev/null -H ''Content-Type: application/json'' -H '
 		|| emu.shell_quote('Authorization: Convex ' || emu.key()) || ' --data ' || emu.shell_quote(jsonb_build_object('tableNames', ARRAY[table_name])::text)
 		|| ' ' || emu.shell_quote(current_setting('emu.url') || '/api/streaming_import/clear_tables'));
 END

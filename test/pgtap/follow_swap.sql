@@ -28,7 +28,7 @@ SELECT last_event() AS mark \gset
 CREATE FUNCTION clear(VARIADIC tables text[]) RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
-	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'curl -q -sS --fail --noproxy ''*'' -X PUT -o /dev/null -H ''Content-Type: application/json'' -H '
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'cat >/dev/null; curl -q -sS --fail --noproxy ''*'' -X PUT -o /dev/null -H ''Content-Type: application/json'' -H '
 		|| emu.shell_quote('Authorization: Convex ' || emu.key()) || ' --data ' || emu.shell_quote(jsonb_build_object('tableNames', tables)::text)
 		|| ' ' || emu.shell_quote(current_setting('emu.url') || '/api/streaming_import/clear_tables'));
 END

@@ -134,7 +134,7 @@ SELECT is((SELECT count(DISTINCT d ->> 'n') FROM documents() AS d WHERE d ->> 'f
 
 SELECT matches(notices($$SELECT convex_import('convex', 't', 'SELECT 1 AS n', 'replace')$$), 'NOTICE: .*800 of 800', 'what Convex wants to have confirmed is a notice');
 SELECT emu.config('{"import_hold": "in_progress"}') \g /dev/null
-SELECT matches(notices($$SET statement_timeout = '1s'; SELECT convex_import('convex', 't', 'SELECT 2 AS n', 'replace')$$), 'NOTICE: .*Importing "t"', 'and so is progress');
+SELECT matches(notices($$SET statement_timeout = '3s'; SELECT convex_import('convex', 't', 'SELECT 2 AS n', 'replace')$$), 'NOTICE: .*Importing "t"', 'and so is progress');
 SELECT emu.config('{"import_hold": null}') \g /dev/null
 
 -- ------------------------------------------------------------------ refused before anything is sent

@@ -351,11 +351,11 @@ COMMIT;
 
 -- A session that rests is not a server that is silent.
 SELECT emu.config('{"page_limit": 1024}') \g /dev/null
-ALTER SERVER convex OPTIONS (ADD request_timeout '100ms', ADD idle_timeout '100ms', ADD max_retries '0');
+ALTER SERVER convex OPTIONS (ADD request_timeout '1s', ADD idle_timeout '1s', ADD max_retries '0');
 BEGIN;
 DECLARE c CURSOR FOR SELECT count AS n FROM bench;
 SELECT is(cardinality(numbers('FETCH 600 FROM c')), 600, 'a cursor that has a page under way');
-SELECT ok(emu.wait_until(format('clock_timestamp() > timestamptz %L', clock_timestamp() + interval '400 ms')), 'rests for longer than the timeouts');
+SELECT ok(emu.wait_until(format('clock_timestamp() > timestamptz %L', clock_timestamp() + interval '1.2 s')), 'rests for longer than the timeouts');
 SELECT is(cardinality(numbers('FETCH ALL FROM c')), 4400, 'and goes on');
 COMMIT;
 ALTER SERVER convex OPTIONS (DROP request_timeout, DROP idle_timeout, DROP max_retries);

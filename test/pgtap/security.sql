@@ -40,7 +40,7 @@ $$
 BEGIN
 	DROP SERVER IF EXISTS pointed CASCADE;
 	EXECUTE format('CREATE SERVER pointed FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url %L,
-		max_retries ''0'', connect_timeout ''500ms''%s)', url, options);
+		max_retries ''0'', connect_timeout ''60s''%s)', url, options);
 	EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER pointed OPTIONS (deploy_key %L)', key);
 	CREATE FOREIGN TABLE pointed_users (_id text, name text) SERVER pointed OPTIONS (table_name 'users');
 END
@@ -113,7 +113,7 @@ FROM unnest('{https://10.0.0.1,https://10.255.255.255,https://172.16.0.1,https:/
 	https://[ff02::1],https://[::ffff:10.0.0.1],https://[::ffff:a00:1],https://[::ffff:169.254.169.254],https://[::10.0.0.1],
 	https://[64:ff9b::10.0.0.1],https://[64:ff9b:1::10.0.0.1],https://[2002:a00:1::1],https://[2002:c0a8:101::],
 	https://168.63.129.16,https://10.0.0.1:8443}'::text[]) AS url, LATERAL scan_at(btrim(url, E' \n\t'));
-SELECT ok(ms < 400 AND told ~ '10\.0\.0\.1' AND told ~ 'allowed_hosts', 'the refusal is told at once, with address and setting')
+SELECT ok(ms < 30000 AND told ~ '10\.0\.0\.1' AND told ~ 'allowed_hosts', 'the refusal is told at once, with address and setting')
 	FROM scan_at('https://10.0.0.1');
 SELECT ok(NOT key_in(told), 'and without the key') FROM scan_at('https://10.0.0.1');
 SELECT is(state, '42501', 'an address whose like is listed is refused')
@@ -335,7 +335,7 @@ SELECT ok(told !~ 'secret', 'and nothing of it is told: ' || name) FROM unnest('
 
 -- What is no file.
 SELECT shell(format('mkdir -m 0700 %1$s/directory; mkfifo -m 0600 %1$s/fifo', :'keys')) \g /dev/null
-SELECT ok(state <> 'no error' AND ms < 1000, name || ' is refused at once')
+SELECT ok(state <> 'no error' AND ms < 30000, name || ' is refused at once')
 	FROM unnest('{directory,fifo,/dev/null,/dev/zero,/dev/stdin}'::text[]) AS name, LATERAL scan_with(name);
 SELECT is(state, '42809', name || ' is no regular file') FROM unnest('{directory,fifo}'::text[]) AS name, LATERAL scan_with(name);
 

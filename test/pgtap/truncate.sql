@@ -5,7 +5,7 @@
 \pset fieldsep '\n'
 SELECT no_plan();
 
-SELECT emu.server('convex', $$max_retries '3', max_retry_wait '10ms', request_timeout '2s'$$) \g /dev/null
+SELECT emu.server('convex', $$max_retries '3', max_retry_wait '10ms'$$) \g /dev/null
 SELECT emu.index('users', '{name}') \g /dev/null
 CREATE FOREIGN TABLE users (name text, age float8) SERVER convex OPTIONS (primary_key 'name');
 CREATE FOREIGN TABLE events (n int) SERVER convex;

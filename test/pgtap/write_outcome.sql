@@ -5,7 +5,7 @@
 \pset fieldsep '\n'
 SELECT no_plan();
 
-SELECT emu.server('convex', $$max_retries '3', max_retry_wait '10ms', request_timeout '2s'$$) \g /dev/null
+SELECT emu.server('convex', $$max_retries '3', max_retry_wait '10ms', request_timeout '60s'$$) \g /dev/null
 SELECT emu.index('users', '{name}') \g /dev/null
 CREATE FOREIGN TABLE users (_id text, name text, age float8, note text) SERVER convex OPTIONS (primary_key 'name');
 CREATE FOREIGN TABLE users_unchecked (_id text, name text, age float8, note text) SERVER convex OPTIONS (table_name 'users', primary_key 'name', conflict_check 'false');
@@ -98,8 +98,10 @@ END
 $$;
 SELECT is(append_under('{"action": "apply_then_cut"}'), '08007 requests 1 documents 1', 'an append that was applied without an answer is unknown, and sent once');
 SELECT is(append_under('{"action": "reset"}'), '08007 requests 1 documents 0', 'so is one that was not applied');
-SELECT is(append_under('{"action": "stall", "seconds": 30}', 'SET LOCAL statement_timeout = 0', 'INSERT INTO events VALUES (1)'), '08007 requests 1 documents 1', 'one whose answer does not come in time');
-SELECT is(append_under('{"action": "stall", "seconds": 30}', 'SET LOCAL statement_timeout = ''300ms''', 'INSERT INTO events VALUES (1)'), '08007 requests 1 documents 1', 'one that statement_timeout ends at COMMIT');
+ALTER SERVER convex OPTIONS (SET request_timeout '2s');
+SELECT is(append_under('{"action": "stall", "seconds": 60}', 'SET LOCAL statement_timeout = 0', 'INSERT INTO events VALUES (1)'), '08007 requests 1 documents 1', 'one whose answer does not come in time');
+ALTER SERVER convex OPTIONS (SET request_timeout '60s');
+SELECT is(append_under('{"action": "stall", "seconds": 60}', 'SET LOCAL statement_timeout = ''1s''', 'INSERT INTO events VALUES (1)'), '08007 requests 1 documents 1', 'one that statement_timeout ends at COMMIT');
 SELECT is(append_under('{"action": "apply_then_status", "status": 408}'), '08007 requests 1 documents 1', '408');
 SELECT is(append_under('{"action": "status", "status": 408}'), '08007 requests 1 documents 0', '408 without effect');
 SELECT is(append_under('{"action": "apply_then_status", "status": 500}'), '08007 requests 1 documents 1', '500');
@@ -161,7 +163,7 @@ SELECT is(keyed_under('[{"action": "mutate", "ops": [{"op": "update_all", "table
 SELECT is(keyed_under('[{"action": "mutate", "ops": [{"op": "insert", "table": "users", "doc": {"name": "dee", "age": 9}}]}, {"action": "reset"}]'), '00000 requests 2 ada10 bob2 cyd3 dee9', 'changes of rows that were not written do not');
 SELECT is(keyed_under('[{"action": "apply_then_cut"}, {"action": "status", "status": 400, "code": "InvalidWindowToReadDocuments", "path": "/api/document_deltas", "skip": 1, "count": -1}]'), '08007 requests 1 ada10 bob2 cyd3', 'a change log that cannot be read leaves it unknown');
 SELECT is(keyed_under('[{"action": "reset", "count": -1}]') LIKE '0800_ requests _ ada1 bob2 cyd3', true, 'repetitions have an end');
-SELECT is(keyed_under('[{"action": "stall", "seconds": 30}]', 'SET LOCAL statement_timeout = ''300ms''', 'UPDATE users SET age = 10 WHERE name = ''ada'''), '08007 requests 1 ada10 bob2 cyd3', 'statement_timeout under a keyed request is an unknown outcome');
+SELECT is(keyed_under('[{"action": "stall", "seconds": 60}]', 'SET LOCAL statement_timeout = ''1s''', 'UPDATE users SET age = 10 WHERE name = ''ada'''), '08007 requests 1 ada10 bob2 cyd3', 'statement_timeout under a keyed request is an unknown outcome');
 SELECT is(keyed_under('[{"action": "status", "status": 503, "code": "OptimisticConcurrencyControlFailure", "count": 2}]'), '00000 requests 3 ada10 bob2 cyd3', 'a write conflict is repeated');
 SELECT is(keyed_under('[{"action": "status", "status": 429, "code": "TooManyWrites"}]'), '00000 requests 2 ada10 bob2 cyd3', '429 is repeated');
 

@@ -31,7 +31,7 @@ my %how = (off => 'in a connection', on => 'in a background process');
 for my $way (sort keys %cluster)
 {
 	my $cluster = $cluster{$way};
-	$cluster->wait_until_sql("EXISTS (SELECT FROM cron.job_run_details WHERE status IN ('succeeded', 'failed'))", 'the job has run', deadline_s => 75);
+	$cluster->wait_until_sql("EXISTS (SELECT FROM cron.job_run_details WHERE status IN ('succeeded', 'failed'))", 'the job has run', deadline_s => 180);
 	is($cluster->value("SELECT string_agg(DISTINCT status || ': ' || return_message, ', ') FROM cron.job_run_details WHERE status IN ('succeeded', 'failed')"),
 		'succeeded: CALL', "pg_cron runs CALL convex_sync $how{$way}");
 	is($cluster->value('SELECT count(*) FROM app.users'), '300', 'which loads the table');

@@ -23,7 +23,7 @@ sub shown
 sub becomes
 {
 	my ($name, $shown, $what) = @_;
-	ok(eval { wait_until(sub { shown($name) eq $shown }, $shown, 20) }, $what)
+	ok(eval { wait_until(sub { shown($name) eq $shown }, $shown) }, $what)
 	  or diag(shown($name), $cluster->value('SELECT * FROM convex_stat_subscription; SELECT * FROM convex_stat_subscription_event', args => ['-x']));
 	return;
 }
@@ -32,7 +32,7 @@ sub arrives
 {
 	my ($schema, $x, $what) = @_;
 	$_->insert('a', { x => $x }) for $emulator, $second;
-	ok(eval { $cluster->wait_until_sql("EXISTS (SELECT FROM $schema.a WHERE x = '$x')", $x, deadline_s => 20) }, $what)
+	ok(eval { $cluster->wait_until_sql("EXISTS (SELECT FROM $schema.a WHERE x = '$x')", $x) }, $what)
 	  or diag($cluster->value('SELECT * FROM convex_stat_subscription; SELECT * FROM convex_stat_subscription_event', args => ['-x']));
 	return;
 }

@@ -12,7 +12,7 @@ use Test::More;
 my $TOP = $ConvexTest::TOP;
 my $seconds = $ENV{CONVEX_TEST_FUZZ_S} // 8;
 my $seed = $ENV{CONVEX_TEST_SEED} // 20261121;
-my $scratch = tempdir('convex_fuzz.XXXXXX', DIR => '/tmp', CLEANUP => 1);
+my $scratch = tempdir('convex_fuzz.XXXXXX', DIR => $ConvexTest::SCRATCH, CLEANUP => 1);
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 chomp(my ($include, $lib) = map { `$pg_config --$_` } qw(includedir-server pkglibdir));
 

@@ -9,7 +9,7 @@ use File::Temp qw(tempdir);
 use MIME::Base64 ();
 use Test::More;
 
-my $scratch = tempdir('convex_json.XXXXXX', DIR => '/tmp', CLEANUP => 1);
+my $scratch = tempdir('convex_json.XXXXXX', DIR => $ConvexTest::SCRATCH, CLEANUP => 1);
 chmod 0755, $scratch;
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 chomp(my $include = `$pg_config --includedir-server`);

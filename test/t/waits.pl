@@ -98,7 +98,7 @@ for my $path ('/api/get_table_column_names', '/api/list_snapshot')
 		is($cluster->value("SELECT convex_wait_for('app', $ts)"), 't', "change $n is followed while checks fail at $path");
 	}
 	$emulator->clear_faults;
-	$cluster->wait_until_sql('(SELECT NOT check_wanted FROM convex_subscription_state)', 'a check succeeds', deadline_s => 60);
+	$cluster->wait_until_sql('(SELECT NOT check_wanted FROM convex_subscription_state)', 'a check succeeds');
 }
 is($cluster->value('SELECT phase FROM convex_stat_subscription'), 'following', 'and the subscription follows');
 

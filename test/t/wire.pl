@@ -12,7 +12,7 @@ use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
-my $scratch = tempdir('convex_wire.XXXXXX', DIR => '/tmp', CLEANUP => 1);
+my $scratch = tempdir('convex_wire.XXXXXX', DIR => $ConvexTest::SCRATCH, CLEANUP => 1);
 chmod 0755, $scratch;
 system(split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', "$scratch/preload.so", map("$ConvexTest::TOP/test/unit/$_.c", qw(names memory)), '-ldl') == 0
   or BAIL_OUT('the preloaded library does not compile');
@@ -132,12 +132,12 @@ for my $case (
 	my ($host, $address) = @$case;
 	for my $url ("https://$host", "http://$host:$port")
 	{
-		my $table = table_at($url, q{max_retries '0', allow_insecure_http 'true', connect_timeout '1s'});
+		my $table = table_at($url, q{max_retries '0', allow_insecure_http 'true', connect_timeout '60s'});
 		my $begun = time;
 		my ($status, undef, $err) = $cluster->try_psql("SELECT * FROM $table");
 		like($err, qr/ERROR:  42501:/, "$url is refused for its address");
 		like($err, qr/\Q$address\E/, "which is told ($url)");
-		cmp_ok(time - $begun, '<', 0.9, "at once ($url)");
+		cmp_ok(time - $begun, '<', 30, "at once ($url)");
 	}
 }
 $emulator->clear_journal;
@@ -150,13 +150,13 @@ my $loopback = table_at("http://loopback.test:$port", q{max_retries '0', allow_i
 is($cluster->value("SELECT name FROM $loopback"), 'Ada', 'a name that leads to loopback is reached');
 for my $host (qw(private-first.test loopback-first.test))
 {
-	my $table = table_at("http://$host:$port", q{max_retries '0', allow_insecure_http 'true', connect_timeout '1s'});
+	my $table = table_at("http://$host:$port", q{max_retries '0', allow_insecure_http 'true', connect_timeout '60s'});
 	my (undef, $out, $err) = $cluster->try_psql("SELECT name FROM $table");
 	ok($out eq 'Ada' || $err =~ /ERROR:  42501:/, "of the addresses of $host only the good one is used");
-	$table = table_at("https://$host:1", q{max_retries '0', connect_timeout '1s'});
+	$table = table_at("https://$host:1", q{max_retries '0', connect_timeout '60s'});
 	my $begun = time;
 	like($cluster->sqlstate("SELECT name FROM $table"), qr/^(?:42501|HV00N)$/, "and not the other one when it fails ($host)");
-	cmp_ok(time - $begun, '<', 0.9, "at once ($host)");
+	cmp_ok(time - $begun, '<', 30, "at once ($host)");
 }
 
 # -- answers ------------------------------------------------------------------------
@@ -229,7 +229,8 @@ my @answers = (
 	[ 'a status line that echoes', 'HV00L', 'again', "HTTP/1.1 400 secret-" . 'x' x 500 . "\e[31m\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'status 204', 'HV00M', 'again', "HTTP/1.1 204 No Content\r\n\r\n" ]);
 
-my $raw = table_at("http://127.0.0.1:$peer->{port}", q{max_retries '0', request_timeout '500ms', idle_timeout '300ms', max_response_size '1MB'});
+my $raw = table_at("http://127.0.0.1:$peer->{port}", q{max_retries '0', request_timeout '60s', idle_timeout '60s', max_response_size '1MB'});
+my $hasty = table_at("http://127.0.0.1:$peer->{port}", q{max_retries '0', request_timeout '500ms', idle_timeout '300ms', max_response_size '1MB'});
 my $session = $cluster->session;
 $session->query('SELECT 1');
 
@@ -244,12 +245,13 @@ for my $case (@answers)
 {
 	my ($what, $wanted, $then, $bytes) = @$case;
 	answer($peer, $then, $bytes);
+	my $table = $then =~ /^(?:silence|endless)$/ ? $hasty : $raw;
 	my $begun = time;
-	my $rows = $session->query("SELECT name FROM $raw");
+	my $rows = $session->query("SELECT name FROM $table");
 	my $state = $session->sqlstate;
 	my $found = $state eq '' && $rows eq 'Eve' ? 'rows' : $state eq '' ? "no error and '$rows'" : $rows eq '' ? $state : "$state and '$rows'";
 	like($found, qr/^(?:$wanted)$/, "$what is " . ($wanted eq 'rows' ? 'read' : 'an error'));
-	cmp_ok(time - $begun, '<', 3, "$what takes no longer than the server may be silent");
+	cmp_ok(time - $begun, '<', 30, "$what takes no longer than the server may be silent");
 	cmp_ok(scalar(requests($peer)), '<=', 1, "$what is one request");
 }
 cmp_ok(status_kb('VmHWM'), '<', $peak + 16 * 1024, 'none of this takes more memory than an answer may have');
@@ -259,7 +261,7 @@ answer($peer, 'endless', "HTTP/1.1 200 OK\r\n");
 $session->query(q{SET statement_timeout = '250ms'});
 my $begun = time;
 $session->query("SELECT name FROM $raw");
-cmp_ok(time - $begun, '<', 1.5, 'headers without end do not outlast statement_timeout');
+cmp_ok(time - $begun, '<', 30, 'headers without end do not outlast statement_timeout');
 $session->query('RESET statement_timeout');
 
 # Memory that is not there (64 MB in one piece): an error of the statement, not

@@ -161,7 +161,7 @@ END
 $$;
 
 -- Waits until an SQL condition holds: ok(emu.wait_until('EXISTS (...)'), 'it comes').
-CREATE OR REPLACE FUNCTION emu.wait_until(condition text, deadline interval DEFAULT '20s')
+CREATE OR REPLACE FUNCTION emu.wait_until(condition text, deadline interval DEFAULT '120s')
 RETURNS boolean LANGUAGE plpgsql AS
 $$
 DECLARE

@@ -24,7 +24,10 @@ use Time::HiRes ();
 our @EXPORT = qw(wait_until slurp);
 
 our $TOP = abs_path(dirname(__FILE__) . '/../../..');
-our $DEADLINE_S = $ENV{CONVEX_TEST_DEADLINE} || 30;
+our $DEADLINE_S = $ENV{CONVEX_TEST_DEADLINE} || 120;
+
+# Where everything is put; test/run/chapter empties it.
+our $SCRATCH = $ENV{CONVEX_TEST_SCRATCH} || '/tmp';
 
 # A signal unwinds like an exit, so that the servers are stopped.
 $SIG{INT} = $SIG{TERM} = $SIG{HUP} = sub { exit 1 };
@@ -69,7 +72,7 @@ sub new
 {
 	my ($class, %option) = @_;
 	my $self = bless {
-		dir => tempdir('convex_fdw.XXXXXX', DIR => '/tmp'),
+		dir => tempdir('convex_fdw.XXXXXX', DIR => $ConvexTest::SCRATCH),
 		conf => $option{conf} // '',
 		env => $option{env} // {},
 		owner => $$,
