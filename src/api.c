@@ -21,6 +21,7 @@
 
 #include "api.h"
 #include "compat.h"
+#include "redact.h"
 #include "schema.h"
 
 /* Bodies of errors are small; a larger one is not searched for codes. */
@@ -46,6 +47,7 @@ static void add_selection(StringInfo body, const CvxSelection *selection);
 static void add_tables(StringInfo body, const CvxSelection *selection,
 					   const char *component);
 static void add_name(StringInfo body, const char *name);
+static Datum read_jsonb(char *text);
 static void answer_context(void *arg);
 static void read_error(const CvxAnswer *answer, CvxIncident *incident);
 static bool has_error_code(const CvxAnswer *answer, const char *code);
@@ -107,7 +109,6 @@ CvxPage *
 cvx_api_page(CvxCall *call, CvxHttp *http, const CvxPageWant *want)
 {
 	ErrorContextCallback callback = {error_context_stack, answer_context, call};
-	CvxPageWant guarded = *want;
 	const CvxAnswer *answer;
 	CvxPage    *page;
 
@@ -116,9 +117,8 @@ cvx_api_page(CvxCall *call, CvxHttp *http, const CvxPageWant *want)
 	if (answer->status != 200 || answer->body_len == 0 ||
 		answer->body[strspn(answer->body, " \n\r\t")] != '{')
 		cvx_api_fail(call, http, NULL);
-	guarded.secret = cvx_http_remote(http)->key;
 	error_context_stack = &callback;
-	page = cvx_page_parse(answer->body, answer->body_len, &guarded);
+	page = cvx_page_parse(answer->body, answer->body_len, want);
 	error_context_stack = callback.previous;
 	return page;
 }
@@ -410,7 +410,6 @@ cvx_api_fail_write(CvxCall *call, CvxHttp *http, const char *more,
 	}
 	incident.server = remote->server_name;
 	incident.endpoint = cvx_http_endpoint(call);
-	incident.secret = remote->key;
 	incident.attempts = 1;
 	incident.reason = "the statement was canceled while the request was under way";
 	incident.more = more;
@@ -737,7 +736,6 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 	ErrorContextCallback callback = {error_context_stack, answer_context, call};
 	const CvxAnswer *answer = cvx_http_answer(call);
 	CvxJson		json;
-	char	   *text;
 	Datum		result;
 
 	if (answer->status != 200 || answer->body_len == 0 ||
@@ -753,10 +751,33 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 		cvx_json_fail(&json, "not UTF-8");
 	cvx_json_skip(&json, NULL);
 	cvx_json_end(&json);
-	text = pg_any_to_server(answer->body, answer->body_len, PG_UTF8);
-	result = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	result = read_jsonb(pg_any_to_server(answer->body, answer->body_len, PG_UTF8));
 	error_context_stack = callback.previous;
 	return DatumGetJsonbP(result);
+}
+
+/* Text as jsonb, whose errors quote the text in their context. */
+static Datum
+read_jsonb(char *text)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile Datum result = (Datum) 0;
+
+	PG_TRY();
+	{
+		result = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		ReThrowError(cvx_redact_error(error));
+	}
+	PG_END_TRY();
+	return result;
 }
 
 /*
@@ -783,7 +804,6 @@ fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
 
 	incident->server = remote->server_name;
 	incident->endpoint = cvx_http_endpoint(call);
-	incident->secret = remote->key;
 	incident->transport = answer->transport;
 	incident->reason = answer->reason;
 	incident->status = answer->status;

@@ -37,6 +37,7 @@
 
 #include "compat.h"
 #include "options.h"
+#include "redact.h"
 
 /* A key file is one line; this is far more than any key. */
 #define MAX_KEY_BYTES	4096
@@ -157,6 +158,7 @@ static const char *get_text(List *options, const char *name);
 static bool get_bool(List *options, const char *name);
 static int	get_number(List *options, const char *name);
 static double get_cost(List *options, const char *name);
+static void learn_key(const char *key);
 static char *read_key_file(const char *path);
 static bool is_identifier(const char *name);
 static bool ends_with(const char *text, const char *end);
@@ -243,6 +245,7 @@ cvx_options_remote(Oid serverid, Oid userid)
 	parse_url(url, remote->allow_insecure_http, remote);
 	remote->key = key_file ? read_key_file(key_file) :
 		key ? pstrdup(key) : NULL;
+	learn_key(remote->key);
 	if (get_text(server->options, "ca_file"))
 		remote->ca_file = pstrdup(get_text(server->options, "ca_file"));
 	if (get_text(server->options, "http_proxy"))
@@ -924,6 +927,15 @@ fill_table(CvxTableOptions *table, List *options)
 	table->batch_size = get_text(options, "batch_size") ?
 		get_number(options, "batch_size") :
 		table->key ? BATCH_KEYED : BATCH_APPENDED;
+}
+
+/* What follows the last "|" is the secret; before it stand mere names. */
+static void
+learn_key(const char *key)
+{
+	const char *bar = key ? strrchr(key, '|') : NULL;
+
+	cvx_redact_learn(bar && bar[1] ? bar + 1 : key);
 }
 
 /* The key in a file, in the current context. */

@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "address.h"
+#include "redact.h"
 #include "sub.h"
 
 /*
@@ -68,6 +69,7 @@ cvx_failure_record(int32 subid, const ErrorData *error)
 	int64		pause;
 	bool		is_known;
 
+	error = cvx_redact_error(error);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT s.name::text, CASE WHEN st.last_error_class = $2 THEN st.failures ELSE 0 END,"
 					" st.failures > 0 AND st.last_error_class = $2 AND st.last_error_code = $3 AND st.last_error_message = $4"
