@@ -30,6 +30,7 @@
 /* Another transaction has committed what this one had read. */
 #define CONFLICT_CODE	"OptimisticConcurrencyControlFailure"
 
+static int64 read_query_ts(CvxCall *call, CvxHttp *http);
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
 static CvxCall *send_import_id(CvxHttp *http, const char *path,
@@ -149,7 +150,54 @@ cvx_api_fresh_snapshot(CvxHttp *http)
 int64
 cvx_api_query_ts(CvxHttp *http)
 {
+	return read_query_ts(cvx_api_ask(http, "POST", "/api/query_ts", "{}"), http);
+}
+
+/*
+ * The same, asked for in another way where the server does not know the route;
+ * -1 when it answers and does not tell.  Throws when there is no answer: what
+ * comes next would only wait as long again.  more is for the message, or NULL.
+ */
+int64
+cvx_api_head(CvxHttp *http, const char *more)
+{
+	static const CvxSelection nothing = {0};
+	static const CvxPageWant any = {0};
 	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
+	int64		head;
+
+	if (cvx_http_answer(call)->transport != CVX_TRANSPORT_OK)
+		cvx_api_fail(call, http, more);
+	head = read_query_ts(call, http);
+	if (head >= 0)
+		return head;
+	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	cvx_http_wait(call);
+	if (cvx_http_answer(call)->transport != CVX_TRANSPORT_OK)
+		cvx_api_fail(call, http, more);
+	if (cvx_http_answer(call)->status == 200)
+		head = cvx_api_page(call, http, &any)->ts;
+	cvx_http_free(call);
+	return head;
+}
+
+/* The same; throws whatever keeps the server from telling. */
+int64
+cvx_api_sure_head(CvxHttp *http)
+{
+	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
+	int64		head;
+
+	if (cvx_http_answer(call)->transport != CVX_TRANSPORT_OK)
+		cvx_api_fail(call, http, NULL);
+	head = read_query_ts(call, http);
+	return head >= 0 ? head : cvx_api_fresh_snapshot(http);
+}
+
+/* What an answer of query_ts says; -1: nothing. */
+static int64
+read_query_ts(CvxCall *call, CvxHttp *http)
+{
 	Jsonb	   *answer;
 	JsonbValue	buffer;
 	JsonbValue *ts = NULL;
@@ -169,28 +217,6 @@ cvx_api_query_ts(CvxHttp *http)
 		value = (value << 8) | bytes[i];
 	cvx_http_free(call);
 	return (int64) value;
-}
-
-/*
- * The same, asked for in another way where the server does not know the route;
- * -1 when it does not tell, for whatever reason.
- */
-int64
-cvx_api_head(CvxHttp *http)
-{
-	static const CvxSelection nothing = {0};
-	static const CvxPageWant any = {0};
-	int64		head = cvx_api_query_ts(http);
-	CvxCall    *call;
-
-	if (head >= 0)
-		return head;
-	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
-	cvx_http_wait(call);
-	if (cvx_http_answer(call)->status == 200)
-		head = cvx_api_page(call, http, &any)->ts;
-	cvx_http_free(call);
-	return head;
 }
 
 /*

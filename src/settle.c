@@ -236,7 +236,7 @@ cvx_settle_before(CvxSettle *settle, int64 begin, const char *applied)
 		MemoryContextDelete(cxt);
 	}
 	else
-		settle->cursor = cvx_api_head(settle->http);
+		settle->cursor = cvx_api_head(settle->http, applied);
 	settle->is_current = true;
 }
 
