@@ -196,16 +196,8 @@ check_query(Query *query)
 static bool
 is_convex_table(Oid relid)
 {
-	ForeignServer *server;
-	ForeignDataWrapper *fdw;
-	char	   *handler;
-
-	if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
-		return false;
-	server = GetForeignServer(GetForeignTable(relid)->serverid);
-	fdw = GetForeignDataWrapper(server->fdwid);
-	handler = OidIsValid(fdw->fdwhandler) ? get_func_name(fdw->fdwhandler) : NULL;
-	return handler != NULL && strcmp(handler, "convex_fdw_handler") == 0;
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE &&
+		cvx_options_is_ours(GetForeignTable(relid)->serverid);
 }
 
 /* ------------------------------------------------------------------------

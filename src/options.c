@@ -25,6 +25,8 @@
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
@@ -33,6 +35,7 @@
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
@@ -216,6 +219,35 @@ cvx_options_validate(List *options, Oid catalog)
 }
 
 /*
+ * Is this a server of a wrapper that has our handler?  Neither the wrapper's
+ * name nor the handler's says so: both can be renamed, and a second wrapper may
+ * have the same handler.
+ */
+bool
+cvx_options_is_ours(Oid serverid)
+{
+	ForeignDataWrapper *fdw =
+		GetForeignDataWrapper(GetForeignServer(serverid)->fdwid);
+	HeapTuple	tuple = SearchSysCache1(PROCOID,
+										ObjectIdGetDatum(fdw->fdwhandler));
+	bool		is_ours = false;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+	{
+		bool		isnull;
+		Datum		symbol = SysCacheGetAttr(PROCOID, tuple,
+											 Anum_pg_proc_prosrc, &isnull);
+
+		is_ours = !isnull && strcmp(TextDatumGetCString(symbol),
+									"convex_fdw_handler") == 0;
+	}
+	ReleaseSysCache(tuple);
+	return is_ours;
+}
+
+/*
  * How a role reaches a server, in the current context.  Reads the key file
  * anew each time.  Throws when the role has no user mapping, or its key is
  * made for another deployment (28000).
@@ -231,6 +263,11 @@ cvx_options_remote(Oid serverid, Oid userid)
 	const char *key = get_text(mapping->options, "deploy_key");
 	char	   *problem;
 
+	if (!cvx_options_is_ours(serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of convex_fdw",
+						server->servername)));
 	if (url == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),

@@ -300,14 +300,11 @@ ForeignServer *
 cvx_sql_find_server(Name name)
 {
 	ForeignServer *server = GetForeignServerByName(NameStr(*name), false);
-	ForeignDataWrapper *fdw = GetForeignDataWrapper(server->fdwid);
-	char	   *handler = OidIsValid(fdw->fdwhandler) ?
-		get_func_name(fdw->fdwhandler) : NULL;
 	AclResult	acl = cvx_server_aclcheck(server->serverid, GetUserId());
 
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
-	if (handler == NULL || strcmp(handler, "convex_fdw_handler") != 0)
+	if (!cvx_options_is_ours(server->serverid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("server \"%s\" is not a server of convex_fdw",
