@@ -94,6 +94,9 @@ typedef struct Option
 
 static void check_key(const char *value);
 static void check_key_file(const char *value);
+static void check_proxy(const char *value);
+static void check_proxy_user(const char *value);
+static void check_proxy_password(const char *value);
 static void check_table_name(const char *value);
 static void check_component(const char *value);
 static void check_primary_key(const char *value);
@@ -111,7 +114,7 @@ static const Option known_options[] = {
 	{"max_response_size", ON_SERVER, OPTION_SIZE, "256MB", 1, 4 * 1024 * 1024},
 	{"ca_file", ON_SERVER, OPTION_TEXT, NULL, .right = RIGHT_READ_FILES},
 	{"allow_insecure_http", ON_SERVER, OPTION_BOOL, "false", .right = RIGHT_SUPERUSER},
-	{"http_proxy", ON_SERVER, OPTION_TEXT, NULL, .right = RIGHT_SUPERUSER},
+	{"http_proxy", ON_SERVER, OPTION_TEXT, NULL, .right = RIGHT_SUPERUSER, .check = check_proxy},
 	{"allow_key_mismatch", ON_SERVER, OPTION_BOOL, "false", .right = RIGHT_SUPERUSER},
 
 	{"updatable", ON_SERVER | ON_TABLE, OPTION_BOOL, "true"},
@@ -129,6 +132,8 @@ static const Option known_options[] = {
 
 	{"deploy_key", ON_MAPPING, OPTION_TEXT, NULL, .check = check_key},
 	{"deploy_key_file", ON_MAPPING, OPTION_TEXT, NULL, .right = RIGHT_READ_FILES, .check = check_key_file},
+	{"proxy_user", ON_MAPPING, OPTION_TEXT, NULL, .check = check_proxy_user},
+	{"proxy_password", ON_MAPPING, OPTION_TEXT, NULL, .check = check_proxy_password},
 
 	{"table_name", ON_TABLE, OPTION_TEXT, NULL, .check = check_table_name},
 	{"component", ON_TABLE, OPTION_TEXT, "", .check = check_component},
@@ -161,6 +166,9 @@ static const char *get_text(List *options, const char *name);
 static bool get_bool(List *options, const char *name);
 static int	get_number(List *options, const char *name);
 static double get_cost(List *options, const char *name);
+static void fill_proxy(CvxRemote *remote, List *server_options,
+					   List *mapping_options);
+static bool is_printable(const char *value);
 static void learn_key(const char *key);
 static char *read_key_file(const char *path);
 static bool is_identifier(const char *name);
@@ -286,7 +294,7 @@ cvx_options_remote(Oid serverid, Oid userid)
 	if (get_text(server->options, "ca_file"))
 		remote->ca_file = pstrdup(get_text(server->options, "ca_file"));
 	if (get_text(server->options, "http_proxy"))
-		remote->http_proxy = pstrdup(get_text(server->options, "http_proxy"));
+		fill_proxy(remote, server->options, mapping->options);
 	remote->connect_timeout_ms = get_number(server->options, "connect_timeout");
 	remote->request_timeout_ms = get_number(server->options, "request_timeout");
 	remote->idle_timeout_ms = get_number(server->options, "idle_timeout");
@@ -661,6 +669,11 @@ validate_mapping(List *options)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("options \"deploy_key\" and \"deploy_key_file\" exclude each other"),
 				 hide_statement(ON_MAPPING)));
+	if (get_text(options, "proxy_password") && !get_text(options, "proxy_user"))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+				 errmsg("option \"proxy_password\" needs option \"proxy_user\""),
+				 hide_statement(ON_MAPPING)));
 }
 
 static void
@@ -718,6 +731,54 @@ check_key_file(const char *value)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"deploy_key_file\" must be an absolute path"),
 				 hide_statement(ON_MAPPING)));
+}
+
+/*
+ * Everybody sees the options of a server: what it needs to know of a role
+ * stands in the role's user mapping.
+ */
+static void
+check_proxy(const char *value)
+{
+	if (strchr(value, '@') == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("option \"http_proxy\" must not hold a user or password"),
+			 errhint("Set proxy_user and proxy_password in CREATE USER MAPPING."),
+			 hide_statement(ON_MAPPING)));
+}
+
+/* Basic authentication ends the name at the first colon. */
+static void
+check_proxy_user(const char *value)
+{
+	if (value[0] == '\0' || strchr(value, ':') || !is_printable(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"proxy_user\""),
+				 errhint("It is one line of printable ASCII without a colon."),
+				 hide_statement(ON_MAPPING)));
+}
+
+static void
+check_proxy_password(const char *value)
+{
+	if (value[0] == '\0' || !is_printable(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"proxy_password\""),
+				 errhint("It is one line of printable ASCII."),
+				 hide_statement(ON_MAPPING)));
+}
+
+static bool
+is_printable(const char *value)
+{
+	for (const char *p = value; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return false;
+	return strlen(value) <= MAX_KEY_BYTES;
 }
 
 static void
@@ -876,10 +937,12 @@ has_empty_label(const char *host, size_t len)
 static void
 refuse_url(const char *why, const char *hint)
 {
+	/* A user, a password or a query may be in it, so it is not logged. */
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for option \"deployment_url\": %s", why),
-			 hint ? errhint("%s", hint) : 0));
+			 hint ? errhint("%s", hint) : 0,
+			 hide_statement(ON_MAPPING)));
 }
 
 static bool
@@ -964,6 +1027,24 @@ fill_table(CvxTableOptions *table, List *options)
 	table->batch_size = get_text(options, "batch_size") ?
 		get_number(options, "batch_size") :
 		table->key ? BATCH_KEYED : BATCH_APPENDED;
+}
+
+/* The proxy, and what the role shows to it. */
+static void
+fill_proxy(CvxRemote *remote, List *server_options, List *mapping_options)
+{
+	const char *user = get_text(mapping_options, "proxy_user");
+	const char *password = get_text(mapping_options, "proxy_password");
+
+	remote->http_proxy = pstrdup(get_text(server_options, "http_proxy"));
+
+	/* It may have been set by a version that did not look. */
+	check_proxy(remote->http_proxy);
+	if (user)
+		remote->proxy_user = pstrdup(user);
+	if (password)
+		remote->proxy_password = pstrdup(password);
+	cvx_redact_learn(password);
 }
 
 /* What follows the last "|" is the secret; before it stand mere names. */

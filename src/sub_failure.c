@@ -154,10 +154,12 @@ cvx_failure_fingerprint(const CvxRemote *remote)
 	uint32		hash;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s %s %s %s %s %d %d %d %d %d %zu",
+	appendStringInfo(&buf, "%s %s %s %s %s %s %s %d %d %d %d %d %zu",
 					 remote->base_url, remote->key ? remote->key : "",
 					 remote->ca_file ? remote->ca_file : "",
 					 remote->http_proxy ? remote->http_proxy : "",
+					 remote->proxy_user ? remote->proxy_user : "",
+					 remote->proxy_password ? remote->proxy_password : "",
 					 cvx_address_setting(), remote->allow_insecure_http,
 					 remote->connect_timeout_ms, remote->request_timeout_ms,
 					 remote->idle_timeout_ms, remote->max_retries,
