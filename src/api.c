@@ -21,6 +21,7 @@
 
 #include "api.h"
 #include "compat.h"
+#include "redact.h"
 #include "schema.h"
 
 /* Bodies of errors are small; a larger one is not searched for codes. */
@@ -29,6 +30,7 @@
 /* Another transaction has committed what this one had read. */
 #define CONFLICT_CODE	"OptimisticConcurrencyControlFailure"
 
+static int64 read_query_ts(CvxCall *call, CvxHttp *http);
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
 static CvxCall *send_import_id(CvxHttp *http, const char *path,
@@ -46,6 +48,7 @@ static void add_selection(StringInfo body, const CvxSelection *selection);
 static void add_tables(StringInfo body, const CvxSelection *selection,
 					   const char *component);
 static void add_name(StringInfo body, const char *name);
+static Datum read_jsonb(char *text);
 static void answer_context(void *arg);
 static void read_error(const CvxAnswer *answer, CvxIncident *incident);
 static bool has_error_code(const CvxAnswer *answer, const char *code);
@@ -107,7 +110,6 @@ CvxPage *
 cvx_api_page(CvxCall *call, CvxHttp *http, const CvxPageWant *want)
 {
 	ErrorContextCallback callback = {error_context_stack, answer_context, call};
-	CvxPageWant guarded = *want;
 	const CvxAnswer *answer;
 	CvxPage    *page;
 
@@ -116,9 +118,8 @@ cvx_api_page(CvxCall *call, CvxHttp *http, const CvxPageWant *want)
 	if (answer->status != 200 || answer->body_len == 0 ||
 		answer->body[strspn(answer->body, " \n\r\t")] != '{')
 		cvx_api_fail(call, http, NULL);
-	guarded.secret = cvx_http_remote(http)->key;
 	error_context_stack = &callback;
-	page = cvx_page_parse(answer->body, answer->body_len, &guarded);
+	page = cvx_page_parse(answer->body, answer->body_len, want);
 	error_context_stack = callback.previous;
 	return page;
 }
@@ -149,7 +150,54 @@ cvx_api_fresh_snapshot(CvxHttp *http)
 int64
 cvx_api_query_ts(CvxHttp *http)
 {
+	return read_query_ts(cvx_api_ask(http, "POST", "/api/query_ts", "{}"), http);
+}
+
+/*
+ * The same, asked for in another way where the server does not know the route;
+ * -1 when it answers and does not tell.  Throws when there is no answer: what
+ * comes next would only wait as long again.  more is for the message, or NULL.
+ */
+int64
+cvx_api_head(CvxHttp *http, const char *more)
+{
+	static const CvxSelection nothing = {0};
+	static const CvxPageWant any = {0};
 	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
+	int64		head;
+
+	if (cvx_http_answer(call)->transport != CVX_TRANSPORT_OK)
+		cvx_api_fail(call, http, more);
+	head = read_query_ts(call, http);
+	if (head >= 0)
+		return head;
+	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	cvx_http_wait(call);
+	if (cvx_http_answer(call)->transport != CVX_TRANSPORT_OK)
+		cvx_api_fail(call, http, more);
+	if (cvx_http_answer(call)->status == 200)
+		head = cvx_api_page(call, http, &any)->ts;
+	cvx_http_free(call);
+	return head;
+}
+
+/* The same; throws whatever keeps the server from telling. */
+int64
+cvx_api_sure_head(CvxHttp *http)
+{
+	CvxCall    *call = cvx_api_ask(http, "POST", "/api/query_ts", "{}");
+	int64		head;
+
+	if (cvx_http_answer(call)->transport != CVX_TRANSPORT_OK)
+		cvx_api_fail(call, http, NULL);
+	head = read_query_ts(call, http);
+	return head >= 0 ? head : cvx_api_fresh_snapshot(http);
+}
+
+/* What an answer of query_ts says; -1: nothing. */
+static int64
+read_query_ts(CvxCall *call, CvxHttp *http)
+{
 	Jsonb	   *answer;
 	JsonbValue	buffer;
 	JsonbValue *ts = NULL;
@@ -169,28 +217,6 @@ cvx_api_query_ts(CvxHttp *http)
 		value = (value << 8) | bytes[i];
 	cvx_http_free(call);
 	return (int64) value;
-}
-
-/*
- * The same, asked for in another way where the server does not know the route;
- * -1 when it does not tell, for whatever reason.
- */
-int64
-cvx_api_head(CvxHttp *http)
-{
-	static const CvxSelection nothing = {0};
-	static const CvxPageWant any = {0};
-	int64		head = cvx_api_query_ts(http);
-	CvxCall    *call;
-
-	if (head >= 0)
-		return head;
-	call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
-	cvx_http_wait(call);
-	if (cvx_http_answer(call)->status == 200)
-		head = cvx_api_page(call, http, &any)->ts;
-	cvx_http_free(call);
-	return head;
 }
 
 /*
@@ -410,7 +436,6 @@ cvx_api_fail_write(CvxCall *call, CvxHttp *http, const char *more,
 	}
 	incident.server = remote->server_name;
 	incident.endpoint = cvx_http_endpoint(call);
-	incident.secret = remote->key;
 	incident.attempts = 1;
 	incident.reason = "the statement was canceled while the request was under way";
 	incident.more = more;
@@ -737,7 +762,6 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 	ErrorContextCallback callback = {error_context_stack, answer_context, call};
 	const CvxAnswer *answer = cvx_http_answer(call);
 	CvxJson		json;
-	char	   *text;
 	Datum		result;
 
 	if (answer->status != 200 || answer->body_len == 0 ||
@@ -753,10 +777,33 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 		cvx_json_fail(&json, "not UTF-8");
 	cvx_json_skip(&json, NULL);
 	cvx_json_end(&json);
-	text = pg_any_to_server(answer->body, answer->body_len, PG_UTF8);
-	result = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	result = read_jsonb(pg_any_to_server(answer->body, answer->body_len, PG_UTF8));
 	error_context_stack = callback.previous;
 	return DatumGetJsonbP(result);
+}
+
+/* Text as jsonb, whose errors quote the text in their context. */
+static Datum
+read_jsonb(char *text)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile Datum result = (Datum) 0;
+
+	PG_TRY();
+	{
+		result = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		ReThrowError(cvx_redact_error(error));
+	}
+	PG_END_TRY();
+	return result;
 }
 
 /*
@@ -783,7 +830,6 @@ fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
 
 	incident->server = remote->server_name;
 	incident->endpoint = cvx_http_endpoint(call);
-	incident->secret = remote->key;
 	incident->transport = answer->transport;
 	incident->reason = answer->reason;
 	incident->status = answer->status;

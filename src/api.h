@@ -34,7 +34,8 @@ extern CvxPage *cvx_api_page(CvxCall *call, CvxHttp *http,
 extern bool cvx_api_has_code(CvxCall *call, int status, const char *code);
 extern int64 cvx_api_fresh_snapshot(CvxHttp *http);
 extern int64 cvx_api_query_ts(CvxHttp *http);
-extern int64 cvx_api_head(CvxHttp *http);
+extern int64 cvx_api_head(CvxHttp *http, const char *more);
+extern int64 cvx_api_sure_head(CvxHttp *http);
 extern Jsonb *cvx_api_column_names(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_declared_schema(CvxHttp *http);

@@ -28,6 +28,7 @@
 
 #include "compat.h"
 #include "encode.h"
+#include "redact.h"
 #include "typeio.h"
 #include "value.h"
 
@@ -589,7 +590,7 @@ excerpt(Numeric number)
 	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
 														   NumericGetDatum(number)));
 
-	return cvx_error_excerpt(text, strlen(text), NULL);
+	return cvx_redact_excerpt(text, strlen(text));
 }
 
 /* The float64 whose shortest text is this number. */
@@ -909,13 +910,13 @@ check_name(CvxEncoder *encoder, const char *name, int len)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 				 errmsg("\"%s\" cannot be the name of a Convex field",
-						cvx_error_excerpt(name, strlen(name), NULL)),
+						cvx_redact_excerpt(name, strlen(name))),
 				 errhint("Names of fields are printable ASCII and do not begin with \"$\"; with json_values 'encoded', an object with one of Convex's markers is a value.")));
 	if (encoder->syntax == CVX_SYNTAX_PLAIN && name[0] == '_')
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 				 errmsg("field \"%s\" cannot be sent through import_airbyte_records",
-						cvx_error_excerpt(name, strlen(name), NULL)),
+						cvx_redact_excerpt(name, strlen(name))),
 				 errdetail("Convex would store it under another name."),
 				 errhint("Give the foreign table the option primary_key, or rename the field.")));
 }

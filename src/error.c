@@ -3,32 +3,19 @@
  *		What does a failure mean in SQL?
  *
  * The only place where HTTP statuses, Convex codes and transport failures
- * become SQLSTATEs, classes and hints, and where foreign text is made fit for a log:
- * short, printable, without the deploy key.
+ * become SQLSTATEs, classes and hints.  What foreign text may be shown is up to
+ * redact.c.
  *
  * It does not decide whether a request is repeated: api.c does.
  *
- * Room: ground 0.2
+ * Room: ground 0.4
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
-#include "utils/memutils.h"
-
 #include "compat.h"
 #include "error.h"
-
-/* Foreign text is cut here: enough to recognise, too little to flood a log. */
-#define EXCERPT_CHARS	200
-
-/* Only this much of a body is looked at to find an excerpt. */
-#define EXCERPT_SOURCE	4096
-
-/* So many successive characters of the key are blotted out anywhere. */
-#define SECRET_RUN		8
+#include "redact.h"
 
 /* What a status, or a status with a code, means.  First match wins. */
 typedef struct Meaning
@@ -218,10 +205,6 @@ static struct
 
 static const Meaning *find_meaning(int status, const char *code);
 static void note(int sqlstate, CvxErrorClass class, int retry_after_s);
-static void add_unescaped(StringInfo buf, const char *text, size_t len);
-static void add_redacted(StringInfo buf, const char *text, size_t len,
-						 const char *secret);
-static int	printable_width(const char *p, int len);
 static int	explain_exchange(const CvxIncident *incident);
 static void place_callback(void *arg);
 
@@ -319,46 +302,6 @@ cvx_error_class(const ErrorData *error, int *retry_after_s)
 }
 
 /*
- * A short, printable copy of foreign text in the current context, in the
- * database's encoding, without the deploy key's secret, however it is escaped.
- */
-char *
-cvx_error_excerpt(const char *text, size_t len, const char *secret)
-{
-	StringInfoData plain;
-	StringInfoData redacted;
-	StringInfoData out;
-	const char *p;
-	const char *end;
-	int			nchars = 0;
-
-	initStringInfo(&plain);
-	initStringInfo(&redacted);
-	initStringInfo(&out);
-	add_unescaped(&plain, text, Min(len, EXCERPT_SOURCE));
-	add_redacted(&redacted, plain.data, plain.len, secret);
-	end = redacted.data + redacted.len;
-	for (p = redacted.data; p < end;)
-	{
-		int			width = printable_width(p, end - p);
-
-		if (nchars++ == EXCERPT_CHARS)
-		{
-			appendStringInfoString(&out, "...");
-			break;
-		}
-		if (width > 0)
-			appendBinaryStringInfo(&out, p, width);
-		else
-			appendStringInfoChar(&out, isspace((unsigned char) *p) ? ' ' : '?');
-		p += Max(width, 1);
-	}
-	pfree(plain.data);
-	pfree(redacted.data);
-	return out.data;
-}
-
-/*
  * While pushed, errors tell where decoding is; an error of class 22 or 23
  * raised while a column is set becomes HV004 and names the value's place.
  */
@@ -397,106 +340,6 @@ note(int sqlstate, CvxErrorClass class, int retry_after_s)
 	last.retry_after_s = retry_after_s;
 }
 
-/*
- * Append text with \/, \u00XX, %XX and &#NN; undone: a key that a server
- * echoes in one of these forms must be recognised.
- */
-static void
-add_unescaped(StringInfo buf, const char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-	{
-		char		piece[12];
-		unsigned	code = 0;
-		int			used = 0;
-
-		int			width = Min(len - i, sizeof(piece) - 1);
-
-		memcpy(piece, text + i, width);
-		piece[width] = '\0';
-		if (piece[0] == '\\' && piece[1] == '/')
-		{
-			code = '/';
-			used = 2;
-		}
-		else if (sscanf(piece, "\\u%4x%n", &code, &used) < 1 || used != 6)
-		{
-			used = 0;
-			if ((sscanf(piece, "%%%2x%n", &code, &used) < 1 || used != 3) &&
-				((used = 0), (sscanf(piece, "&#x%6x;%n", &code, &used) < 1 || used == 0)) &&
-				((used = 0), (sscanf(piece, "&#%6u;%n", &code, &used) < 1 || used == 0)))
-				used = 0;
-		}
-		if (used > 0 && code > 0x20 && code < 0x7f)
-		{
-			appendStringInfoChar(buf, (char) code);
-			i += used - 1;
-		}
-		else
-			appendStringInfoChar(buf, text[i]);
-	}
-}
-
-/* Append text with every run of the key's secret part blotted out. */
-static void
-add_redacted(StringInfo buf, const char *text, size_t len, const char *secret)
-{
-	const char *bar = secret ? strrchr(secret, '|') : NULL;
-	const char *key = bar && bar[1] ? bar + 1 : secret;
-	size_t		keylen = key ? strlen(key) : 0;
-	size_t		needed = Min(keylen, SECRET_RUN);
-
-	for (size_t i = 0; i < len;)
-	{
-		size_t		longest = 0;
-
-		for (size_t k = 0; needed > 0 && k + needed <= keylen; k++)
-		{
-			size_t		run = 0;
-
-			while (i + run < len && k + run < keylen && text[i + run] == key[k + run])
-				run++;
-			longest = Max(longest, run);
-		}
-		if (needed > 0 && longest >= needed)
-		{
-			appendStringInfoString(buf, "[key]");
-			i += longest;
-		}
-		else
-			appendStringInfoChar(buf, text[i++]);
-	}
-}
-
-/*
- * The bytes of the next character, if it can be shown: not a control, format
- * or private character; 0 otherwise.
- */
-static int
-printable_width(const char *p, int len)
-{
-	static const pg_wchar hidden[][2] = {
-		{0x0080, 0x009f}, {0x00ad, 0x00ad}, {0x061c, 0x061c},
-		{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
-		{0xd800, 0xf8ff}, {0xfeff, 0xfeff}, {0xfff0, 0xffff},
-		{0xe0000, 0x10ffff}
-	};
-	const unsigned char *u = (const unsigned char *) p;
-	int			width = pg_utf_mblen(u);
-	pg_wchar	c;
-
-	if (*u < 0x80)
-		return isprint(*u) ? 1 : 0;
-	if (GetDatabaseEncoding() != PG_UTF8 || width < 2 || width > len ||
-		!pg_utf8_islegal(u, width))
-		return 0;
-	c = utf8_to_unicode(u);
-	for (int i = 0; i < lengthof(hidden); i++)
-		if (c >= hidden[i][0] && c <= hidden[i][1])
-			return 0;
-	return width;
-}
-
 /* The detail line: what was asked, how often, and what came back. */
 static int
 explain_exchange(const CvxIncident *incident)
@@ -514,23 +357,16 @@ explain_exchange(const CvxIncident *incident)
 					 incident->attempts == 1 ? "attempt" : "attempts");
 	if (incident->code)
 		appendStringInfo(&buf, ", %s",
-						 cvx_error_excerpt(incident->code,
-										   strlen(incident->code),
-										   incident->secret));
+						 cvx_redact_excerpt(incident->code, strlen(incident->code)));
 	if (incident->message)
 		appendStringInfo(&buf, ": %s",
-						 cvx_error_excerpt(incident->message,
-										   strlen(incident->message),
-										   incident->secret));
+						 cvx_redact_excerpt(incident->message, strlen(incident->message)));
 	else if (incident->reason)
 		appendStringInfo(&buf, ": %s",
-						 cvx_error_excerpt(incident->reason,
-										   strlen(incident->reason),
-										   incident->secret));
+						 cvx_redact_excerpt(incident->reason, strlen(incident->reason)));
 	else if (incident->body_len > 0)
 		appendStringInfo(&buf, ": %s",
-						 cvx_error_excerpt(incident->body, incident->body_len,
-										   incident->secret));
+						 cvx_redact_excerpt(incident->body, incident->body_len));
 	else if (incident->status != 0)
 		appendStringInfoString(&buf, " and an empty body");
 	if (buf.data[buf.len - 1] != '.')
@@ -555,8 +391,10 @@ place_callback(void *arg)
 		bool		has_nul = geterrcode() == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
 
 		errcode(ERRCODE_FDW_INVALID_DATA_TYPE);
-		errdetail("Field \"%s\" of document \"%.*s\" does not fit column \"%s\" of %s.",
-				  place->field, place->document_len, place->document,
+		cvx_redact_current_error();
+		errdetail("Field \"%s\" of document \"%s\" does not fit column \"%s\" of %s.",
+				  place->field,
+				  cvx_redact_excerpt(place->document, place->document_len),
 				  place->column, place->relation);
 		if (has_nul)
 			errhint("Set the option nul_handling of the foreign table or its server to 'replace' or 'strip', or declare the column as json.");

@@ -2,7 +2,7 @@
  * error.h
  *		What does a failure mean in SQL?
  *
- * Room: ground 0.2
+ * Room: ground 0.4
  */
 #ifndef CVX_ERROR_H
 #define CVX_ERROR_H
@@ -44,7 +44,6 @@ typedef struct CvxIncident
 {
 	const char *server;			/* name of the foreign server */
 	const char *endpoint;		/* "POST /api/list_snapshot" */
-	const char *secret;			/* the deploy key, to be scrubbed; or NULL */
 	CvxTransport transport;
 	const char *reason;			/* libcurl's or our own words, or NULL */
 	int			status;			/* HTTP status, 0 if none */
@@ -77,7 +76,6 @@ CVX_NORETURN extern void cvx_error_unknown(const CvxIncident *incident);
 extern void cvx_error_forget(void);
 extern CvxErrorClass cvx_error_class(const ErrorData *error,
 									 int *retry_after_s);
-extern char *cvx_error_excerpt(const char *text, size_t len, const char *secret);
 extern void cvx_error_push(CvxErrorPlace *place);
 extern void cvx_error_pop(CvxErrorPlace *place);
 

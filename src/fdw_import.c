@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "fdw.h"
 #include "names.h"
+#include "redact.h"
 #include "schema.h"
 #include "value.h"
 
@@ -253,7 +254,7 @@ choose_component(Import *import, List *tables)
 			 errmsg("Convex server \"%s\" has no component \"%s\" with tables",
 					import->stmt->server_name, schema),
 			 errhint("Known are: %s (the root component is \"%s\").",
-					 known.data, ROOT_SCHEMA)));
+					 cvx_redact_message(known.data), ROOT_SCHEMA)));
 }
 
 /* LIMIT TO and EXCEPT speak of local names, as the core checks them again. */
@@ -336,11 +337,17 @@ infer_document(CvxTableSchema *table, const CvxPage *page, int row)
 	{
 		CvxValue	value;
 		CvxFieldSchema *field;
+		char	   *label;
 
 		cvx_json_skip(&json, &text);
 		if (!cvx_page_is_document_member(&name))
 			continue;
-		field = find_field(table, cvx_json_cstring(&name));
+
+		/* Such a name is no column's; the whole document shows it. */
+		label = cvx_json_cstring(&name);
+		if (cvx_redact_is_needed(label, strlen(label)))
+			continue;
+		field = find_field(table, label);
 		if (field->is_declared || field->type == CVX_TYPE_ID)
 			continue;
 		cvx_value_read(text.data, text.len, &value);
@@ -525,7 +532,8 @@ describe(const CvxFieldSchema *field)
 		return "the whole document";
 	return psprintf("%s%s%s%s%s, %s", cvx_schema_type_name(field->type),
 					field->id_table ? " of " : "",
-					field->id_table ? field->id_table : "",
+					field->id_table ? cvx_redact_excerpt(field->id_table,
+														 strlen(field->id_table)) : "",
 					field->is_nullable && field->type != CVX_TYPE_UNSEEN ?
 					" or null" : "",
 					field->is_optional ? ", optional" : "",

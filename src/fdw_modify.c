@@ -37,6 +37,7 @@
 #include "document.h"
 #include "encode.h"
 #include "fdw.h"
+#include "redact.h"
 #include "rowmap.h"
 #include "value.h"
 
@@ -199,16 +200,8 @@ check_query(Query *query)
 static bool
 is_convex_table(Oid relid)
 {
-	ForeignServer *server;
-	ForeignDataWrapper *fdw;
-	char	   *handler;
-
-	if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
-		return false;
-	server = GetForeignServer(GetForeignTable(relid)->serverid);
-	fdw = GetForeignDataWrapper(server->fdwid);
-	handler = OidIsValid(fdw->fdwhandler) ? get_func_name(fdw->fdwhandler) : NULL;
-	return handler != NULL && strcmp(handler, "convex_fdw_handler") == 0;
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE &&
+		cvx_options_is_ours(GetForeignTable(relid)->serverid);
 }
 
 /* ------------------------------------------------------------------------
@@ -824,7 +817,7 @@ write_document(CvxModify *modify, Datum value, const CvxTargetRow *target,
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 					 errmsg("field \"%s\" cannot be sent through import_airbyte_records, which drops it",
-							cvx_error_excerpt(names[0], strlen(names[0]), NULL)),
+							cvx_redact_excerpt(names[0], strlen(names[0]))),
 					 errhint("Give the foreign table the option primary_key, or rename the field.")));
 		if (names[0][0] != '_')
 			continue;
@@ -845,7 +838,7 @@ write_document(CvxModify *modify, Datum value, const CvxTargetRow *target,
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 				 errmsg("field \"%s\" cannot be written",
-						cvx_error_excerpt(names[0], strlen(names[0]), NULL)),
+						cvx_redact_excerpt(names[0], strlen(names[0]))),
 				 errhint("Top-level fields beginning with \"_\" are Convex's: take it out of the document.")));
 	}
 	modify->column = NULL;
@@ -1156,7 +1149,7 @@ note_key(CvxModify *modify, const StringInfoData *key)
 						modify->options->relation),
 				 errdetail("Row " INT64_FORMAT " gets the key of an earlier one: (%s).",
 						   modify->nrows,
-						   cvx_error_excerpt(key->data, key->len, NULL)),
+						   cvx_redact_excerpt(key->data, key->len)),
 				 errhint("The option primary_key is '%s'; its values must stay unique.",
 						 modify->options->key->text)));
 	old = MemoryContextSwitchTo(modify->cxt);

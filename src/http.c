@@ -540,6 +540,10 @@ http_create(const CvxRemote *remote)
 	http->remote.ca_file = remote->ca_file ? pstrdup(remote->ca_file) : NULL;
 	http->remote.http_proxy =
 		remote->http_proxy ? pstrdup(remote->http_proxy) : NULL;
+	http->remote.proxy_user =
+		remote->proxy_user ? pstrdup(remote->proxy_user) : NULL;
+	http->remote.proxy_password =
+		remote->proxy_password ? pstrdup(remote->proxy_password) : NULL;
 	http->allowed_hosts = pstrdup(cvx_address_setting());
 	http->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID,
 											  ObjectIdGetDatum(remote->serverid));
@@ -699,6 +703,8 @@ is_same_remote(const CvxHttp *http, const CvxRemote *remote)
 		is_same_text(have->key, remote->key) &&
 		is_same_text(have->ca_file, remote->ca_file) &&
 		is_same_text(have->http_proxy, remote->http_proxy) &&
+		is_same_text(have->proxy_user, remote->proxy_user) &&
+		is_same_text(have->proxy_password, remote->proxy_password) &&
 		strcmp(have->server_name, remote->server_name) == 0 &&
 		have->umid == remote->umid &&
 		have->allow_insecure_http == remote->allow_insecure_http &&
@@ -827,6 +833,8 @@ configure(CvxCall *call)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_PROXY,
 					 remote->http_proxy ? remote->http_proxy : "");
+	curl_easy_setopt(easy, CURLOPT_PROXYUSERNAME, remote->proxy_user);
+	curl_easy_setopt(easy, CURLOPT_PROXYPASSWORD, remote->proxy_password);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);

@@ -31,6 +31,8 @@ typedef struct CvxRemote
 	char	   *key;			/* deploy key; NULL when none is to be sent */
 	char	   *ca_file;		/* or NULL */
 	char	   *http_proxy;		/* or NULL */
+	char	   *proxy_user;		/* or NULL */
+	char	   *proxy_password; /* or NULL */
 	bool		is_plain;		/* http rather than https */
 	bool		allow_insecure_http;
 	int			connect_timeout_ms;

@@ -25,6 +25,7 @@
 #include "api.h"
 #include "document.h"
 #include "keycheck.h"
+#include "redact.h"
 #include "value.h"
 
 /* Neither can be part of a JSON text or of an id. */
@@ -55,7 +56,6 @@ typedef struct KeyCheck
 {
 	/* fixed at begin */
 	const char *table;
-	const char *secret;			/* not to be shown in messages; or NULL */
 	KeyField   *keys;
 	int			nkeys;
 	const char **fields;		/* top-level, in the order of strcmp */
@@ -81,7 +81,7 @@ static ProbeResult lacks_field(CvxHttp *http, const char *table,
 							   const CvxKey *key, int left_out);
 static void find_duplicates(KeyCheck *check);
 static char *name_key(KeyCheck *check);
-static char *printable(KeyCheck *check, const char *id);
+static char *printable(const char *id);
 
 /*
  * Read a table of the root component and throw when the fields cannot be its
@@ -98,7 +98,6 @@ cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key)
 	bool		nulls_first = false;
 
 	check.table = table;
-	check.secret = cvx_http_remote(http)->key;
 	begin_fields(&check, key);
 	check.tupdesc = CreateTemplateTupleDesc(1);
 	TupleDescInitEntry(check.tupdesc, 1, "key", BYTEAOID, -1, 0);
@@ -267,9 +266,9 @@ take_document(KeyCheck *check, const CvxPage *page, int n)
 					 errmsg("field \"%s\" of Convex table \"%s\" cannot be a key: its values have different types",
 							key->path->label, check->table),
 					 errdetail("Document \"%s\" has %s, document \"%s\" has %s.",
-							   printable(check, key->kind_id),
+							   printable(key->kind_id),
 							   cvx_value_kind_name(key->kind),
-							   printable(check, id),
+							   printable(id),
 							   cvx_value_kind_name(value.kind)),
 					 errhint("Give the field one type in all documents.")));
 		appendBinaryStringInfo(&check->entry, value.raw.data, value.raw.len);
@@ -325,10 +324,10 @@ fail_missing(KeyCheck *check, KeyField *key, const char *id)
 			 errmsg("field \"%s\" of Convex table \"%s\" cannot be a key: not every document has it",
 					key->path->label, check->table),
 			 id ? errdetail("It is absent or null in the documents \"%s\" and \"%s\".",
-							printable(check, key->missing_id),
-							printable(check, id)) :
+							printable(key->missing_id),
+							printable(id)) :
 			 errdetail("It is absent or null in the document \"%s\".",
-					   printable(check, key->missing_id)),
+					   printable(key->missing_id)),
 			 errhint("Give every document a value, or choose another key.")));
 }
 
@@ -390,8 +389,8 @@ find_duplicates(KeyCheck *check)
 					 errmsg("%s of Convex table \"%s\" cannot be a key: two documents have the same one",
 							name_key(check), check->table),
 					 errdetail("The documents are \"%s\" and \"%s\".",
-							   printable(check, before.data + keylen),
-							   printable(check, pnstrdup(key + keylen,
+							   printable(before.data + keylen),
+							   printable(pnstrdup(key + keylen,
 														 len - keylen))),
 					 errhint("Delete or change one of the documents.")));
 		resetStringInfo(&before);
@@ -415,7 +414,7 @@ name_key(KeyCheck *check)
 
 /* An id is foreign text, too. */
 static char *
-printable(KeyCheck *check, const char *id)
+printable(const char *id)
 {
-	return cvx_error_excerpt(id, strlen(id), check->secret);
+	return cvx_redact_excerpt(id, strlen(id));
 }

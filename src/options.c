@@ -25,6 +25,8 @@
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
@@ -33,10 +35,12 @@
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
 #include "options.h"
+#include "redact.h"
 
 /* A key file is one line; this is far more than any key. */
 #define MAX_KEY_BYTES	4096
@@ -90,6 +94,9 @@ typedef struct Option
 
 static void check_key(const char *value);
 static void check_key_file(const char *value);
+static void check_proxy(const char *value);
+static void check_proxy_user(const char *value);
+static void check_proxy_password(const char *value);
 static void check_table_name(const char *value);
 static void check_component(const char *value);
 static void check_primary_key(const char *value);
@@ -107,7 +114,7 @@ static const Option known_options[] = {
 	{"max_response_size", ON_SERVER, OPTION_SIZE, "256MB", 1, 4 * 1024 * 1024},
 	{"ca_file", ON_SERVER, OPTION_TEXT, NULL, .right = RIGHT_READ_FILES},
 	{"allow_insecure_http", ON_SERVER, OPTION_BOOL, "false", .right = RIGHT_SUPERUSER},
-	{"http_proxy", ON_SERVER, OPTION_TEXT, NULL, .right = RIGHT_SUPERUSER},
+	{"http_proxy", ON_SERVER, OPTION_TEXT, NULL, .right = RIGHT_SUPERUSER, .check = check_proxy},
 	{"allow_key_mismatch", ON_SERVER, OPTION_BOOL, "false", .right = RIGHT_SUPERUSER},
 
 	{"updatable", ON_SERVER | ON_TABLE, OPTION_BOOL, "true"},
@@ -125,6 +132,8 @@ static const Option known_options[] = {
 
 	{"deploy_key", ON_MAPPING, OPTION_TEXT, NULL, .check = check_key},
 	{"deploy_key_file", ON_MAPPING, OPTION_TEXT, NULL, .right = RIGHT_READ_FILES, .check = check_key_file},
+	{"proxy_user", ON_MAPPING, OPTION_TEXT, NULL, .check = check_proxy_user},
+	{"proxy_password", ON_MAPPING, OPTION_TEXT, NULL, .check = check_proxy_password},
 
 	{"table_name", ON_TABLE, OPTION_TEXT, NULL, .check = check_table_name},
 	{"component", ON_TABLE, OPTION_TEXT, "", .check = check_component},
@@ -157,6 +166,10 @@ static const char *get_text(List *options, const char *name);
 static bool get_bool(List *options, const char *name);
 static int	get_number(List *options, const char *name);
 static double get_cost(List *options, const char *name);
+static void fill_proxy(CvxRemote *remote, List *server_options,
+					   List *mapping_options);
+static bool is_printable(const char *value);
+static void learn_key(const char *key);
 static char *read_key_file(const char *path);
 static bool is_identifier(const char *name);
 static bool ends_with(const char *text, const char *end);
@@ -214,6 +227,35 @@ cvx_options_validate(List *options, Oid catalog)
 }
 
 /*
+ * Is this a server of a wrapper that has our handler?  Neither the wrapper's
+ * name nor the handler's says so: both can be renamed, and a second wrapper may
+ * have the same handler.
+ */
+bool
+cvx_options_is_ours(Oid serverid)
+{
+	ForeignDataWrapper *fdw =
+		GetForeignDataWrapper(GetForeignServer(serverid)->fdwid);
+	HeapTuple	tuple = SearchSysCache1(PROCOID,
+										ObjectIdGetDatum(fdw->fdwhandler));
+	bool		is_ours = false;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+	{
+		bool		isnull;
+		Datum		symbol = SysCacheGetAttr(PROCOID, tuple,
+											 Anum_pg_proc_prosrc, &isnull);
+
+		is_ours = !isnull && strcmp(TextDatumGetCString(symbol),
+									"convex_fdw_handler") == 0;
+	}
+	ReleaseSysCache(tuple);
+	return is_ours;
+}
+
+/*
  * How a role reaches a server, in the current context.  Reads the key file
  * anew each time.  Throws when the role has no user mapping, or its key is
  * made for another deployment (28000).
@@ -229,6 +271,11 @@ cvx_options_remote(Oid serverid, Oid userid)
 	const char *key = get_text(mapping->options, "deploy_key");
 	char	   *problem;
 
+	if (!cvx_options_is_ours(serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of convex_fdw",
+						server->servername)));
 	if (url == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
@@ -243,10 +290,11 @@ cvx_options_remote(Oid serverid, Oid userid)
 	parse_url(url, remote->allow_insecure_http, remote);
 	remote->key = key_file ? read_key_file(key_file) :
 		key ? pstrdup(key) : NULL;
+	learn_key(remote->key);
 	if (get_text(server->options, "ca_file"))
 		remote->ca_file = pstrdup(get_text(server->options, "ca_file"));
 	if (get_text(server->options, "http_proxy"))
-		remote->http_proxy = pstrdup(get_text(server->options, "http_proxy"));
+		fill_proxy(remote, server->options, mapping->options);
 	remote->connect_timeout_ms = get_number(server->options, "connect_timeout");
 	remote->request_timeout_ms = get_number(server->options, "request_timeout");
 	remote->idle_timeout_ms = get_number(server->options, "idle_timeout");
@@ -621,6 +669,11 @@ validate_mapping(List *options)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("options \"deploy_key\" and \"deploy_key_file\" exclude each other"),
 				 hide_statement(ON_MAPPING)));
+	if (get_text(options, "proxy_password") && !get_text(options, "proxy_user"))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+				 errmsg("option \"proxy_password\" needs option \"proxy_user\""),
+				 hide_statement(ON_MAPPING)));
 }
 
 static void
@@ -678,6 +731,54 @@ check_key_file(const char *value)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"deploy_key_file\" must be an absolute path"),
 				 hide_statement(ON_MAPPING)));
+}
+
+/*
+ * Everybody sees the options of a server: what it needs to know of a role
+ * stands in the role's user mapping.
+ */
+static void
+check_proxy(const char *value)
+{
+	if (strchr(value, '@') == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("option \"http_proxy\" must not hold a user or password"),
+			 errhint("Set proxy_user and proxy_password in CREATE USER MAPPING."),
+			 hide_statement(ON_MAPPING)));
+}
+
+/* Basic authentication ends the name at the first colon. */
+static void
+check_proxy_user(const char *value)
+{
+	if (value[0] == '\0' || strchr(value, ':') || !is_printable(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"proxy_user\""),
+				 errhint("It is one line of printable ASCII without a colon."),
+				 hide_statement(ON_MAPPING)));
+}
+
+static void
+check_proxy_password(const char *value)
+{
+	if (value[0] == '\0' || !is_printable(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"proxy_password\""),
+				 errhint("It is one line of printable ASCII."),
+				 hide_statement(ON_MAPPING)));
+}
+
+static bool
+is_printable(const char *value)
+{
+	for (const char *p = value; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return false;
+	return strlen(value) <= MAX_KEY_BYTES;
 }
 
 static void
@@ -836,10 +937,12 @@ has_empty_label(const char *host, size_t len)
 static void
 refuse_url(const char *why, const char *hint)
 {
+	/* A user, a password or a query may be in it, so it is not logged. */
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for option \"deployment_url\": %s", why),
-			 hint ? errhint("%s", hint) : 0));
+			 hint ? errhint("%s", hint) : 0,
+			 hide_statement(ON_MAPPING)));
 }
 
 static bool
@@ -924,6 +1027,33 @@ fill_table(CvxTableOptions *table, List *options)
 	table->batch_size = get_text(options, "batch_size") ?
 		get_number(options, "batch_size") :
 		table->key ? BATCH_KEYED : BATCH_APPENDED;
+}
+
+/* The proxy, and what the role shows to it. */
+static void
+fill_proxy(CvxRemote *remote, List *server_options, List *mapping_options)
+{
+	const char *user = get_text(mapping_options, "proxy_user");
+	const char *password = get_text(mapping_options, "proxy_password");
+
+	remote->http_proxy = pstrdup(get_text(server_options, "http_proxy"));
+
+	/* It may have been set by a version that did not look. */
+	check_proxy(remote->http_proxy);
+	if (user)
+		remote->proxy_user = pstrdup(user);
+	if (password)
+		remote->proxy_password = pstrdup(password);
+	cvx_redact_learn(password);
+}
+
+/* What follows the last "|" is the secret; before it stand mere names. */
+static void
+learn_key(const char *key)
+{
+	const char *bar = key ? strrchr(key, '|') : NULL;
+
+	cvx_redact_learn(bar && bar[1] ? bar + 1 : key);
 }
 
 /* The key in a file, in the current context. */

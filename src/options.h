@@ -89,6 +89,7 @@ typedef struct CvxColumnOptions
 } CvxColumnOptions;
 
 extern void cvx_options_validate(List *options, Oid catalog);
+extern bool cvx_options_is_ours(Oid serverid);
 extern CvxRemote *cvx_options_remote(Oid serverid, Oid userid);
 extern CvxTableOptions *cvx_options_table(Oid relid);
 extern CvxTableOptions *cvx_options_table_unnamed(Oid relid);

@@ -15,8 +15,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "error.h"
 #include "page.h"
+#include "redact.h"
 
 /* The server's page size; more documents make the arrays grow. */
 #define FIRST_DOCS	1024
@@ -587,14 +587,17 @@ check_document(Parser *parser, const CvxDoc *doc)
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
 			 errmsg("Convex server sent a document of table \"%s\", which was not asked for",
-					cvx_error_excerpt(page->text + doc->table.offset,
-									  doc->table.len, want->secret)),
+					cvx_redact_excerpt(page->text + doc->table.offset,
+									   doc->table.len)),
 			 errdetail("Component \"%s\", table \"%s\" was received; component \"%s\", table \"%s\" was asked for.",
-					   cvx_error_excerpt(page->text + doc->component.offset,
-										 doc->component.len, want->secret),
-					   cvx_error_excerpt(page->text + doc->table.offset,
-										 doc->table.len, want->secret),
-					   want->tables[0].component, want->tables[0].table),
+					   cvx_redact_excerpt(page->text + doc->component.offset,
+										  doc->component.len),
+					   cvx_redact_excerpt(page->text + doc->table.offset,
+										  doc->table.len),
+					   cvx_redact_excerpt(want->tables[0].component,
+										  strlen(want->tables[0].component)),
+					   cvx_redact_excerpt(want->tables[0].table,
+										  strlen(want->tables[0].table))),
 			 errhint("The server does not obey the selection of tables: update it.")));
 }
 

@@ -32,7 +32,6 @@ typedef struct CvxPageWant
 	const char *const *fields;	/* wanted top-level fields, strcmp order */
 	const int  *field_lens;
 	int			nfields;
-	const char *secret;			/* not to be shown in messages; or NULL */
 } CvxPageWant;
 
 typedef struct CvxDoc

@@ -14,6 +14,7 @@
 
 #include "utils/builtins.h"
 
+#include "redact.h"
 #include "schema.h"
 
 static List *read_strings(JsonbContainer *array);
@@ -28,6 +29,8 @@ static void add_branch(CvxFieldSchema *field, const CvxFieldSchema *branch,
 static JsonbContainer *get_container(JsonbContainer *object, const char *name);
 static char *get_string(JsonbContainer *object, const char *name);
 static bool get_true(JsonbContainer *object, const char *name);
+static char *get_name(JsonbContainer *object, const char *name);
+static char *copy_name(const JsonbValue *value);
 static char *copy_string(const JsonbValue *value);
 static bool has_name(List *names, const char *name);
 
@@ -132,7 +135,7 @@ cvx_schema_parse_names(Jsonb *answer)
 			CvxTableSchema *table = palloc0(sizeof(CvxTableSchema));
 
 			if (entry->type != jbvBinary ||
-				(table->table = get_string(entry->val.binary.data, "name")) == NULL)
+				(table->table = get_name(entry->val.binary.data, "name")) == NULL)
 				continue;
 			table->component = component;
 			table->names = read_strings(get_container(entry->val.binary.data,
@@ -436,7 +439,7 @@ read_declared(JsonbContainer *validator, CvxFieldSchema *field)
 	if (field->type == CVX_TYPE_UNSEEN)
 		field->is_nullable = true;
 	else if (field->type == CVX_TYPE_ID)
-		field->id_table = get_string(validator, "tableName");
+		field->id_table = get_name(validator, "tableName");
 	else if (strcmp(word, "union") == 0)
 		read_declared_union(get_container(validator, "value"), field);
 	else if (strcmp(word, "literal") == 0)
@@ -500,9 +503,24 @@ read_strings(JsonbContainer *array)
 		JsonbValue *value = getIthJsonbValueFromContainer(array, i);
 
 		if (value->type == jbvString)
-			result = lappend(result, copy_string(value));
+			result = lappend(result, copy_name(value));
 	}
 	return result;
+}
+
+/*
+ * A name becomes a table's or a column's, which everybody sees: a server that
+ * gives the deploy key for one is not believed.
+ */
+static char *
+copy_name(const JsonbValue *value)
+{
+	if (cvx_redact_is_needed(value->val.string.val, value->val.string.len))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+				 errmsg("Convex server sent a deploy key as the name of a table or field"),
+				 errhint("Check deployment_url, and what stands between this PostgreSQL server and Convex.")));
+	return copy_string(value);
 }
 
 /* The names of an object's members, in byte order of C strings. */
@@ -519,7 +537,7 @@ read_names(JsonbContainer *object)
 	iterator = JsonbIteratorInit(object);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 		if (token == WJB_KEY)
-			result = lappend(result, copy_string(&value));
+			result = lappend(result, copy_name(&value));
 	return result;
 }
 
@@ -547,6 +565,19 @@ get_string(JsonbContainer *object, const char *name)
 		return NULL;
 	value = getKeyJsonValueFromContainer(object, name, strlen(name), &buffer);
 	return value != NULL && value->type == jbvString ? copy_string(value) : NULL;
+}
+
+/* The same of a name. */
+static char *
+get_name(JsonbContainer *object, const char *name)
+{
+	JsonbValue	buffer;
+	JsonbValue *value;
+
+	if (object == NULL || !JsonContainerIsObject(object))
+		return NULL;
+	value = getKeyJsonValueFromContainer(object, name, strlen(name), &buffer);
+	return value != NULL && value->type == jbvString ? copy_name(value) : NULL;
 }
 
 static bool

@@ -26,6 +26,7 @@
 
 #include "compat.h"
 #include "document.h"
+#include "redact.h"
 #include "settle.h"
 
 /* One revision in the change log. */
@@ -235,7 +236,7 @@ cvx_settle_before(CvxSettle *settle, int64 begin, const char *applied)
 		MemoryContextDelete(cxt);
 	}
 	else
-		settle->cursor = cvx_api_head(settle->http);
+		settle->cursor = cvx_api_head(settle->http, applied);
 	settle->is_current = true;
 }
 
@@ -505,14 +506,16 @@ compare_unsent(CvxSettle *settle, HTAB *changes, CvxRange range,
 				ereport(ERROR,
 						(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 						 errmsg("could not write to Convex because of a concurrent change"),
-						 errdetail("Document \"%.*s\" of table \"%s\" has changed since it was read.  %s",
-								   message.id_len, message.id, name, applied),
+						 errdetail("Document \"%s\" of table \"%s\" has changed since it was read.  %s",
+								   cvx_redact_excerpt(message.id, message.id_len),
+								   name, applied),
 						 errhint("Look at the data in Convex before you run the transaction again.")));
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("could not write to Convex because of a concurrent change"),
-					 errdetail("Document \"%.*s\" of table \"%s\" has changed since it was read.  Nothing was sent.",
-							   message.id_len, message.id, name),
+					 errdetail("Document \"%s\" of table \"%s\" has changed since it was read.  Nothing was sent.",
+							   cvx_redact_excerpt(message.id, message.id_len),
+							   name),
 					 errhint("Run the transaction again.")));
 		}
 		cvx_queue_free_message(&message);
@@ -728,19 +731,18 @@ report_overwritten(CvxSettle *settle, const Expected *row,
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 				 errmsg("another client's change was overwritten in Convex"),
-				 errdetail("Document \"%.*s\" of table \"%s\" was deleted at " INT64_FORMAT ", after the check for conflicts, and this transaction wrote the row again.  %s",
-						   lost->id.len, lost->id.data, name, lost->ts,
-						   applied),
+				 errdetail("Document \"%s\" of table \"%s\" was deleted at " INT64_FORMAT ", after the check for conflicts, and this transaction wrote the row again.  %s",
+						   cvx_redact_excerpt(lost->id.data, lost->id.len), name,
+						   lost->ts, applied),
 				 errhint("Look at the data in Convex before you run the transaction again.")));
 	initStringInfo(&plain);
 	cvx_document_strip(&plain, lost->text, lost->len, false);
 	ereport(ERROR,
 			(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 			 errmsg("another client's change was overwritten in Convex"),
-			 errdetail("Document \"%.*s\" of table \"%s\" was changed at " INT64_FORMAT ", after the check for conflicts, to %s.  %s",
-					   lost->id.len, lost->id.data, name, lost->ts,
-					   cvx_error_excerpt(plain.data, plain.len,
-										 cvx_http_remote(settle->http)->key),
+			 errdetail("Document \"%s\" of table \"%s\" was changed at " INT64_FORMAT ", after the check for conflicts, to %s.  %s",
+					   cvx_redact_excerpt(lost->id.data, lost->id.len), name,
+					   lost->ts, cvx_redact_message(plain.data),
 					   applied),
 			 errhint("After SET convex_fdw.snapshot = '" INT64_FORMAT "' the foreign table shows what was overwritten.",
 					 lost->ts)));

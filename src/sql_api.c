@@ -27,6 +27,7 @@
 #include "api.h"
 #include "fdw.h"
 #include "options.h"
+#include "redact.h"
 #include "schema.h"
 #include "value.h"
 #include "sql_api.h"
@@ -67,7 +68,7 @@ static void check_probe(Rows *rows, CvxHttp *http, const Probe *probe);
 static void check_clock(Rows *rows, int64 date);
 static void check_features(Rows *rows, CvxHttp *http);
 static void check_head(Rows *rows, CvxHttp *http);
-static char *describe_answer(CvxCall *call, CvxHttp *http);
+static char *describe_answer(CvxCall *call);
 
 PG_FUNCTION_INFO_V1(convex_fdw_version);
 PG_FUNCTION_INFO_V1(convex_tables);
@@ -299,14 +300,11 @@ ForeignServer *
 cvx_sql_find_server(Name name)
 {
 	ForeignServer *server = GetForeignServerByName(NameStr(*name), false);
-	ForeignDataWrapper *fdw = GetForeignDataWrapper(server->fdwid);
-	char	   *handler = OidIsValid(fdw->fdwhandler) ?
-		get_func_name(fdw->fdwhandler) : NULL;
 	AclResult	acl = cvx_server_aclcheck(server->serverid, GetUserId());
 
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
-	if (handler == NULL || strcmp(handler, "convex_fdw_handler") != 0)
+	if (!cvx_options_is_ours(server->serverid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("server \"%s\" is not a server of convex_fdw",
@@ -478,7 +476,7 @@ try_open(ForeignServer *server, Rows *rows)
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
+		error = cvx_redact_error(CopyErrorData());
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
@@ -502,7 +500,7 @@ check_export(Rows *rows, CvxHttp *http)
 								   "/api/test_streaming_export_connection",
 								   NULL);
 	const CvxAnswer *answer = cvx_http_answer(call);
-	char	   *detail = describe_answer(call, http);
+	char	   *detail = describe_answer(call);
 	bool		is_gated = cvx_api_has_code(call, 403, "StreamingExportNotEnabled");
 
 	if (answer->transport != CVX_TRANSPORT_OK)
@@ -549,7 +547,7 @@ check_probe(Rows *rows, CvxHttp *http, const Probe *probe)
 		strstr(answer->body, "\"success\"") == NULL)
 		ok = strstr(answer->body, "ArgumentValidationError") ? -1 : 0;
 	put_check(rows, probe->name, ok,
-			  ok == 1 ? "allowed" : describe_answer(call, http), probe->hint);
+			  ok == 1 ? "allowed" : describe_answer(call), probe->hint);
 }
 
 static void
@@ -580,7 +578,7 @@ check_features(Rows *rows, CvxHttp *http)
 
 	cvx_http_wait(call);
 	if (cvx_http_answer(call)->status != 200)
-		put_check(rows, "selection", -1, describe_answer(call, http), NULL);
+		put_check(rows, "selection", -1, describe_answer(call), NULL);
 	else
 	{
 		CvxPage    *page = cvx_api_page(call, http, &any);
@@ -599,7 +597,7 @@ check_features(Rows *rows, CvxHttp *http)
 		status = cvx_http_answer(call)->status;
 		put_check(rows, routes[i][0], status == 404 ? 0 : status == 405 ? 1 : -1,
 				  status == 404 ? "the server does not have the route" :
-				  status == 405 ? "available" : describe_answer(call, http),
+				  status == 405 ? "available" : describe_answer(call),
 				  "Update the Convex server.");
 	}
 }
@@ -622,17 +620,14 @@ check_head(Rows *rows, CvxHttp *http)
 
 /* Status, code and message, or what the transport said. */
 static char *
-describe_answer(CvxCall *call, CvxHttp *http)
+describe_answer(CvxCall *call)
 {
 	const CvxAnswer *answer = cvx_http_answer(call);
-	const CvxRemote *remote = cvx_http_remote(http);
 
 	if (answer->transport != CVX_TRANSPORT_OK)
-		return cvx_error_excerpt(answer->reason, strlen(answer->reason),
-								 remote->key);
+		return cvx_redact_excerpt(answer->reason, strlen(answer->reason));
 	return psprintf("HTTP status %d%s%s", answer->status,
 					answer->body_len > 0 ? ": " : "",
 					answer->body_len > 0 ?
-					cvx_error_excerpt(answer->body, answer->body_len,
-									  remote->key) : "");
+					cvx_redact_excerpt(answer->body, answer->body_len) : "");
 }

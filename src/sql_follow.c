@@ -35,6 +35,7 @@
 #include "api.h"
 #include "options.h"
 #include "schema.h"
+#include "sql_api.h"
 #include "sub.h"
 #include "sub_process.h"
 
@@ -129,13 +130,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	patterns = read_patterns(PG_GETARG_ARRAYTYPE_P(2));
 	cvx_catalog_check_options(options);
 
-	server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(1)), false);
-	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "convex_fdw") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("server \"%s\" is not a server of convex_fdw", server->servername)));
-	if (cvx_server_aclcheck(server->serverid, GetUserId()) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
+	server = cvx_sql_find_server(PG_GETARG_NAME(1));
 	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
 	tables = cvx_catalog_fetch(http);
 	check_server(http, server, cvx_catalog_count_selected(patterns, tables));
@@ -403,11 +398,8 @@ convex_wait_for(PG_FUNCTION_ARGS)
 		ts = PG_GETARG_INT64(1);
 	else
 	{
-		CvxHttp    *http = cvx_http_open(cvx_options_remote(sub->serverid, sub->owner));
-
-		ts = cvx_api_query_ts(http);
-		if (ts < 0)
-			ts = cvx_api_fresh_snapshot(http);
+		ts = cvx_api_sure_head(cvx_http_open(cvx_options_remote(sub->serverid,
+																sub->owner)));
 	}
 	is_launched = cvx_process_table != NULL && cvx_worker_enabled &&
 		sub->is_enabled;

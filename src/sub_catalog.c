@@ -36,6 +36,7 @@
 #include "compat.h"
 #include "clear.h"
 #include "names.h"
+#include "redact.h"
 #include "schema.h"
 #include "sub.h"
 
@@ -388,7 +389,8 @@ cvx_catalog_event(int32 subid, const char *kind, const CvxSubRel *rel,
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_event (subid, kind, component, table_name, detail)"
 					" VALUES ($1, $2, $3, $4, $5)", "itttt", subid, kind,
-					rel ? rel->component : NULL, rel ? rel->table : NULL, detail);
+					rel ? rel->component : NULL, rel ? rel->table : NULL,
+					detail ? cvx_redact_message(detail) : NULL);
 	cvx_catalog_trim_events(subid);
 }
 
@@ -420,7 +422,8 @@ cvx_catalog_drift(int32 subid, const CvxSubRel *rel, const char *detail)
 					" SELECT $1, 'drift', $2, $3, new.detail FROM (SELECT CASE WHEN (SELECT count(*) FROM told) < $5"
 					" THEN $4 ELSE 'and more, which is not told' END) AS new (detail)"
 					" WHERE NOT EXISTS (SELECT FROM told WHERE told.detail IN ($4, new.detail))",
-					"itttl", subid, rel->component, rel->table, detail,
+					"itttl", subid, rel->component, rel->table,
+					cvx_redact_message(detail),
 					(int64) KEPT_DRIFTS);
 }
 
@@ -445,6 +448,7 @@ cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
 	const char *state = unpack_sql_state(error->sqlerrcode);
 	bool		is_known;
 
+	error = cvx_redact_error(error);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2 AND state = 'error'"
 					" AND error_code = $3 AND error_message = $4", "iitt",

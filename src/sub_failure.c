@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "address.h"
+#include "redact.h"
 #include "sub.h"
 
 /*
@@ -68,6 +69,7 @@ cvx_failure_record(int32 subid, const ErrorData *error)
 	int64		pause;
 	bool		is_known;
 
+	error = cvx_redact_error(error);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT s.name::text, CASE WHEN st.last_error_class = $2 THEN st.failures ELSE 0 END,"
 					" st.failures > 0 AND st.last_error_class = $2 AND st.last_error_code = $3 AND st.last_error_message = $4"
@@ -152,10 +154,12 @@ cvx_failure_fingerprint(const CvxRemote *remote)
 	uint32		hash;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s %s %s %s %s %d %d %d %d %d %zu",
+	appendStringInfo(&buf, "%s %s %s %s %s %s %s %d %d %d %d %d %zu",
 					 remote->base_url, remote->key ? remote->key : "",
 					 remote->ca_file ? remote->ca_file : "",
 					 remote->http_proxy ? remote->http_proxy : "",
+					 remote->proxy_user ? remote->proxy_user : "",
+					 remote->proxy_password ? remote->proxy_password : "",
 					 cvx_address_setting(), remote->allow_insecure_http,
 					 remote->connect_timeout_ms, remote->request_timeout_ms,
 					 remote->idle_timeout_ms, remote->max_retries,

@@ -113,9 +113,7 @@ cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load)
 int64
 cvx_step_ask_head(CvxSync *sync)
 {
-	int64		head = cvx_api_query_ts(sync->http);
-
-	return head >= 0 ? head : cvx_api_fresh_snapshot(sync->http);
+	return cvx_api_sure_head(sync->http);
 }
 
 /* Does the server refuse a walk because of its snapshot or cursor? */

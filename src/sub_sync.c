@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "redact.h"
 #include "sub_check.h"
 #include "sub_load.h"
 
@@ -105,7 +106,7 @@ cvx_sync_step(CvxSync *sync)
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(sync->step_cxt);
-		error = CopyErrorData();
+		error = cvx_redact_error(CopyErrorData());
 		cvx_step_forget_ahead(sync);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
 			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||

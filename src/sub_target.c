@@ -36,6 +36,7 @@
 #include "compat.h"
 #include "encode.h"
 #include "names.h"
+#include "redact.h"
 #include "schema.h"
 #include "sub_target.h"
 
@@ -918,6 +919,10 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	if (value->kind == CVX_KIND_NULL)
 		return;
 	field = cvx_json_cstring(name);
+
+	/* Such a name is no column's; its value stays in "_extra". */
+	if (cvx_redact_is_needed(field, strlen(field)))
+		return;
 	if (!target->sub->is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
 		!has_attribute(target, field))
 		return;

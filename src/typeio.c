@@ -21,7 +21,7 @@
 #include "utils/lsyscache.h"
 
 #include "compat.h"
-#include "error.h"
+#include "redact.h"
 #include "typeio.h"
 
 /* What functions of types look at. */
@@ -130,11 +130,11 @@ long_input(CvxTypeIO *io, char *text, int32 typmod)
 		error = CopyErrorData();
 		FlushErrorState();
 		if (strlen(error->message) >= LONG_TEXT)
-			error->message = cvx_error_excerpt(error->message,
-											   strlen(error->message), NULL);
+			error->message = cvx_redact_excerpt(error->message,
+											   strlen(error->message));
 		if (error->detail && strlen(error->detail) >= LONG_TEXT)
-			error->detail = cvx_error_excerpt(error->detail,
-											  strlen(error->detail), NULL);
+			error->detail = cvx_redact_excerpt(error->detail,
+											  strlen(error->detail));
 		ReThrowError(error);
 	}
 	PG_END_TRY();

@@ -37,6 +37,7 @@
 
 #include "compat.h"
 #include "api.h"
+#include "redact.h"
 #include "upload.h"
 
 /* An object store wants at least this much in every part but the last. */
@@ -121,7 +122,7 @@ static bool wait_regardless(CvxHttp *http, CvxCall *call, int timeout_ms);
 static JsonbValue *member(JsonbContainer *object, const char *name,
 						  JsonbValue *buffer);
 static char *member_text(JsonbContainer *object, const char *name);
-static char *printable(Upload *upload, const char *text);
+static char *printable(const char *text);
 
 /*
  * Send a finished ZIP file of that many bytes and see the import through: the
@@ -249,14 +250,14 @@ look(Upload *upload, Look *seen)
 
 	/* A function's failure comes with status 200 or 560. */
 	if (answer->status == 560)
-		refuse_unseen(upload, printable(upload, answer->body));
+		refuse_unseen(upload, printable(answer->body));
 	root = cvx_api_json(call, upload->http);
 	status = JB_ROOT_IS_OBJECT(root) ? member_text(&root->root, "status") : NULL;
 	if (status != NULL && strcmp(status, "error") == 0)
 	{
 		char	   *why = member_text(&root->root, "errorMessage");
 
-		refuse_unseen(upload, printable(upload, why ? why : "No reason was given."));
+		refuse_unseen(upload, printable(why ? why : "No reason was given."));
 	}
 	read_look(upload, call, seen);
 }
@@ -344,7 +345,7 @@ confirm(Upload *upload, const Look *seen)
 
 	if (seen->text && seen->text[0] != '\0')
 		ereport(NOTICE,
-				(errmsg("%s", printable(upload, seen->text))));
+				(errmsg("%s", printable(seen->text))));
 	upload->is_confirmed = true;
 	call = cvx_api_perform_import(upload->http, upload->import_id);
 	await(upload, call);
@@ -357,13 +358,12 @@ tell_progress(Upload *upload, const Look *seen)
 {
 	for (; upload->nsteps_told < seen->nsteps; upload->nsteps_told++)
 		ereport(NOTICE,
-				(errmsg("%s", printable(upload,
-										seen->steps[upload->nsteps_told]))));
+				(errmsg("%s", printable(seen->steps[upload->nsteps_told]))));
 	if (seen->text == NULL ||
 		(upload->told && strcmp(upload->told, seen->text) == 0))
 		return;
 	ereport(NOTICE,
-			(errmsg("%s", printable(upload, seen->text))));
+			(errmsg("%s", printable(seen->text))));
 	upload->told = MemoryContextStrdup(upload->told_cxt, seen->text);
 }
 
@@ -374,7 +374,7 @@ fail_import(Upload *upload, const Look *seen)
 			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
 			 errmsg("the import into Convex server \"%s\" failed",
 					cvx_http_remote(upload->http)->server_name),
-			 errdetail("%s", printable(upload, seen->text ? seen->text :
+			 errdetail("%s", printable(seen->text ? seen->text :
 									   "Convex gives no reason.")),
 			 upload->is_atomic ? errhint("Nothing was changed in Convex.") :
 			 errhint("In mode append, documents that were written before the failure stay in Convex.")));
@@ -469,7 +469,7 @@ stop(Upload *upload, const char *reason)
 					 errmsg("it is unknown whether the import into Convex server \"%s\" goes on",
 							server),
 					 errdetail("The statement ended with: %s.  The import is \"%s\".",
-							   reason, upload->import_id),
+							   reason, printable(upload->import_id)),
 					 errhint("Look for the import on the page of snapshot imports of the Convex dashboard.")));
 	}
 }
@@ -530,7 +530,7 @@ member_text(JsonbContainer *object, const char *name)
 
 /* Convex's words line by line, each short, without the key. */
 static char *
-printable(Upload *upload, const char *text)
+printable(const char *text)
 {
 	StringInfoData buf;
 
@@ -539,9 +539,7 @@ printable(Upload *upload, const char *text)
 	{
 		size_t		len = strcspn(text, "\n");
 
-		appendStringInfoString(&buf,
-							   cvx_error_excerpt(text, len,
-												 cvx_http_remote(upload->http)->key));
+		appendStringInfoString(&buf, cvx_redact_excerpt(text, len));
 		text += len;
 		if (*text++ == '\0')
 			break;

@@ -37,6 +37,7 @@
 
 #include "compat.h"
 #include "page.h"
+#include "redact.h"
 #include "typeio.h"
 #include "value.h"
 
@@ -216,8 +217,8 @@ cvx_value_read(const char *data, size_t len, CvxValue *value)
 			if (!cvx_json_number(data, len, &value->float64))
 				ereport(ERROR,
 						(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-						 errmsg("number \"%.*s\" is out of range for float64",
-								(int) Min(len, 50), data)));
+						 errmsg("number \"%s\" is out of range for float64",
+								cvx_redact_excerpt(data, len))));
 	}
 }
 
@@ -467,8 +468,8 @@ read_marker(const CvxText *raw, CvxValue *value)
 										sizeof(bytes)) != 8)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-				 errmsg("malformed value of a number: %.*s",
-						(int) Min(raw->len, 50), raw->data)));
+				 errmsg("malformed value of a number: %s",
+						cvx_redact_excerpt(raw->data, raw->len))));
 	for (int i = 7; i >= 0; i--)
 		bits = (bits << 8) | bytes[i];
 	if (name.len == 8)

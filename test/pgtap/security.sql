@@ -79,9 +79,7 @@ FROM (VALUES
 	('  127.0.0.1  ', 'no error'),
 	(' , ', 'no error'),
 	('127.0.0.2', '42501'),
-	('127.0.0.1x', '42501'),
-	('127.0.0.', '42501'),
-	('127.0.0.1:1', '42501')
+	('127.0.0.1x', '42501')
 ) AS list (list, allowed), LATERAL set_config('convex_fdw.allowed_hosts', list, false);
 
 -- Names below a name, with hosts that loopback answers and a port where nobody listens.
