@@ -58,6 +58,7 @@ extern int	cvx_sync_holder(CvxSync *sync);
 CVX_NORETURN extern void cvx_sync_rethrow(CvxSync *sync);
 extern const char *cvx_sync_failure(CvxSync *sync);
 extern bool cvx_sync_is_waiting(CvxSync *sync);
+extern bool cvx_sync_has_changes(CvxSync *sync);
 extern int	cvx_sync_pages(CvxSync *sync);
 extern void cvx_sync_close(CvxSync *sync);
 
