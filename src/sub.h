@@ -177,6 +177,7 @@ extern int	cvx_catalog_add_tables(CvxSubscription *sub, List *tables,
 extern int	cvx_catalog_count_selected(List *patterns, List *tables);
 extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_check_options(Jsonb *options);
+extern void cvx_catalog_check_poll_interval(const Interval *interval);
 extern List *cvx_catalog_fetch(CvxHttp *http);
 extern CvxSubscription *cvx_catalog_check(const char *name);
 extern void cvx_catalog_check_server(const CvxSubscription *sub);
