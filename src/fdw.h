@@ -113,6 +113,9 @@ extern bool convexIsForeignPathAsyncCapable(ForeignPath *path);
 extern bool convexAnalyzeForeignTable(Relation relation,
 									  AcquireSampleRowsFunc *func,
 									  BlockNumber *totalpages);
+extern void cvx_plan_check_system_columns(PlannerInfo *root, Index relid,
+										  Oid table);
+extern void cvx_plan_check_routed(ModifyTable *plan, bool is_top, Oid table);
 extern bool cvx_plan_may_rescan(EState *estate, ForeignScan *plan, int eflags);
 
 /* ---- fdw_modify.c */

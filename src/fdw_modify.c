@@ -247,6 +247,7 @@ convexPlanForeignModify(PlannerInfo *root, ModifyTable *plan,
 				 errmsg("ON CONFLICT is not supported for foreign tables of convex_fdw"),
 				 errhint("With the table's option primary_key, an INSERT replaces the document that has its key.")));
 	check_writable(cvx_options_table(rte->relid), plan->operation);
+	cvx_plan_check_system_columns(root, resultRelation, rte->relid);
 	return NIL;
 }
 
@@ -341,6 +342,10 @@ convexBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *rri)
 				 errhint("With the table's option primary_key, an INSERT replaces the document that has its key.")));
 	check_writable(cvx_options_table(RelationGetRelid(rri->ri_RelationDesc)),
 				   CMD_INSERT);
+	if (plan != NULL && IsA(plan, ModifyTable))
+		cvx_plan_check_routed((ModifyTable *) plan, plan ==
+							  mtstate->ps.state->es_plannedstmt->planTree,
+							  RelationGetRelid(rri->ri_RelationDesc));
 	rri->ri_FdwState = open_modify(mtstate->ps.state, rri, plan != NULL);
 }
 

@@ -6,6 +6,11 @@
  * parameterised path is offered; what goes down is the choice of columns and
  * the fact that few rows are wanted.  Planning sends nothing.
  *
+ * The ctid of a foreign row is the wrapper's own: it tells UPDATE and DELETE
+ * where a scan keeps the document, and is not the same in another scan.  A
+ * query may show it; every other use, and every use of xmin and the like, is
+ * refused here.
+ *
  * Room: fdw 4.3
  */
 #include "postgres.h"
@@ -17,6 +22,7 @@
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
@@ -33,6 +39,20 @@
 /* Rows of a table that was never analyzed. */
 #define DEFAULT_ROWS	10000
 
+/* A look for system columns in a query. */
+typedef struct SystemSearch
+{
+	Bitmapset  *relids;			/* the table and its parents; NULL: anyone's */
+	int			levels_up;		/* from here to their query */
+	AttrNumber	found;			/* which one is used */
+} SystemSearch;
+
+static bool is_used_in_query(PlannerInfo *root, SystemSearch *search);
+static bool is_used_in_output(List *targetlist, bool may_show,
+							  SystemSearch *search);
+static bool is_used(Node *node, void *arg);
+CVX_NORETURN static void fail_system_column(Oid table, AttrNumber attnum);
+static char *id_column(Relation rel);
 static List *needed_columns(PlannerInfo *root, RelOptInfo *baserel, Oid relid);
 static int	wanted_rows(PlannerInfo *root, RelOptInfo *baserel,
 						List *conditions);
@@ -47,6 +67,7 @@ convexGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
 	CvxTableOptions *options = cvx_options_table(relid);
 
+	cvx_plan_check_system_columns(root, baserel->relid, relid);
 	baserel->fdw_private = options;
 
 	/* -1: never analyzed.  Such a table is not empty. */
@@ -138,6 +159,156 @@ convexAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func,
 	return true;
 }
 
+/*
+ * Refuse a query that uses system columns of the table, save that it may show
+ * ctid.  The planner calls this with the query as it will run: views and
+ * functions are opened, and the arguments of sub-selects, which are plans by
+ * now, say what these use of the query.
+ */
+void
+cvx_plan_check_system_columns(PlannerInfo *root, Index relid, Oid table)
+{
+	SystemSearch search = {NULL, 0, 0};
+
+	/* A reference to a parent is one to each of its children. */
+	for (;;)
+	{
+		AppendRelInfo *info = root->append_rel_array ?
+			root->append_rel_array[relid] : NULL;
+
+		search.relids = bms_add_member(search.relids, relid);
+		if (info == NULL)
+			break;
+		relid = info->parent_relid;
+	}
+	if (is_used_in_query(root, &search))
+		fail_system_column(table, search.found);
+}
+
+/*
+ * The same for an INSERT whose rows reach the table through a parent, when
+ * only the executor knows it.  RETURNING and checks are all that can use them.
+ */
+void
+cvx_plan_check_routed(ModifyTable *plan, bool is_top, Oid table)
+{
+	SystemSearch search = {NULL, 0, 0};
+	ListCell   *lc;
+
+	foreach(lc, plan->returningLists)
+		if (is_used_in_output((List *) lfirst(lc), is_top, &search))
+			fail_system_column(table, search.found);
+	if (is_used((Node *) plan->withCheckOptionLists, &search))
+		fail_system_column(table, search.found);
+}
+
+/* The output of the statement shows; everything else decides or keeps. */
+static bool
+is_used_in_query(PlannerInfo *root, SystemSearch *search)
+{
+	bool		is_top = root->query_level == 1;
+	Query		rest = *root->parse;
+
+	rest.targetList = NIL;
+	rest.returningList = NIL;
+	return is_used_in_output(root->parse->targetList,
+							 is_top && rest.commandType == CMD_SELECT,
+							 search) ||
+		is_used_in_output(root->parse->returningList, is_top, search) ||
+		query_tree_walker(&rest, is_used, search, QTW_IGNORE_JOINALIASES) ||
+		is_used((Node *) root->append_rel_list, search);
+}
+
+static bool
+is_used_in_output(List *targetlist, bool may_show, SystemSearch *search)
+{
+	ListCell   *lc;
+
+	foreach(lc, targetlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+		bool		is_ctid = IsA(entry->expr, Var) &&
+			((Var *) entry->expr)->varattno == SelfItemPointerAttributeNumber;
+
+		/* The planner's own row identities are named; ORDER BY's are not. */
+		if (is_ctid && (entry->resjunk ? entry->resname != NULL :
+						may_show && entry->ressortgroupref == 0))
+			continue;
+		if (is_used((Node *) entry->expr, search))
+			return true;
+	}
+	return false;
+}
+
+/* A walker of trees, which ends at the first use. */
+static bool
+is_used(Node *node, void *arg)
+{
+	SystemSearch *search = (SystemSearch *) arg;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		search->found = var->varattno;
+		return var->varattno < 0 && var->varattno != TableOidAttributeNumber &&
+			(int) var->varlevelsup == search->levels_up &&
+			(search->relids ? bms_is_member(var->varno, search->relids) :
+			 !IS_SPECIAL_VARNO(var->varno));
+	}
+	if (IsA(node, Query))
+	{
+		bool		result;
+
+		search->levels_up++;
+		result = query_tree_walker((Query *) node, is_used, search,
+								   QTW_IGNORE_JOINALIASES);
+		search->levels_up--;
+		return result;
+	}
+	return expression_tree_walker(node, is_used, search);
+}
+
+static void
+fail_system_column(Oid table, AttrNumber attnum)
+{
+	Relation	rel = RelationIdGetRelation(table);
+	bool		is_ctid = attnum == SelfItemPointerAttributeNumber;
+	char	   *id = id_column(rel);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("system column \"%s\" is not available in foreign table \"%s\"",
+					NameStr(SystemAttributeDefinition(attnum)->attname),
+					RelationGetRelationName(rel)),
+			 !is_ctid ? 0 :
+			 errdetail("A query can show it, but it does not identify a row."),
+			 !is_ctid ? 0 : id ?
+			 errhint("Use the column \"%s\", which holds the document's _id.",
+					 id) :
+			 errhint("Use the document's _id: ALTER FOREIGN TABLE ... ADD COLUMN _id text.")));
+}
+
+/* The column that holds the document's _id, or NULL. */
+static char *
+id_column(Relation rel)
+{
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+
+		if (!att->attisdropped &&
+			strcmp(cvx_options_column(RelationGetRelid(rel),
+									  att->attnum)->field, "_id") == 0)
+			return NameStr(att->attname);
+	}
+	return NULL;
+}
+
 /* The numbers of the columns that the query uses. */
 static List *
 needed_columns(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
@@ -171,13 +342,6 @@ needed_columns(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 		}
 		if (attnum > 0)
 			result = lappend_int(result, attnum);
-		else if (attnum != TableOidAttributeNumber &&
-				 attnum != SelfItemPointerAttributeNumber)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("system column \"%s\" is not available in foreign table \"%s\"",
-							NameStr(SystemAttributeDefinition(attnum)->attname),
-							RelationGetRelationName(rel))));
 	}
 	RelationClose(rel);
 	return result;

@@ -129,6 +129,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 				 errhint("Choose another target_schema.")));
 	patterns = read_patterns(PG_GETARG_ARRAYTYPE_P(2));
 	cvx_catalog_check_options(options);
+	cvx_catalog_check_poll_interval(PG_GETARG_INTERVAL_P(6));
 
 	server = cvx_sql_find_server(PG_GETARG_NAME(1));
 	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
@@ -186,10 +187,13 @@ convex_alter_subscription(PG_FUNCTION_ARGS)
 						OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(1)));
 	}
 	if (!PG_ARGISNULL(2))
+	{
+		cvx_catalog_check_poll_interval(PG_GETARG_INTERVAL_P(2));
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription SET poll_interval = $2::interval WHERE subid = $1",
 						"it", sub->subid,
 						DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(2))));
+	}
 	if (!PG_ARGISNULL(3))
 	{
 		cvx_catalog_check_options(PG_GETARG_JSONB_P(3));

@@ -58,6 +58,7 @@ extern int	cvx_sync_holder(CvxSync *sync);
 CVX_NORETURN extern void cvx_sync_rethrow(CvxSync *sync);
 extern const char *cvx_sync_failure(CvxSync *sync);
 extern bool cvx_sync_is_waiting(CvxSync *sync);
+extern bool cvx_sync_has_changes(CvxSync *sync);
 extern int	cvx_sync_pages(CvxSync *sync);
 extern void cvx_sync_close(CvxSync *sync);
 
@@ -176,6 +177,7 @@ extern int	cvx_catalog_add_tables(CvxSubscription *sub, List *tables,
 extern int	cvx_catalog_count_selected(List *patterns, List *tables);
 extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_check_options(Jsonb *options);
+extern void cvx_catalog_check_poll_interval(const Interval *interval);
 extern List *cvx_catalog_fetch(CvxHttp *http);
 extern CvxSubscription *cvx_catalog_check(const char *name);
 extern void cvx_catalog_check_server(const CvxSubscription *sub);

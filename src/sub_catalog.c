@@ -55,6 +55,18 @@
 /* Plans that are kept. */
 #define MAX_PLANS		500
 
+/* The values that an interval may have. */
+typedef struct IntervalRange
+{
+	double		least_ms;
+	double		most_ms;
+	const char *text;
+} IntervalRange;
+
+/* Shorter ones would be a flood of requests, longer ones never end. */
+static const IntervalRange poll_range = {50, 86400e3, "50 ms to 1 day"};
+static const IntervalRange check_range = {10e3, 30 * 86400e3, "10 s to 30 days"};
+
 typedef struct KeptPlan
 {
 	char	   *sql;
@@ -86,7 +98,11 @@ static char *copy_text(uint64 row, int column);
 static void read_options(CvxSubscription *sub, Jsonb *options);
 static char *option_text(Jsonb *options, const char *name);
 static bool is_choice(const char *choices, const char *text);
-static int	interval_ms(const char *text);
+static double interval_ms(const Interval *interval);
+static Interval *interval_of(const char *text);
+static void check_interval(const char *name, const Interval *interval,
+						   const IntervalRange *range);
+static int	poll_ms(const char *text);
 static void load_rels(CvxSubscription *sub);
 static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
 static bool is_selected(List *patterns, const CvxTableSchema *table);
@@ -319,7 +335,7 @@ cvx_catalog_load(int32 subid)
 					" st.page_cursor, st.load_restarts,"
 					" st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e"
 					" WHERE e.subid = s.subid AND e.kind = 'swap_announced') OR st.checked_at IS NULL OR st.checked_at +"
-					" coalesce(s.options ->> 'table_check_interval', '1 h')::interval <= now(),"
+					" greatest(coalesce(s.options ->> 'table_check_interval', '1 h')::interval, '10 s') <= now(),"
 					" st.failures, st.shown_from, st.deployment_url"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
 					" WHERE subid = $1", "i", subid);
@@ -341,7 +357,7 @@ cvx_catalog_load(int32 subid)
 	mode = copy_text(0, 8);
 	sub->mode = strcmp(mode, "history") == 0 ? CVX_MODE_HISTORY :
 		strcmp(mode, "soft_delete") == 0 ? CVX_MODE_SOFT_DELETE : CVX_MODE_MIRROR;
-	sub->poll_ms = interval_ms(cvx_catalog_text(0, 9));
+	sub->poll_ms = poll_ms(cvx_catalog_text(0, 9));
 	options = copy_jsonb(0, 10);
 	sub->generation = cvx_catalog_int64(0, 11);
 	sub->phase = copy_text(0, 12);
@@ -584,6 +600,7 @@ cvx_catalog_check_options(Jsonb *options)
 	{
 		const char *name;
 		const char *values;		/* NULL: an interval; "#": a number */
+		const IntervalRange *range;
 	}			known[] = {
 		{"json_values", "clean, encoded"},
 		{"nul_handling", "replace, strip"},
@@ -592,8 +609,8 @@ cvx_catalog_check_options(Jsonb *options)
 		{"document", "none, jsonb"},
 		{"notify", "true, false"},
 		{"max_columns", "#"},
-		{"idle_poll_interval", NULL},
-		{"table_check_interval", NULL},
+		{"idle_poll_interval", NULL, &poll_range},
+		{"table_check_interval", NULL, &check_range},
 	};
 	JsonbIterator *it = JsonbIteratorInit(&options->root);
 	JsonbIteratorToken token;
@@ -607,6 +624,7 @@ cvx_catalog_check_options(Jsonb *options)
 	{
 		char	   *name;
 		char	   *text;
+		char	   *end;
 		int			i;
 
 		if (token != WJB_KEY)
@@ -622,10 +640,11 @@ cvx_catalog_check_options(Jsonb *options)
 					 errhint("Known are: json_values, nul_handling, schema_evolution, deletes, document, notify, max_columns, idle_poll_interval, table_check_interval.")));
 		text = option_text(options, name);
 		if (known[i].values == NULL && text)
-			(void) interval_ms(text);
+			check_interval(name, interval_of(text), known[i].range);
 		else if (text == NULL ||
 				 (strcmp(known[i].values, "#") == 0 ?
-				  atoi(text) < 10 || atoi(text) > 1500 :
+				  strtol(text, &end, 10) < 10 || strtol(text, NULL, 10) > 1500 ||
+				  *end != '\0' :
 				  !is_choice(known[i].values, text)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -635,6 +654,13 @@ cvx_catalog_check_options(Jsonb *options)
 					 errhint("Valid values are 10 to 1500.") :
 					 errhint("Valid values are: %s.", known[i].values)));
 	}
+}
+
+/* Throws 22023 for an interval that nobody would poll in. */
+void
+cvx_catalog_check_poll_interval(const Interval *interval)
+{
+	check_interval("poll_interval", interval, &poll_range);
 }
 
 /* The subscription of this name; the role must be its owner. */
@@ -882,7 +908,7 @@ read_options(CvxSubscription *sub, Jsonb *options)
 		sub->table_options.nul_handling = strcmp(text, "strip") == 0 ?
 			CVX_NUL_STRIP : CVX_NUL_REPLACE;
 	if ((text = option_text(options, "idle_poll_interval")) != NULL)
-		sub->idle_poll_ms = interval_ms(text);
+		sub->idle_poll_ms = poll_ms(text);
 	sub->idle_poll_ms = Max(sub->idle_poll_ms, sub->poll_ms);
 }
 
@@ -924,17 +950,42 @@ is_choice(const char *choices, const char *text)
 	return false;
 }
 
+/* As polls are paused; what a catalog of old may hold is brought into range. */
 static int
-interval_ms(const char *text)
+poll_ms(const char *text)
 {
-	Interval   *interval =
-	DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-										  ObjectIdGetDatum(InvalidOid),
-										  Int32GetDatum(-1)));
-	double		ms = interval->time / 1000.0 +
-	(interval->day + interval->month * 30.0) * 86400000.0;
+	double		ms = interval_ms(interval_of(text));
 
-	return (int) Max(Min(ms, 86400000.0), 1.0);
+	return (int) Max(Min(ms, poll_range.most_ms), poll_range.least_ms);
+}
+
+static Interval *
+interval_of(const char *text)
+{
+	return DatumGetIntervalP(DirectFunctionCall3(interval_in,
+												 CStringGetDatum(text),
+												 ObjectIdGetDatum(InvalidOid),
+												 Int32GetDatum(-1)));
+}
+
+static double
+interval_ms(const Interval *interval)
+{
+	return interval->time / 1000.0 +
+		(interval->day + interval->month * 30.0) * 86400e3;
+}
+
+static void
+check_interval(const char *name, const Interval *interval,
+			   const IntervalRange *range)
+{
+	double		ms = interval_ms(interval);
+
+	if (ms < range->least_ms || ms > range->most_ms)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of a subscription is out of range", name),
+				 errhint("Valid values are %s.", range->text)));
 }
 
 static void

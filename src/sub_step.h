@@ -71,6 +71,7 @@ struct CvxSync
 	bool		is_waiting;		/* for another walk */
 	bool		is_aside;		/* not about the common changes */
 	bool		is_productive;	/* it did something that can fail */
+	bool		has_changes;	/* its page of the change log was not empty */
 	int64		generation;		/* as the catalog had it */
 	uint32		fingerprint;	/* of the connection; 0: none yet */
 	int64		head;			/* to be reached by CALL; 0: not known yet */

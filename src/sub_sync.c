@@ -96,6 +96,7 @@ cvx_sync_step(CvxSync *sync)
 	sync->is_waiting = false;
 	sync->is_aside = false;
 	sync->is_productive = false;
+	sync->has_changes = false;
 	cvx_error_forget();
 	PG_TRY();
 	{
@@ -283,6 +284,13 @@ bool
 cvx_sync_is_waiting(CvxSync *sync)
 {
 	return sync->is_waiting;
+}
+
+/* Did the last step find changes, whether it is idle now or not? */
+bool
+cvx_sync_has_changes(CvxSync *sync)
+{
+	return sync->has_changes;
 }
 
 /* How many pages have been asked for. */
@@ -670,6 +678,7 @@ common_changes(CvxSync *sync, int64 bound)
 	if (bound == PG_INT64_MAX)
 		cvx_step_prefetch_after(sync, received.call, true, rels, is_everything);
 	page = cvx_step_read_page(sync, received, &request);
+	sync->has_changes = page->ndocs > 0;
 	if (page->ts < sub->cursor)
 		return cvx_load_everything(sync, "the cursor is ahead of the server");
 	ts = Min(page->ts, bound);

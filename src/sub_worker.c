@@ -38,7 +38,7 @@
 /* The shortest pause after a recorded failure, whatever was recorded. */
 #define LEAST_PAUSE_MS 100
 
-/* The pause while another subscription loads from the same deployment. */
+/* The longest pause while another subscription loads from the same deployment. */
 #define WALK_PAUSE_MS 1000
 
 /* How often a failing worker looks whether something was changed. */
@@ -209,7 +209,10 @@ step(CvxWorker *worker)
 	return cvx_sync_step(worker->sync);
 }
 
-/* Nothing has changed: the next pause is twice as long, within limits. */
+/*
+ * Caught up.  Each time nothing has changed, the next pause is twice as long,
+ * within limits; where changes trickle in, all pauses are of the shortest.
+ */
 static int64
 after_idle(CvxWorker *worker)
 {
@@ -217,9 +220,12 @@ after_idle(CvxWorker *worker)
 	int			most = Max(cvx_sync_idle_poll_interval_ms(worker->sync), least);
 	int			pause_ms = Min(Max(worker->poll_ms, least), most);
 
+	if (cvx_sync_has_changes(worker->sync))
+		pause_ms = worker->poll_ms = least;
+	else if (!cvx_sync_is_waiting(worker->sync))
+		worker->poll_ms = Min((int64) pause_ms * 2, most);
 	if (cvx_sync_is_waiting(worker->sync))
-		return WALK_PAUSE_MS;
-	worker->poll_ms = Min((int64) pause_ms * 2, most);
+		pause_ms = Min(pause_ms, WALK_PAUSE_MS);
 	return Max(pause_ms, 1);
 }
 

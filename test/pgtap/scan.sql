@@ -512,7 +512,7 @@ SELECT requests() \g /dev/null
 -- ------------------------------------------------------------------ system columns, locks, samples
 
 SELECT is((SELECT DISTINCT tableoid::regclass::text FROM t9), 't9', 'tableoid names the foreign table');
-SELECT is((SELECT count(ctid) FROM t9), 9::bigint, 'ctid can be selected');
+SELECT lives_ok('SELECT ctid FROM app.t9', 'ctid can be shown');
 SELECT throws_ok(format('SELECT %s FROM app.t9', name), '0A000', NULL, format('%s is refused', name)) FROM unnest('{xmin,xmax,cmin,cmax}'::text[]) AS name;
 SELECT throws_ok('SELECT n FROM app.t9 WHERE xmin::text = ''1''', '0A000', NULL, 'xmin is refused in a condition');
 SELECT is(numbers('SELECT n FROM app.t4 ORDER BY n FOR UPDATE'), '{1,2,3,4}', 'SELECT FOR UPDATE gives the rows');

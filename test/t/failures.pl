@@ -12,7 +12,7 @@ my $second = ConvexTest::Emulator->new;
 my $cluster = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex_fdw'\n");
 $cluster->convex($emulator, options => "max_retries '0'");
 my $KEY = $cluster->value('SELECT emu.key()');
-my $QUICK = q{poll_interval => '20 ms', options => '{"idle_poll_interval": "100 ms"}'};
+my $QUICK = q{poll_interval => '50 ms', options => '{"idle_poll_interval": "100 ms"}'};
 
 sub shown
 {

@@ -17,7 +17,7 @@ $cluster->convex($emulator);
 $emulator->config({ extra_latency_ms => 1 });
 
 my %ids = (base => [ $emulator->insert('base', map { { n => $_ } } 1 .. 50) ]);
-my $SUBSCRIBE = q{tables => '{*}', poll_interval => '10 ms', options => '{"idle_poll_interval": "30 ms"}'};
+my $SUBSCRIBE = q{tables => '{*}', poll_interval => '50 ms', options => '{"idle_poll_interval": "50 ms"}'};
 $cluster->value("SELECT convex_create_subscription('app', 'convex', $SUBSCRIBE)");
 $cluster->value("SELECT convex_create_subscription('past', 'convex', mode => 'history', $SUBSCRIBE)");
 

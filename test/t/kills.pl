@@ -27,7 +27,7 @@ $emulator->config({ extra_latency_ms => 3 });
 my @ids = $emulator->insert('users', map { { name => "user $_", n => 100 } } 1 .. 120);
 my @orders = $emulator->insert('orders', map { { n => 100 } } 1 .. 120);
 
-my $SUBSCRIBE = q{tables => '{users,orders}', poll_interval => '20 ms', options => '{"idle_poll_interval": "50 ms"}'};
+my $SUBSCRIBE = q{tables => '{users,orders}', poll_interval => '50 ms', options => '{"idle_poll_interval": "50 ms"}'};
 
 # What the triggers saw, in tables that are rolled back with what they saw.
 my $AUDIT = <<~'END';

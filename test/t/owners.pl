@@ -27,7 +27,7 @@ $cluster->value(<<~'END');
 	ALTER ROLE follower SET role = 'other';
 	GRANT other TO follower;
 	SET ROLE follower;
-	SELECT convex_create_subscription('app', 'convex', tables => '{users,orders}', poll_interval => '20 ms', options => '{"idle_poll_interval": "50 ms"}');
+	SELECT convex_create_subscription('app', 'convex', tables => '{users,orders}', poll_interval => '50 ms', options => '{"idle_poll_interval": "50 ms"}');
 	END
 sub has
 {

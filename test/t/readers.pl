@@ -76,7 +76,7 @@ sub follow_until_caught_up
 }
 
 $read->();
-$cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '{left,right}', poll_interval => '10 ms', options => '{"idle_poll_interval": "50 ms"}')});
+$cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '{left,right}', poll_interval => '50 ms', options => '{"idle_poll_interval": "50 ms"}')});
 my $head;
 $head = move() for 1 .. 100;
 follow_until_caught_up($head);
@@ -142,7 +142,7 @@ sub kill_walk
 
 	# Its end takes long enough for it to be found there.
 	$emulator->fault({ path => '/api/list_snapshot', skip => int(0.9 * $pages), count => -1, action => 'delay', ms => 50 });
-	$cluster->value("SELECT convex_create_subscription('$name', 'convex', tables => '{bench}', poll_interval => '10 ms')");
+	$cluster->value("SELECT convex_create_subscription('$name', 'convex', tables => '{bench}', poll_interval => '50 ms')");
 	wait_until(sub { my @walked = walked(); @walked > 0.9 * $pages }, 'nine tenths are there', 300);
 	my (undef, $victim) = $cluster->try_psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker'");
 	ok($victim =~ /^\d+$/ && kill('KILL', $victim), "$name: a walk is killed near its end");

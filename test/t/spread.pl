@@ -28,7 +28,7 @@ for my $i (0, 1)
 		CREATE FOREIGN TABLE app.users_$i PARTITION OF app.users FOR VALUES WITH (MODULUS 2, REMAINDER $i) SERVER node$i OPTIONS (schema_name 'public', table_name 'users');
 		END
 }
-$cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '{users}', poll_interval => '20 ms', options => '{"idle_poll_interval": "50 ms"}')});
+$cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '{users}', poll_interval => '50 ms', options => '{"idle_poll_interval": "50 ms"}')});
 
 sub equal
 {

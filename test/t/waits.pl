@@ -21,7 +21,7 @@ $emulator->insert('theirs', map { { n => -$_ } } 1 .. 300);
 $emulator->insert($_, { n => 0 }) for qw(noise ticking);
 
 $cluster->value(<<~'END');
-	SELECT convex_create_subscription('app', 'convex', '{mine,theirs,ticking}', poll_interval => '5 ms', options => '{"idle_poll_interval": "100 ms"}');
+	SELECT convex_create_subscription('app', 'convex', '{mine,theirs,ticking}', poll_interval => '50 ms', options => '{"idle_poll_interval": "100 ms"}');
 	CREATE SCHEMA remote;
 	CREATE FOREIGN TABLE remote.mine (n int) SERVER convex;
 	CREATE TABLE tries (n int, way text, timeout interval, said boolean, found boolean);
@@ -105,7 +105,7 @@ is($cluster->value('SELECT phase FROM convex_stat_subscription'), 'following', '
 # -- a worker that compares many tables -------------------------------------------
 
 $emulator->insert("many_$_", { n => 0 }) for 1 .. 12;
-$cluster->value(q{SELECT convex_create_subscription('many', 'convex', ARRAY(SELECT 'many_' || i FROM generate_series(1, 12) AS i), poll_interval => '5 ms')});
+$cluster->value(q{SELECT convex_create_subscription('many', 'convex', ARRAY(SELECT 'many_' || i FROM generate_series(1, 12) AS i), poll_interval => '50 ms')});
 is($cluster->value(q{SELECT convex_wait_for('many')}), 't', 'twelve tables are followed');
 $emulator->clear_journal;
 $emulator->fault([ { action => 'delay', ms => 250, path => '/api/list_snapshot', count => -1 },

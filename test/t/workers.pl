@@ -194,7 +194,7 @@ shows('liskov', 'a terminated worker is replaced');
 is($cluster->postmaster_pid, $postmaster, 'the cluster lives on');
 is($session->query('SELECT 1'), '1', 'and its sessions do');
 
-$cluster->value(q{SELECT convex_alter_subscription('app', poll_interval => '10 ms', options => '{"idle_poll_interval": "1 h"}')});
+$cluster->value(q{SELECT convex_alter_subscription('app', poll_interval => '50 ms', options => '{"idle_poll_interval": "1 h"}')});
 my $polls = sub { my @polls = $emulator->journal('/api/document_deltas'); scalar @polls };
 shows(add_user('wilson'), 'the altered worker works');
 $emulator->clear_journal;
