@@ -15,7 +15,7 @@
  *	   transaction of PostgreSQL.  Once anything of it is in Convex, no error
  *	   is of class 40, which programs take as leave to run all of it again.
  *
- * Room: shape 3.12
+ * Room: shape 3.13
  */
 #include "postgres.h"
 
@@ -32,6 +32,7 @@
 #include "api.h"
 #include "batch.h"
 #include "keylock.h"
+#include "measure.h"
 #include "settle.h"
 
 /* The fivetran route takes bodies of 2 MiB; the rest is for brackets. */
@@ -79,6 +80,7 @@ static void at_prepare(void);
 static void flush_all(void);
 static void count_requests(int *nservers, int *nrequests);
 static void flush(CvxBatch *batch);
+static void check_replaced(CvxBatch *batch);
 static void check_serializable(void);
 static void deny_repetition(void);
 static void flush_run(CvxBatch *batch, CvxSettle *settle);
@@ -330,6 +332,8 @@ flush(CvxBatch *batch)
 		CvxKeyLocks *locks = lock_rows(batch);
 		CvxSettle  *settle = cvx_settle_open(batch);
 
+		if (strict_atomic_writes)
+			check_replaced(batch);
 		while (!cvx_queue_is_empty(batch))
 			flush_run(batch, settle);
 		cvx_keylock_release(locks);
@@ -345,6 +349,30 @@ flush(CvxBatch *batch)
 	cvx_queue_empty(batch);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+}
+
+/*
+ * Convex commits what it has done of a request when it has read too much, and
+ * that is what its documents replace.
+ */
+static void
+check_replaced(CvxBatch *batch)
+{
+	Oid			userid;
+	int64		replaced;
+
+	(void) next_run(batch, &userid);
+	replaced = cvx_measure_replaced(batch,
+									cvx_http_open(cvx_options_remote(batch->serverid,
+																	 userid)),
+									MAX_OLD_BYTES);
+	if (replaced > MAX_OLD_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("writes do not fit into one Convex transaction"),
+				 errdetail("They replace documents of more than %d bytes, which Convex reads.  Nothing was sent.",
+						   MAX_OLD_BYTES),
+				 errhint("Write less, or turn convex_fdw.strict_atomic_writes off.")));
 }
 
 /* PostgreSQL's own check, whose failure means nothing of that kind. */

@@ -2,7 +2,7 @@
  * batch.h
  *		When do writes leave the backend?
  *
- * Room: shape 3.12
+ * Room: shape 3.13
  */
 #ifndef CVX_BATCH_H
 #define CVX_BATCH_H
