@@ -10,11 +10,16 @@
  *	3. What libcurl or malloc gave is held by a palloc'd holder whose memory
  *	   context callback gives it back, also after an error.
  *	4. A body never grows beyond max_response_bytes, counted after
- *	   decompression.
+ *	   decompression; what stands around it (heads and trailers) not beyond
+ *	   MAX_HEAD_BYTES.
  *	5. A request goes where the options say: https, or http to loopback; no
  *	   redirect, no proxy or netrc from the environment; TLS is verified; the
  *	   address is checked after name resolution (address.c).
  *	6. Only the request's rule says whether it may be repeated.
+ *	7. Every attempt ends by the clock, whatever the server sends: see
+ *	   deadline_ms().
+ *	8. Whether a server may have acted on a request is told by what was sent,
+ *	   never by how far libcurl says that it has come.
  *
  * A connection (CvxHttp) is a libcurl multi handle of one server and role with
  * its own connection cache; it is pooled for the life of the backend.  All
@@ -74,12 +79,43 @@
 /* libcurl's receive buffer: its maximum, for few system calls. */
 #define RECEIVE_BUFFER_BYTES	(512 * 1024L)
 
+/*
+ * All heads and trailers that come back for one attempt: those of a proxy, of
+ * interim answers, and of the answer.  Convex sends less than 1 kB; servers
+ * and proxies commonly refuse heads beyond 64 kB.  libcurl's own limits differ
+ * from version to version, and none covers trailers.
+ */
+#define MAX_HEAD_BYTES	(256 * 1024)
+
+/*
+ * An answer that comes slower than this, on average and beyond the time of
+ * request_timeout, is no answer: 100 bytes a second is slower than any line
+ * that a page would be read over, and faster than a server that sends a byte
+ * now and then to keep us waiting.
+ */
+#define MIN_BYTES_PER_S	100
+
+/*
+ * libcurl works on what a socket gives for as long as it gives.  After so long
+ * its callbacks look at the clock and for a cancel, and end the attempt.
+ */
+#define MAX_TURN_MS		100
+
 typedef enum CallState
 {
 	CALL_RUNNING,				/* libcurl works on an attempt */
 	CALL_PAUSING,				/* waiting to make the next one */
 	CALL_DONE					/* the answer is final */
 } CallState;
+
+/* Whose head is being received? */
+typedef enum HeadKind
+{
+	HEAD_NONE,					/* none: a body, a trailer, nothing yet */
+	HEAD_TUNNEL,				/* a proxy's, to CONNECT */
+	HEAD_INTERIM,				/* 1xx: the answer is still to come */
+	HEAD_FINAL					/* the answer's */
+} HeadKind;
 
 struct CvxHttp
 {
@@ -101,6 +137,7 @@ struct CvxHttp
 	int			nrefs;
 	bool		is_valid;		/* cleared by invalidation callbacks */
 	int64		driven_at_ms;	/* when drive() last ran */
+	int64		turn_ms;		/* when libcurl's present turn began, or -1 */
 	bool		is_awaited;		/* somebody has waited for it since */
 	int64		timer_due_ms;	/* libcurl's timer; -1 when unset */
 #ifdef CVX_USE_EPOLL
@@ -131,13 +168,21 @@ struct CvxCall
 	/* per attempt */
 	CallState	state;
 	CURL	   *easy;
-	bool		has_first_byte;
 	int64		started_ms;
+	int64		answered_ms;	/* begin of the final answer, or -1 */
 	int64		active_ms;		/* last sign of life of the server */
 	int64		wake_ms;		/* end of the pause */
-	CvxTransport fault;			/* set by a callback */
-	char		address[INET6_ADDRSTRLEN];	/* refused one */
+	CvxTransport fault;			/* set by a callback that ends the attempt */
+	const char *fault_reason;	/* its words, or NULL */
+	char		address[INET6_ADDRSTRLEN];	/* the last refused one, or "" */
+	bool		has_socket;		/* an address was not refused */
 	char		curl_error[CURL_ERROR_SIZE];
+
+	/* per attempt: what has come and gone */
+	HeadKind	head;
+	size_t		head_bytes;		/* of all heads and trailers */
+	bool		has_tunnel;		/* the proxy has accepted CONNECT */
+	long		tunnel_bytes;	/* sent until then, as libcurl counts */
 
 	/* per life */
 	int			nretries;
@@ -176,7 +221,8 @@ static void detach_easy(CvxCall *call, bool keep);
 static void decide(CvxCall *call);
 static int64 backoff_ms(const CvxRemote *remote, int nth);
 static CvxTransport classify(CvxCall *call, CURLcode rc);
-static bool is_beyond_connecting(CvxCall *call);
+static bool has_sent_request(CvxCall *call);
+static bool is_tunnelled(const CvxRemote *remote);
 static void wait_for_news(CvxCall *call, int64 max_ms);
 static long next_timeout_ms(CvxHttp *http);
 static int64 now_us(void);
@@ -184,6 +230,12 @@ static int64 now_ms(void);
 static int64 deadline_ms(CvxCall *call);
 static size_t on_body(char *data, size_t size, size_t n, void *arg);
 static size_t on_header(char *data, size_t size, size_t n, void *arg);
+static HeadKind begin_head(CvxCall *call, const char *line, size_t len);
+static void end_head(CvxCall *call);
+static int	on_progress(void *arg, curl_off_t download_size,
+						curl_off_t downloaded, curl_off_t upload_size,
+						curl_off_t uploaded);
+static bool must_stop(CvxCall *call);
 static bool is_header(const char *line, size_t len, const char *name,
 					  char *text);
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
@@ -375,7 +427,7 @@ bool
 cvx_http_may_have_arrived(CvxCall *call)
 {
 	if (call->state == CALL_RUNNING)
-		return is_beyond_connecting(call);
+		return has_sent_request(call);
 
 	/* A write pauses only when it is certain that nothing was applied. */
 	return call->state == CALL_DONE && call->answer.may_have_arrived;
@@ -551,6 +603,7 @@ http_create(const CvxRemote *remote)
 											ObjectIdGetDatum(remote->umid));
 	http->is_valid = true;
 	http->timer_due_ms = -1;
+	http->turn_ms = -1;
 	http->driven_at_ms = now_ms();
 	dlist_init(&http->calls);
 	if (remote->key)
@@ -770,8 +823,15 @@ start_attempt(CvxCall *call)
 				 errmsg("out of memory while preparing a request")));
 	configure(call);
 	call->fault = CVX_TRANSPORT_OK;
-	call->has_first_byte = false;
+	call->fault_reason = NULL;
+	call->address[0] = '\0';
+	call->has_socket = false;
 	call->curl_error[0] = '\0';
+	call->head = HEAD_NONE;
+	call->head_bytes = 0;
+	call->has_tunnel = false;
+	call->tunnel_bytes = 0;
+	call->answered_ms = -1;
 	call->answer.body_len = 0;
 	call->answer.status = 0;
 	call->answer.reason = NULL;
@@ -866,6 +926,9 @@ configure(CvxCall *call)
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, call);
 }
 
 /*
@@ -881,8 +944,6 @@ drive(CvxHttp *http)
 	int64		pause = http->is_awaited ? 0 : now - http->driven_at_ms;
 	dlist_mutable_iter iter;
 
-	drive_curl(http);
-
 	/* The consumer's own pause is no silence of the server. */
 	if (pause > CONSUMER_PAUSE_MS)
 	{
@@ -891,11 +952,14 @@ drive(CvxHttp *http)
 			CvxCall    *call = dlist_container(CvxCall, node, iter.cur);
 
 			call->started_ms += Min(pause, now - call->started_ms);
+			if (call->answered_ms >= 0)
+				call->answered_ms += Min(pause, now - call->answered_ms);
 			call->active_ms = Max(call->active_ms, now);
 		}
 	}
 	http->driven_at_ms = now;
 	http->is_awaited = false;
+	drive_curl(http);
 
 	while ((message = curl_multi_info_read(http->multi, &nleft)) != NULL)
 	{
@@ -925,6 +989,7 @@ drive_curl(CvxHttp *http)
 	sigset_t	old;
 	int			nrunning;
 
+	http->turn_ms = now_ms();	/* before its callbacks ask */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 #ifdef CVX_USE_EPOLL
@@ -964,6 +1029,7 @@ drive_curl(CvxHttp *http)
 	curl_multi_perform(http->multi, &nrunning);
 #endif
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	http->turn_ms = -1;
 }
 
 /* Has an attempt been silent for too long, or a pause ended? */
@@ -976,19 +1042,28 @@ check_clock(CvxCall *call, int64 now)
 		end_attempt(call, CURLE_OPERATION_TIMEDOUT);
 }
 
-/* When the running attempt or the pause of a call ends by the clock. */
+/*
+ * When the running attempt or the pause of a call ends by the clock.  The
+ * final answer must begin in time; once it has begun it must go on, and come
+ * to an end: not slower on average than MIN_BYTES_PER_S, with the time of
+ * request_timeout as an advance.  Interim answers and a proxy's consent begin
+ * nothing.
+ */
 static int64
 deadline_ms(CvxCall *call)
 {
 	const CvxRemote *remote = &call->http->remote;
+	int64		deadline = PG_INT64_MAX;
 
 	if (call->state == CALL_PAUSING)
 		return call->wake_ms;
-	if (call->has_first_byte)
-		return remote->idle_timeout_ms == 0 ? PG_INT64_MAX :
-			call->active_ms + remote->idle_timeout_ms;
-	return remote->request_timeout_ms == 0 ? PG_INT64_MAX :
-		call->started_ms + remote->request_timeout_ms;
+	if (remote->request_timeout_ms != 0)
+		deadline = remote->request_timeout_ms +
+			(call->answered_ms < 0 ? call->started_ms : call->answered_ms +
+			 (int64) call->answer.body_len * 1000 / MIN_BYTES_PER_S);
+	if (remote->idle_timeout_ms != 0 && call->answered_ms >= 0)
+		deadline = Min(deadline, call->active_ms + remote->idle_timeout_ms);
+	return deadline;
 }
 
 /* An attempt has ended: note its answer, then stop or plan the next one. */
@@ -1003,12 +1078,12 @@ end_attempt(CvxCall *call, CURLcode rc)
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(call->easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
 	answer->status = answer->transport == CVX_TRANSPORT_OK ? (int) status : 0;
-	answer->may_have_arrived = is_beyond_connecting(call);
+	answer->may_have_arrived = has_sent_request(call);
 	if (answer->transport != CVX_TRANSPORT_OK)
 	{
 		answer->body_len = 0;
-		answer->reason = call->curl_error[0] ? call->curl_error :
-			curl_easy_strerror(rc);
+		answer->reason = call->fault_reason ? call->fault_reason :
+			call->curl_error[0] ? call->curl_error : curl_easy_strerror(rc);
 		if (answer->transport == CVX_TRANSPORT_REFUSED_ADDRESS)
 			answer->reason = call->address;
 	}
@@ -1082,15 +1157,22 @@ backoff_ms(const CvxRemote *remote, int nth)
 		 (pause / 2 + 1));
 }
 
+/*
+ * How an attempt ended.  A refused address counts only when no other one was
+ * used: of two addresses, one may be refused after the other has answered.
+ */
 static CvxTransport
 classify(CvxCall *call, CURLcode rc)
 {
+	if (rc == CURLE_OK)
+		return CVX_TRANSPORT_OK;
 	if (call->fault != CVX_TRANSPORT_OK)
 		return call->fault;
+	if (call->address[0] != '\0' && !call->has_socket &&
+		!has_sent_request(call))
+		return CVX_TRANSPORT_REFUSED_ADDRESS;
 	switch (rc)
 	{
-		case CURLE_OK:
-			return CVX_TRANSPORT_OK;
 		case CURLE_COULDNT_RESOLVE_HOST:
 		case CURLE_COULDNT_RESOLVE_PROXY:
 		case CURLE_COULDNT_CONNECT:
@@ -1103,7 +1185,7 @@ classify(CvxCall *call, CURLcode rc)
 		case CURLE_SSL_CIPHER:
 			return CVX_TRANSPORT_TLS;
 		case CURLE_OPERATION_TIMEDOUT:
-			return is_beyond_connecting(call) ? CVX_TRANSPORT_TIMED_OUT :
+			return has_sent_request(call) ? CVX_TRANSPORT_TIMED_OUT :
 				CVX_TRANSPORT_NO_CONNECTION;
 		case CURLE_OUT_OF_MEMORY:	/* before 8.6: headers beyond its limit */
 		case CVX_CURLE_TOO_LARGE:
@@ -1118,16 +1200,34 @@ classify(CvxCall *call, CURLcode rc)
 }
 
 /*
- * libcurl has a connection for the running attempt and is about to send, or
- * has sent.
+ * May the server have something of the request?  libcurl counts the bytes of
+ * heads that were sent, in some versions those of CONNECT as well.  (Its times
+ * do not tell: in some versions that of PRETRANSFER passes for a connection
+ * that failed, too.)
  */
 static bool
-is_beyond_connecting(CvxCall *call)
+has_sent_request(CvxCall *call)
 {
-	curl_off_t	connected_us = 0;
+	long		nsent = 0;
+	long		nconnects = 0;
 
-	curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
-	return connected_us > 0;
+	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &nsent);
+	curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &nconnects);
+
+	/* Until a proxy accepts CONNECT, only it has been sent anything. */
+	if (is_tunnelled(&call->http->remote) && nconnects > 0 &&
+		!call->has_tunnel)
+		return false;
+	return nsent > call->tunnel_bytes;
+}
+
+/* Does an HTTP proxy give us a tunnel to the server? */
+static bool
+is_tunnelled(const CvxRemote *remote)
+{
+	return remote->http_proxy != NULL && !remote->is_plain &&
+		(strstr(remote->http_proxy, "://") == NULL ||
+		 pg_strncasecmp(remote->http_proxy, "http", 4) == 0);
 }
 
 /* Sleep until something can be done for the call, at most so long. */
@@ -1199,6 +1299,8 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	size_t		limit = call->http->remote.max_response_bytes;
 
 	call->active_ms = now_ms();
+	if (must_stop(call))
+		return 0;
 	if (len > limit - answer->body_len)
 	{
 		call->fault = CVX_TRANSPORT_TOO_LARGE;
@@ -1232,6 +1334,10 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	return len;
 }
 
+/*
+ * A line of a head, with its status line and the empty one at its end, or of
+ * a trailer.
+ */
 static size_t
 on_header(char *data, size_t size, size_t n, void *arg)
 {
@@ -1239,8 +1345,22 @@ on_header(char *data, size_t size, size_t n, void *arg)
 	size_t		len = size * n;
 	char		text[64];
 
-	call->has_first_byte = true;
 	call->active_ms = now_ms();
+	if (must_stop(call))
+		return 0;
+	call->head_bytes += len;
+	if (call->head_bytes > MAX_HEAD_BYTES)
+	{
+		call->fault = CVX_TRANSPORT_UNREADABLE;
+		call->fault_reason = "its headers and trailers are larger than 256 kB";
+		return 0;
+	}
+	if (len > 5 && memcmp(data, "HTTP/", 5) == 0)
+		call->head = begin_head(call, data, len);
+	else if (len > 0 && (data[0] == '\r' || data[0] == '\n'))
+		end_head(call);
+	if (call->head != HEAD_FINAL)
+		return len;
 	if (is_header(data, len, "date:", text))
 		call->answer.date = (int64) curl_getdate(text, NULL);
 	else if (is_header(data, len, "retry-after:", text))
@@ -1255,6 +1375,73 @@ on_header(char *data, size_t size, size_t n, void *arg)
 			(int) Max(Min(seconds, MAX_RETRY_AFTER_S), 0);
 	}
 	return len;
+}
+
+/* A status line: whose head does it begin? */
+static HeadKind
+begin_head(CvxCall *call, const char *line, size_t len)
+{
+	const char *status = memchr(line, ' ', len);
+	long		nconnects = 0;
+
+	if (status != NULL && (size_t) (status - line) + 1 < len &&
+		status[1] == '1')
+		return HEAD_INTERIM;
+	curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &nconnects);
+	if (is_tunnelled(&call->http->remote) && nconnects > 0 &&
+		!call->has_tunnel)
+	{
+		call->has_tunnel = status != NULL &&
+			(size_t) (status - line) + 1 < len && status[1] == '2';
+		return HEAD_TUNNEL;
+	}
+	if (call->answered_ms < 0)
+		call->answered_ms = call->active_ms;
+	return HEAD_FINAL;
+}
+
+/* The empty line at the end of a head. */
+static void
+end_head(CvxCall *call)
+{
+	if (call->head == HEAD_TUNNEL)
+		curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE,
+						  &call->tunnel_bytes);
+	call->head = HEAD_NONE;
+}
+
+/* libcurl calls this often, also while it reads what it gives to nobody. */
+static int
+on_progress(void *arg, curl_off_t download_size, curl_off_t downloaded,
+			curl_off_t upload_size, curl_off_t uploaded)
+{
+	return must_stop((CvxCall *) arg) ? 1 : 0;
+}
+
+/*
+ * Has libcurl worked for so long that a cancel or the clock must count before
+ * it returns?  Only looks: the interrupt is served when it has returned.
+ */
+static bool
+must_stop(CvxCall *call)
+{
+	int64		now = now_ms();
+
+	/* A handle that is taken from libcurl gives a last sign of its own. */
+	if (call->http == NULL || call->http->turn_ms < 0 ||
+		now - call->http->turn_ms < MAX_TURN_MS)
+		return false;
+	if (now >= deadline_ms(call))
+	{
+		call->fault = CVX_TRANSPORT_TIMED_OUT;
+		return true;
+	}
+	if ((!QueryCancelPending && !ProcDiePending) ||
+		InterruptHoldoffCount > 0 || CritSectionCount > 0)
+		return false;
+	call->fault = CVX_TRANSPORT_LOST;
+	call->fault_reason = "the statement was canceled while the answer came";
+	return true;
 }
 
 /* Is a header line of this name?  Then text, of 64 bytes, is its value. */
@@ -1285,7 +1472,6 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	/* A proxy is a superuser's choice; the address is its, not the host's. */
 	if (is_refused && remote->http_proxy == NULL)
 	{
-		call->fault = CVX_TRANSPORT_REFUSED_ADDRESS;
 		strcpy(call->address, "unknown address");
 		if (address->addr.sa_family == AF_INET)
 			inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr,
@@ -1295,9 +1481,7 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 					  call->address, sizeof(call->address));
 		return CURL_SOCKET_BAD;
 	}
-
-	/* An earlier address may have been refused; this one is good. */
-	call->fault = CVX_TRANSPORT_OK;
+	call->has_socket = true;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC,
 				  address->protocol);
 }

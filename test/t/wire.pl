@@ -9,8 +9,9 @@ use ConvexTest;
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX ();
+use Socket qw(SOCK_NONBLOCK SOCK_STREAM AF_INET inet_aton pack_sockaddr_in);
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(sleep time);
 
 my $scratch = tempdir('convex_wire.XXXXXX', DIR => $ConvexTest::SCRATCH, CLEANUP => 1);
 chmod 0755, $scratch;
@@ -18,7 +19,9 @@ system(split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', "$scratch/preload
   or BAIL_OUT('the preloaded library does not compile');
 
 # A peer that answers every request on a connection with the bytes of a file and
-# then keeps silent, closes, or goes on for ever. It notes what it was sent.
+# then keeps silent, closes, or goes on: with headers for ever, or with what comes
+# after the line `more` of the file, again and again, or every 100 ms (drip), or
+# once after 500 ms (late). It notes what it was sent.
 sub peer
 {
 	my $listener = IO::Socket::INET->new(Listen => 50, LocalAddr => '127.0.0.1') or die "listen: $!\n";
@@ -42,7 +45,23 @@ sub peer
 			print $log $request, "\n\0";
 			close $log;
 			my ($then, $bytes) = split /\n/, ConvexTest::slurp($self->{answer}), 2;
+			($bytes, my $more) = split /\nmore\n/, $bytes, 2;
 			$client->syswrite($bytes);
+			if ($then eq 'flood')
+			{
+				my $block = $more x (1 + 65536 / length $more);
+				while ($client->syswrite($block)) { }
+			}
+			if ($then eq 'drip')
+			{
+				do { sleep 0.1 } while $client->syswrite($more);
+			}
+			if ($then eq 'late')
+			{
+				sleep 0.5;
+				$client->syswrite($more);
+				$then = 'again';
+			}
 			if ($then eq 'endless')
 			{
 				while ($client->syswrite('X-Endless: ' . 'x' x 1000 . "\r\n")) { }
@@ -159,6 +178,38 @@ for my $host (qw(private-first.test loopback-first.test))
 	cmp_ok(time - $begun, '<', 30, "at once ($host)");
 }
 
+# Of two addresses the first connects late; meanwhile the second one is tried,
+# which is refused. What the first one then answers counts.
+my $late = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') or die "listen: $!\n";
+my @waiting = map {
+	socket(my $socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0) or die "socket: $!\n";
+	connect($socket, pack_sockaddr_in($late->sockport, inet_aton('127.0.0.1')));
+	$socket
+} 1 .. 10;
+my $both = table_at('http://two-families.test:' . $late->sockport, q{max_retries '0', allow_insecure_http 'true'});
+my $writer = $cluster->session;
+$writer->send("INSERT INTO $both (name) VALUES ('Eve')");
+sleep 0.5;
+@waiting = ();
+my $late_pid = fork // die "fork: $!\n";
+if ($late_pid == 0)
+{
+	$SIG{TERM} = 'DEFAULT';
+	while (my $client = $late->accept)
+	{
+		my $request = '';
+		while ($client->sysread($request, 65536, length $request)) { last if $request =~ /Eve/ }
+		$client->syswrite("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") if $request ne '';
+		close $client;
+	}
+	POSIX::_exit(0);
+}
+$writer->finish;
+is($writer->sqlstate, '', 'an address that is refused while another one answers does not undo the answer');
+$writer->quit;
+kill 'TERM', $late_pid;
+waitpid $late_pid, 0;
+
 # -- answers ------------------------------------------------------------------------
 
 my $page = '{"values":[{"_component":"","_table":"users","_ts":1700000000000000000,"_creationTime":1.5,"_id":"j57","name":"Eve"}],'
@@ -222,6 +273,16 @@ my @answers = (
 	[ 'an interim answer and nothing', '08006', 'close', "HTTP/1.1 100 Continue\r\n\r\n" ],
 	[ 'interim answers without end', '08006|HV00M', 'silence', "HTTP/1.1 100 Continue\r\n\r\n" x 10 ],
 	[ 'headers without end', '08006|HV00M|54000', 'endless', "HTTP/1.1 200 OK\r\n" ],
+	[ 'trailers without end', 'HV00M', 'endless', http($chunks, chunked(50) . "0\r\n") ],
+	[ 'a flood of short trailers', 'HV00M', 'flood', http($chunks, chunked(50) . "0\r\n") . "\nmore\nA: b\r\n" ],
+	[ 'a flood of interim answers', 'HV00M', 'flood', "HTTP/1.1 100 Continue\r\n\r\n\nmore\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" ],
+	[ 'a flood of short headers', 'HV00M', 'flood', "HTTP/1.1 200 OK\r\n\nmore\nA: b\r\n" ],
+	[ 'a chunk extension without end', '08006|HV00M', 'flood', http($chunks, "5;a=\nmore\nb") ],
+	[ 'an interim answer now and then', '08006', 'drip', "HTTP/1.1 100 Continue\r\n\r\n\nmore\nHTTP/1.1 103 Early Hints\r\n\r\n" ],
+	[ 'a header now and then', '08006', 'drip', "HTTP/1.1 200 OK\r\n\nmore\nA: b\r\n" ],
+	[ 'a byte now and then', '08006', 'drip', http("Content-Length: 500000\r\n", "\nmore\n ") ],
+	[ 'a trailer now and then', '08006', 'drip', http($chunks, "2\r\n{}\r\n0\r\n") . "\nmore\nA: b\r\n" ],
+	[ 'an interim answer long before the answer', 'rows', 'late', "HTTP/1.1 103 Early Hints\r\n\r\n\nmore\n" . whole('', $page) ],
 	[ 'a redirect to itself', 'HV00M', 'again', "HTTP/1.1 307 Temporary Redirect\r\nLocation: /api/list_snapshot\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'a redirect to a file', 'HV00M', 'again', "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'a refusal that offers other ways to sign in', '28000', 'again', "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n" ],

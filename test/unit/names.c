@@ -26,6 +26,7 @@ static const struct
 	{"this-network.test", {"0.0.0.0"}},
 	{"private-first.test", {"10.1.2.3", "127.0.0.1"}},
 	{"loopback-first.test", {"127.0.0.1", "10.1.2.3"}},
+	{"two-families.test", {"127.0.0.1", "fd00::5"}},
 };
 
 int
