@@ -172,6 +172,7 @@ struct CvxCall
 	int64		answered_ms;	/* begin of the final answer, or -1 */
 	int64		active_ms;		/* last sign of life of the server */
 	int64		wake_ms;		/* end of the pause */
+	int64		retry_date;		/* of Retry-After, as Unix seconds; or -1 */
 	CvxTransport fault;			/* set by a callback that ends the attempt */
 	const char *fault_reason;	/* its words, or NULL */
 	char		address[INET6_ADDRSTRLEN];	/* the last refused one, or "" */
@@ -219,7 +220,9 @@ static void check_clock(CvxCall *call, int64 now);
 static void end_attempt(CvxCall *call, CURLcode rc);
 static void detach_easy(CvxCall *call, bool keep);
 static void decide(CvxCall *call);
+static int64 asked_pause_ms(CvxCall *call, int nth);
 static int64 backoff_ms(const CvxRemote *remote, int nth);
+static int64 random_ms(int64 limit);
 static CvxTransport classify(CvxCall *call, CURLcode rc);
 static bool has_sent_request(CvxCall *call);
 static bool is_tunnelled(const CvxRemote *remote);
@@ -837,6 +840,7 @@ start_attempt(CvxCall *call)
 	call->answer.reason = NULL;
 	call->answer.date = -1;
 	call->answer.retry_after_s = 0;
+	call->retry_date = -1;
 	call->answer.attempts++;
 	call->started_ms = call->active_ms = now_ms();
 	call->state = CALL_RUNNING;
@@ -1087,6 +1091,14 @@ end_attempt(CvxCall *call, CURLcode rc)
 		if (answer->transport == CVX_TRANSPORT_REFUSED_ADDRESS)
 			answer->reason = call->address;
 	}
+	if (call->retry_date >= 0)
+	{
+		/* By the server's clock, which made the date. */
+		int64		now = answer->date >= 0 ? answer->date : (int64) time(NULL);
+
+		answer->retry_after_s =
+			(int) Max(Min(call->retry_date - now, MAX_RETRY_AFTER_S), 0);
+	}
 	if (call->request.stats)
 		call->request.stats->bytes += nbytes;
 	detach_easy(call, answer->transport == CVX_TRANSPORT_OK);
@@ -1141,8 +1153,24 @@ decide(CvxCall *call)
 		nth = call->nretries++;
 	}
 	call->state = CALL_PAUSING;
-	call->wake_ms = now_ms() + Max(backoff_ms(remote, nth),
-								   (int64) call->answer.retry_after_s * 1000);
+	call->wake_ms = now_ms() + (call->answer.retry_after_s > 0 ?
+								asked_pause_ms(call, nth) :
+								backoff_ms(remote, nth));
+}
+
+/*
+ * The pause that the server asks for, and up to half as long again: others
+ * were asked for the same.  Never shorter, and not beyond max_retry_wait.
+ */
+static int64
+asked_pause_ms(CvxCall *call, int nth)
+{
+	const CvxRemote *remote = &call->http->remote;
+	int64		asked = (int64) call->answer.retry_after_s * 1000;
+	int64		pause = Max(asked, backoff_ms(remote, nth));
+
+	return pause + random_ms(Min(asked / 2,
+								 Max(remote->max_retry_wait_ms - pause, 0)));
 }
 
 /* The pause before the nth repetition, between half of it and all of it. */
@@ -1152,9 +1180,15 @@ backoff_ms(const CvxRemote *remote, int nth)
 	int64		pause = Min((int64) FIRST_BACKOFF_MS << Min(nth, 20),
 							remote->max_retry_wait_ms);
 
-	return pause / 2 +
-		(hash_bytes_uint32((uint32) GetCurrentTimestamp() ^ MyProcPid) %
-		 (pause / 2 + 1));
+	return pause / 2 + random_ms(pause / 2);
+}
+
+/* Between 0 and limit; another one in each process and at each time. */
+static int64
+random_ms(int64 limit)
+{
+	return hash_bytes_uint32((uint32) GetCurrentTimestamp() ^ MyProcPid) %
+		(limit + 1);
 }
 
 /*
@@ -1366,13 +1400,13 @@ on_header(char *data, size_t size, size_t n, void *arg)
 	else if (is_header(data, len, "retry-after:", text))
 	{
 		const char *value = text + strspn(text, " \t");
-		int64		seconds = strtol(value, NULL, 10);
 
-		/* Seconds, or a date. */
-		if (*value < '0' || *value > '9')
-			seconds = (int64) curl_getdate(value, NULL) - (int64) time(NULL);
-		call->answer.retry_after_s =
-			(int) Max(Min(seconds, MAX_RETRY_AFTER_S), 0);
+		/* Seconds, or a date: the Date to compare it with may follow. */
+		if (*value >= '0' && *value <= '9')
+			call->answer.retry_after_s =
+				(int) Min(strtol(value, NULL, 10), MAX_RETRY_AFTER_S);
+		else
+			call->retry_date = (int64) curl_getdate(value, NULL);
 	}
 	return len;
 }

@@ -96,7 +96,8 @@ class Response:
         lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         lines.append(f"content-length: {self.length() if length is None else length}")
-        lines.append(f"date: {date}")
+        if not any(name.lower() == "date" for name, _ in self.headers):
+            lines.append(f"date: {date}")
         if self.close:
             lines.append("connection: close")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
