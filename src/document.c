@@ -87,6 +87,62 @@ cvx_document_get(const char *doc, size_t len, const CvxPath *path,
 }
 
 /*
+ * Does a value on the way to the path's end keep objects from being made?  It
+ * is then *value, at the end of the first *depth names.  A null does not.
+ */
+bool
+cvx_document_is_blocked(const char *doc, size_t len, const CvxPath *path,
+						CvxValue *value, int *depth)
+{
+	for (int i = 1; i < path->n; i++)
+	{
+		CvxPath		way = {path->names, i, NULL};
+		CvxText		text;
+
+		if (!cvx_document_get(doc, len, &way, &text) || text.data[0] == 'n')
+			return false;
+		cvx_value_read(text.data, text.len, value);
+		*depth = i;
+		if (value->kind != CVX_KIND_OBJECT)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Do two values look the same in clean JSON?  It shows an int64 as a number
+ * and bytes as text.
+ */
+bool
+cvx_document_is_alike(const CvxText *a, const CvxText *b)
+{
+	CvxValue	x;
+	CvxValue	y;
+	StringInfoData one;
+	StringInfoData other;
+
+	cvx_value_read(a->data, a->len, &x);
+	cvx_value_read(b->data, b->len, &y);
+	if (x.kind > y.kind)
+	{
+		CvxValue	swap = x;
+
+		x = y;
+		y = swap;
+	}
+	if (x.kind == CVX_KIND_INT64 && y.kind == CVX_KIND_FLOAT64)
+		return (double) x.int64 == y.float64;
+	if (x.kind == CVX_KIND_STRING && y.kind == CVX_KIND_BYTES)
+		return !x.text.is_escaped && x.text.len == y.text.len &&
+			memcmp(x.text.data, y.text.data, x.text.len) == 0;
+	initStringInfo(&one);
+	initStringInfo(&other);
+	cvx_document_canonical(&one, a->data, a->len, false);
+	cvx_document_canonical(&other, b->data, b->len, false);
+	return one.len == other.len && memcmp(one.data, other.data, one.len) == 0;
+}
+
+/*
  * The document with a field set to a value, or without it (value NULL).
  * Objects on the way are made; what stands in the way is replaced.
  */

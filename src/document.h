@@ -9,9 +9,14 @@
 
 #include "json.h"
 #include "options.h"
+#include "value.h"
 
 extern bool cvx_document_get(const char *doc, size_t len,
 							 const CvxPath *path, CvxText *value);
+extern bool cvx_document_is_blocked(const char *doc, size_t len,
+									const CvxPath *path, CvxValue *value,
+									int *depth);
+extern bool cvx_document_is_alike(const CvxText *a, const CvxText *b);
 extern void cvx_document_set(StringInfo out, const char *doc, size_t len,
 							 const CvxPath *path, const char *value,
 							 size_t value_len);

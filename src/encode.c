@@ -108,13 +108,40 @@ static const struct
 {
 	const char *name;
 	Target		target;
+	CvxKind		kind;
 }			targets[] = {
-	{"boolean", TARGET_BOOLEAN},
-	{"int64", TARGET_INT64},
-	{"float64", TARGET_FLOAT64},
-	{"string", TARGET_STRING},
-	{"id", TARGET_STRING},
-	{"bytes", TARGET_BYTES},
+	{"boolean", TARGET_BOOLEAN, CVX_KIND_BOOLEAN},
+	{"int64", TARGET_INT64, CVX_KIND_INT64},
+	{"float64", TARGET_FLOAT64, CVX_KIND_FLOAT64},
+	{"string", TARGET_STRING, CVX_KIND_STRING},
+	{"id", TARGET_STRING, CVX_KIND_STRING},
+	{"bytes", TARGET_BYTES, CVX_KIND_BYTES},
+};
+
+/* What a type becomes, and what convex_type can make of it, as bits of 1 << kind. */
+#define BIT(kind)		(1 << CVX_KIND_##kind)
+#define NUMBERS			(BIT(INT64) | BIT(FLOAT64))
+#define TEXTS			(NUMBERS | BIT(STRING) | BIT(BYTES))
+
+static const struct
+{
+	Encode		encode;
+	CvxKind		kind;
+	int			choices;
+}			kinds[] = {
+	{encode_bool, CVX_KIND_BOOLEAN, BIT(BOOLEAN)},
+	{encode_int2, CVX_KIND_FLOAT64, NUMBERS},
+	{encode_int4, CVX_KIND_FLOAT64, NUMBERS},
+	{encode_int8, CVX_KIND_INT64, NUMBERS},
+	{encode_float4, CVX_KIND_FLOAT64, NUMBERS},
+	{encode_float8, CVX_KIND_FLOAT64, NUMBERS},
+	{encode_numeric, CVX_KIND_FLOAT64, NUMBERS},
+	{encode_text, CVX_KIND_STRING, TEXTS},
+	{encode_output, CVX_KIND_STRING, TEXTS},
+	{encode_bytea, CVX_KIND_BYTES, BIT(BYTES)},
+	{encode_timestamp, CVX_KIND_FLOAT64, NUMBERS | BIT(STRING)},
+	{encode_date, CVX_KIND_FLOAT64, NUMBERS | BIT(STRING)},
+	{encode_array, CVX_KIND_ARRAY, BIT(ARRAY)},
 };
 
 static Datum jsonb_of(Datum json);
@@ -181,6 +208,36 @@ bool
 cvx_encoder_is_json(const CvxEncoder *encoder)
 {
 	return encoder->type == JSONBOID || encoder->type == JSONOID;
+}
+
+/*
+ * Which kind has every value that the encoder writes?  False: it depends on
+ * the value, or none can be written.
+ */
+bool
+cvx_encoder_kind(const CvxEncoder *encoder, CvxKind *kind)
+{
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (kinds[i].encode != encoder->encode)
+			continue;
+		*kind = kinds[i].kind;
+		for (int t = 0; t < lengthof(targets) && *kind != CVX_KIND_ARRAY; t++)
+			if (targets[t].target == encoder->target)
+				*kind = targets[t].kind;
+		return (kinds[i].choices & (1 << *kind)) != 0;
+	}
+	return false;
+}
+
+/* Is there a convex_type with which the type is written as this kind? */
+bool
+cvx_encoder_may_be(const CvxEncoder *encoder, CvxKind kind)
+{
+	for (int i = 0; i < lengthof(kinds); i++)
+		if (kinds[i].encode == encoder->encode)
+			return (kinds[i].choices & (1 << kind)) != 0;
+	return false;
 }
 
 /* Append the Convex value of a datum.  Throws class 22 when it has none. */

@@ -9,6 +9,7 @@
 
 #include "json.h"
 #include "options.h"
+#include "value.h"
 
 /* How a value is spelled on the way to Convex. */
 typedef enum CvxSyntax
@@ -27,5 +28,7 @@ extern void cvx_encode(CvxEncoder *encoder, Datum value, StringInfo out);
 extern void cvx_encode_over(CvxEncoder *encoder, Datum value,
 							const CvxText *old, StringInfo out);
 extern bool cvx_encoder_is_json(const CvxEncoder *encoder);
+extern bool cvx_encoder_kind(const CvxEncoder *encoder, CvxKind *kind);
+extern bool cvx_encoder_may_be(const CvxEncoder *encoder, CvxKind kind);
 
 #endif							/* CVX_ENCODE_H */

@@ -54,6 +54,7 @@ typedef struct Column
 	char	   *name;
 	CvxColumnOptions *options;
 	CvxPath		path;			/* one name unless options->is_path */
+	List	   *outer;			/* numbers of columns that hold its field */
 	bool		is_system;		/* _id or _creationTime */
 	bool		is_generated;	/* the executor computes it anew */
 	bool		is_dropped_by_route;
@@ -68,6 +69,7 @@ typedef struct Change
 	Column	   *column;
 	char	   *value;			/* NULL: the field is taken out */
 	int			len;
+	bool		is_same;		/* as it was */
 } Change;
 
 typedef struct CvxModify
@@ -120,12 +122,17 @@ static bool may_change_keys(const CvxModify *modify);
 static bool is_named(const CvxModify *modify, const Column *column);
 static bool may_change(const CvxModify *modify, const Column *column);
 static void add_column(CvxModify *modify, Oid relid, Form_pg_attribute att);
+static void order_columns(CvxModify *modify);
+static bool is_within(const CvxPath *path, const CvxPath *outer);
 static void row_context(void *arg);
 static void begin_row(CvxModify *modify, ErrorContextCallback *callback);
 static void encode_column(CvxModify *modify, Column *column, Datum value,
 						  const CvxText *old, StringInfo out);
 static void build_row(CvxModify *modify, TupleTableSlot *slot,
 					  StringInfo out);
+static void lay_over(CvxModify *modify, Column *column, const char *value,
+					 int len, const CvxTargetRow *target, StringInfo doc);
+CVX_NORETURN static void fail_unlike(CvxModify *modify, Column *column);
 static void write_document(CvxModify *modify, Datum value,
 						   const CvxTargetRow *target, StringInfo out);
 static bool find_target(CvxModify *modify, TupleTableSlot *plan_slot,
@@ -133,6 +140,7 @@ static bool find_target(CvxModify *modify, TupleTableSlot *plan_slot,
 static Change *collect_changes(CvxModify *modify, TupleTableSlot *slot,
 							   const CvxTargetRow *target, int *nchanges,
 							   bool *needs_whole);
+static void settle_overlaps(CvxModify *modify, Change *changes, int *nchanges);
 static void put_update(CvxModify *modify, const CvxTargetRow *target,
 					   Change *changes, int nchanges);
 static bool put_whole(CvxModify *modify, const CvxTargetRow *target,
@@ -394,6 +402,8 @@ open_modify(EState *estate, ResultRelInfo *rri, bool has_plan)
 		if (!att->attisdropped)
 			add_column(modify, RelationGetRelid(rel), att);
 	}
+	if (!modify->is_simple)
+		order_columns(modify);
 	modify->batch = cvx_batch_open(modify->options);
 	modify->table = cvx_queue_table(modify->batch, modify->options,
 									cvx_modify_user(rri, estate));
@@ -494,7 +504,6 @@ add_column(CvxModify *modify, Oid relid, Form_pg_attribute att)
 					(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
 					 errmsg("column \"%s\" of foreign table %s must have type jsonb to hold the whole document",
 							column->name, modify->options->relation)));
-		modify->document = column;
 		modify->is_simple = false;
 		return;
 	}
@@ -529,6 +538,47 @@ add_column(CvxModify *modify, Oid relid, Form_pg_attribute att)
 		if (other->path.n > 0 &&
 			strcmp(other->path.names[0], column->path.names[0]) == 0)
 			modify->is_simple = false;
+}
+
+/*
+ * The '*' column first, then columns with shorter paths: what lies within
+ * another column's field lies over it.
+ */
+static void
+order_columns(CvxModify *modify)
+{
+	for (int i = 1; i < modify->ncolumns; i++)
+	{
+		Column		column = modify->columns[i];
+		int			at = i;
+
+		for (; at > 0 && modify->columns[at - 1].path.n > column.path.n; at--)
+			modify->columns[at] = modify->columns[at - 1];
+		modify->columns[at] = column;
+	}
+	for (int i = 0; i < modify->ncolumns; i++)
+	{
+		Column	   *column = &modify->columns[i];
+
+		if (column->options->is_document)
+			modify->document = column;
+		for (int j = 0; j < i; j++)
+			if (modify->columns[j].path.n > 0 &&
+				is_within(&column->path, &modify->columns[j].path))
+				column->outer = lappend_int(column->outer, j);
+	}
+}
+
+/* Is a path the other one, or does it go on from there? */
+static bool
+is_within(const CvxPath *path, const CvxPath *outer)
+{
+	if (path->n < outer->n)
+		return false;
+	for (int i = 0; i < outer->n; i++)
+		if (strcmp(path->names[i], outer->names[i]) != 0)
+			return false;
+	return true;
 }
 
 /* ------------------------------------------------------------------------
@@ -736,6 +786,7 @@ static void
 build_row(CvxModify *modify, TupleTableSlot *slot, StringInfo out)
 {
 	StringInfoData value;
+	Bitmapset  *given = NULL;
 
 	slot_getallattrs(slot);
 	initStringInfo(&value);
@@ -748,9 +799,16 @@ build_row(CvxModify *modify, TupleTableSlot *slot, StringInfo out)
 	{
 		Column	   *column = &modify->columns[i];
 		bool		is_null = slot->tts_isnull[column->attnum - 1];
+		bool		is_given = false;
+		ListCell   *lc;
 
+		foreach(lc, column->outer)
+			is_given |= bms_is_member(lfirst_int(lc), given);
+
+		/* NULL says nothing where another column has given the field. */
 		if (column->options->is_document ||
-			(is_null && (!column->options->writes_nulls || column->is_system)))
+			(is_null && (!column->options->writes_nulls || column->is_system ||
+						 is_given)))
 			continue;
 		resetStringInfo(&value);
 		if (is_null)
@@ -766,19 +824,76 @@ build_row(CvxModify *modify, TupleTableSlot *slot, StringInfo out)
 								  strlen(column->path.names[0]));
 			appendStringInfoChar(out, ':');
 			appendBinaryStringInfo(out, value.data, value.len);
+			continue;
 		}
-		else
+		if (is_given)
 		{
-			StringInfoData longer;
+			CvxText		text = {value.data, value.len};
+			CvxText		other;
 
-			initStringInfo(&longer);
-			cvx_document_set(&longer, out->data, out->len, &column->path,
-							 value.data, value.len);
-			*out = longer;
+			if (!cvx_document_get(out->data, out->len, &column->path, &other) ||
+				!cvx_document_is_alike(&text, &other))
+				fail_unlike(modify, column);
 		}
+		if (!is_null)
+			given = bms_add_member(given, i);
+		lay_over(modify, column, value.data, value.len, NULL, out);
 	}
 	if (modify->is_simple)
 		appendStringInfoChar(out, '}');
+}
+
+/*
+ * Set a column's field in a document (value NULL: take it out), which begins
+ * as that of a target, if there is one.  What is on the way and no object is
+ * replaced only where the table says that a misfit is NULL.
+ */
+static void
+lay_over(CvxModify *modify, Column *column, const char *value, int len,
+		 const CvxTargetRow *target, StringInfo doc)
+{
+	StringInfoData longer;
+	CvxValue	way;
+	int			depth;
+
+	if (value != NULL && modify->options->on_misfit == CVX_MISFIT_ERROR &&
+		cvx_document_is_blocked(doc->data, doc->len, &column->path, &way,
+								&depth))
+	{
+		StringInfoData field;
+		StringInfoData where;
+
+		initStringInfo(&field);
+		initStringInfo(&where);
+		for (int i = 0; i < depth; i++)
+			appendStringInfo(&field, "%s%s", i > 0 ? "." : "",
+							 column->path.names[i]);
+		if (target && target->id)
+			appendStringInfo(&where, " of document \"%.*s\"", target->id_len,
+							 target->id);
+		modify->column = column;
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+				 errmsg("cannot set field \"%s\": field \"%s\"%s has type %s",
+						column->path.label, field.data, where.data,
+						cvx_value_kind_name(way.kind)),
+				 errhint("Set field \"%s\" itself, or set the table's option on_conversion_error to 'null': what is no object is replaced then.",
+						 field.data)));
+	}
+	initStringInfo(&longer);
+	cvx_document_set(&longer, doc->data, doc->len, &column->path, value, len);
+	*doc = longer;
+}
+
+static void
+fail_unlike(CvxModify *modify, Column *column)
+{
+	modify->column = column;
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+			 errmsg("field \"%s\" is given different values by two columns",
+					column->path.label),
+			 errhint("Another column of the foreign table has the same field, or one that it is part of.  Set one of them only.")));
 }
 
 /*
@@ -917,6 +1032,7 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 		change->column = column;
 		change->value = NULL;
 		change->len = 0;
+		change->is_same = is_same;
 		(*nchanges)++;
 		if (column->options->is_document)
 		{
@@ -956,7 +1072,48 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 				strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
 				*needs_whole = true;
 	}
+	settle_overlaps(modify, changes, nchanges);
 	return changes;
+}
+
+/*
+ * Of two columns with one field, or a field within the other's, the one that
+ * changes counts; both must say the same.
+ */
+static void
+settle_overlaps(CvxModify *modify, Change *changes, int *nchanges)
+{
+	for (int i = 0; i < *nchanges; i++)
+		for (int j = i + 1; j < *nchanges; j++)
+		{
+			Column	   *outer = changes[i].column;
+			Column	   *inner = changes[j].column;
+			CvxPath		rest = {inner->path.names + outer->path.n, inner->path.n - outer->path.n};
+			CvxText		one = {changes[j].value, changes[j].len};
+			CvxText		other;
+			bool		has_other;
+
+			if (!list_member_int(inner->outer, outer - modify->columns))
+				continue;
+			if (changes[i].is_same != changes[j].is_same)
+			{
+				int			gone = changes[i].is_same ? i : j;
+
+				memmove(&changes[gone], &changes[gone + 1],
+						sizeof(Change) * (*nchanges - gone - 1));
+				(*nchanges)--;
+
+				/* Begin again with what is at i now. */
+				j = gone == i ? i : j - 1;
+				continue;
+			}
+			has_other = changes[i].value != NULL &&
+				cvx_document_get(changes[i].value, changes[i].len, &rest,
+								 &other);
+			if (has_other != (one.data != NULL) ||
+				(has_other && !cvx_document_is_alike(&one, &other)))
+				fail_unlike(modify, inner);
+		}
 }
 
 /* An Update: the key's fields as they are, and the changed ones. */
@@ -1040,23 +1197,17 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	message.old_bytes = cvx_document_measure(doc.data, doc.len);
 
 	/* The whole document first, then what lies over it. */
-	for (int pass = 0; pass < 2; pass++)
-		for (int i = 0; i < nchanges; i++)
+	for (int i = 0; i < nchanges; i++)
+	{
+		if (!changes[i].column->options->is_document)
 		{
-			StringInfoData longer;
-
-			if (changes[i].column->options->is_document != (pass == 0))
-				continue;
-			initStringInfo(&longer);
-			if (pass == 0)
-				appendBinaryStringInfo(&longer, changes[i].value,
-									   changes[i].len);
-			else
-				cvx_document_set(&longer, doc.data, doc.len,
-								 &changes[i].column->path, changes[i].value,
-								 changes[i].len);
-			doc = longer;
+			lay_over(modify, changes[i].column, changes[i].value,
+					 changes[i].len, target, &doc);
+			continue;
 		}
+		resetStringInfo(&doc);
+		appendBinaryStringInfo(&doc, changes[i].value, changes[i].len);
+	}
 	key_of(modify, target->doc, target->doc_len, &old_key);
 	key_of(modify, doc.data, doc.len, &new_key);
 	is_new = old_key.len != new_key.len ||

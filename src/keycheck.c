@@ -13,12 +13,14 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/tuplesort.h"
 
 #include "compat.h"
@@ -80,24 +82,76 @@ static void fail_missing(KeyCheck *check, KeyField *key, const char *id);
 static ProbeResult lacks_field(CvxHttp *http, const char *table,
 							   const CvxKey *key, int left_out);
 static void find_duplicates(KeyCheck *check);
+static void check_kind(const CvxTableOptions *options, int field,
+					   const CvxKeyColumn *column, CvxKind kind,
+					   const char *document);
 static char *name_key(KeyCheck *check);
 static char *printable(const char *id);
 
+/* The columns that write the key's fields, in its order; in the current context. */
+CvxKeyColumn *
+cvx_keycheck_columns(Oid relid, const CvxTableOptions *options)
+{
+	const CvxKey *key = options->key;
+	CvxKeyColumn *columns = palloc0(sizeof(CvxKeyColumn) * key->n);
+	Relation	rel = table_open(relid, AccessShareLock);
+
+	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+		CvxColumnOptions *column;
+		CvxPath		path;
+
+		if (att->attisdropped)
+			continue;
+		column = cvx_options_column(relid, att->attnum);
+		if (column->is_document)
+			continue;
+		path.names = &column->field;
+		path.n = 1;
+		if (column->is_path)
+			path = cvx_options_path(column->field);
+		for (int k = 0; k < key->n; k++)
+		{
+			CvxEncoder *encoder;
+			bool		is_same = path.n == key->paths[k].n;
+
+			for (int n = 0; is_same && n < path.n; n++)
+				is_same = strcmp(path.names[n], key->paths[k].names[n]) == 0;
+			if (!is_same)
+				continue;
+			encoder = cvx_encoder_create(att->atttypid, att->atttypmod,
+										 CVX_SYNTAX_ENCODED,
+										 options->json_values,
+										 column->convex_type);
+			if (!cvx_encoder_kind(encoder, &columns[k].kind))
+				continue;
+			columns[k].name = pstrdup(NameStr(att->attname));
+			columns[k].encoder = encoder;
+		}
+	}
+	table_close(rel, AccessShareLock);
+	return columns;
+}
+
 /*
  * Read a table of the root component and throw when the fields cannot be its
- * key: 23502 for a document without it, 42804 for values of different types,
- * 23505 for two documents with the same key.  Names the documents.
+ * key: 23502 for a document without it, 42804 for values of different types or
+ * of another than the foreign table's columns write, 23505 for two documents
+ * with the same key.  Names the documents.
  */
 void
-cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key)
+cvx_keycheck(CvxHttp *http, const CvxTableOptions *options,
+			 const CvxKeyColumn *columns)
 {
+	const CvxKey *key = options->key;
 	KeyCheck	check = {0};
 	AttrNumber	attno = 1;
 	Oid			less = ByteaLessOperator;
 	Oid			collation = InvalidOid;
 	bool		nulls_first = false;
 
-	check.table = table;
+	check.table = options->table_name;
 	begin_fields(&check, key);
 	check.tupdesc = CreateTemplateTupleDesc(1);
 	TupleDescInitEntry(check.tupdesc, 1, "key", BYTEAOID, -1, 0);
@@ -113,6 +167,10 @@ cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key)
 	for (int i = 0; i < check.nkeys; i++)
 		if (check.keys[i].missing_id[0] != '\0')
 			fail_missing(&check, &check.keys[i], NULL);
+	for (int i = 0; i < check.nkeys; i++)
+		if (check.keys[i].kind_id[0] != '\0')
+			check_kind(options, i, &columns[i], check.keys[i].kind,
+					   printable(check.keys[i].kind_id));
 	find_duplicates(&check);
 	ExecDropSingleTupleTableSlot(check.slot);
 	ExecDropSingleTupleTableSlot(check.sorted);
@@ -396,6 +454,31 @@ find_duplicates(KeyCheck *check)
 		resetStringInfo(&before);
 		appendBinaryStringInfo(&before, key, len);
 	}
+}
+
+/*
+ * A key of another type is another key.  Throws 42804 when a document's is not
+ * of the type that the column writes.
+ */
+static void
+check_kind(const CvxTableOptions *options, int field,
+		   const CvxKeyColumn *column, CvxKind kind, const char *document)
+{
+	const char *wanted = cvx_value_kind_name(kind);
+
+	if (column->name == NULL || column->kind == kind)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column \"%s\" of foreign table %s writes %s, and the key of Convex table \"%s\" has %s",
+					column->name, options->relation,
+					cvx_value_kind_name(column->kind), options->table_name,
+					wanted),
+			 errdetail("Field \"%s\" of document \"%s\" has %s.  With keys of another type, INSERT would make a second document where it is to replace one.",
+					   options->key->paths[field].label, document, wanted),
+			 cvx_encoder_may_be(column->encoder, kind) ?
+			 errhint("Set the column's option convex_type to '%s'.", wanted) :
+			 errhint("Give the column a type that is %s in Convex.", wanted)));
 }
 
 /* field "a", or fields "a", "b" */

@@ -7,10 +7,22 @@
 #ifndef CVX_KEYCHECK_H
 #define CVX_KEYCHECK_H
 
+#include "encode.h"
 #include "http.h"
 #include "options.h"
 
-extern void cvx_keycheck(CvxHttp *http, const char *table, const CvxKey *key);
+/* What a foreign table's column writes into one field of the key. */
+typedef struct CvxKeyColumn
+{
+	char	   *name;			/* NULL: no column writes one kind alone */
+	CvxKind		kind;
+	CvxEncoder *encoder;
+} CvxKeyColumn;
+
+extern CvxKeyColumn *cvx_keycheck_columns(Oid relid,
+										  const CvxTableOptions *options);
+extern void cvx_keycheck(CvxHttp *http, const CvxTableOptions *options,
+						 const CvxKeyColumn *columns);
 extern bool cvx_keycheck_has_other_index(CvxHttp *http, const char *table,
 										 const CvxKey *key);
 

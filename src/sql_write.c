@@ -199,7 +199,7 @@ convex_ensure_primary_key(PG_FUNCTION_ARGS)
 		paths = lappend(paths, options->key->paths[i].label);
 	http = cvx_sql_open_server(&server_name);
 	if (is_checked)
-		cvx_keycheck(http, options->table_name, options->key);
+		cvx_keycheck(http, options, cvx_keycheck_columns(relid, options));
 	if (options->route == CVX_ROUTE_AIRBYTE)
 		await_airbyte_index(http, options->table_name, paths, deadline);
 	else
