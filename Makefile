@@ -7,7 +7,7 @@ MODULE_big = convex_fdw
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA = $(sort $(wildcard sql/convex_fdw--*.sql))
 
-DEV_GOALS = packages check demo demo-stop lint bench dist
+DEV_GOALS = packages check check-assert demo demo-stop lint bench dist
 
 # The first pg_config that comes with PGXS and the server's headers. A client
 # library alone brings one that names files which are not there.

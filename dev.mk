@@ -19,7 +19,7 @@ export REGRESS ISOLATION CHAPTERS CASES TAPS
 JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 REMAKE = $(MAKE) --no-print-directory $(JOBS) -f Makefile
 
-.PHONY: packages writable check installcheck demo demo-stop lint bench dist \
+.PHONY: packages writable check check-assert installcheck demo demo-stop lint bench dist \
 	list-tests
 
 packages:
@@ -33,6 +33,14 @@ writable: packages
 check: writable
 	+@$(REMAKE) COPT=-Werror install
 	@test/run/check
+
+# The same on a PostgreSQL that checks its own assertions, without and with
+# preload. It is built once, outside of the tree.
+check-assert: packages
+	@test/run/packages assert
+	+@server=$$(test/run/assert-server) && export PG_CONFIG="$$server/bin/pg_config" && \
+	$(REMAKE) PG_CONFIG="$$PG_CONFIG" COPT=-Werror install && \
+	{ test/run/check; status=$$?; CONVEX_TEST_PRELOAD=1 test/run/check && exit $$status; }
 
 installcheck:
 	@test/run/packages test

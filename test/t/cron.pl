@@ -8,6 +8,10 @@ use warnings;
 use ConvexTest;
 use Test::More;
 
+my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+chomp(my $sharedir = `$pg_config --sharedir`);
+plan skip_all => 'pg_cron is not installed' unless -e "$sharedir/extension/pg_cron.control";
+
 my $emulator = ConvexTest::Emulator->new;
 $emulator->insert('users', map { { name => "user $_" } } 1 .. 300);
 
