@@ -130,9 +130,9 @@ class Keys:
         keys = [value for name, value in request.args if name == "adminKey"]
         if len(keys) > 1:
             raise bad_request("BadQueryArgs", "Failed to deserialize query string: duplicate field `adminKey`")
-        return self._from_key(keys[0]) if keys else NOBODY
+        return self.from_key(keys[0]) if keys else NOBODY
 
-    def _from_key(self, key, is_acting=False):
+    def from_key(self, key, is_acting=False):
         ops = self.ops.get(strip_prefix(key))
         if ops is None:
             raise ApiError(401, "BadAdminKey", "The provided admin key was invalid for this instance")
@@ -147,7 +147,7 @@ class Keys:
             key, colon, acting_user = strip_prefix(header[7:]).partition(":")
             if colon:
                 _check_acting_user(acting_user)
-            return self._from_key(key, bool(colon))
+            return self.from_key(key, bool(colon))
         if header[:7].lower() != "bearer ":
             raise bad_request("InvalidAdminKey", "Invalid admin key")
         raise _refused_token(header[7:].strip())

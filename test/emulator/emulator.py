@@ -10,6 +10,7 @@ import backup
 import committer
 import control
 import faults
+import live_queries
 import sample
 import schema
 import synthetic
@@ -73,8 +74,9 @@ class Emulator:
         self.clients = {}
         self.imports = Imports(self)
         self.committer = committer.Committer(self)
-        self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table(),
-                       **SnapshotImportRoutes(self).table()}
+        snapshot_imports = SnapshotImportRoutes(self)
+        self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table(), **snapshot_imports.table()}
+        self.sync_route = {"GET": lambda request: live_queries.upgrade(snapshot_imports, request)}
         self.control = control.Control(self)
 
     def handle(self, request):
@@ -104,6 +106,8 @@ class Emulator:
         headers = ()
         try:
             methods = self.routes.get(request.path)
+            if methods is None and live_queries.PATH.match(request.path):
+                methods = self.sync_route
             if methods is None or request.path in self.settings.routes_missing:
                 return Response(404)
             method = "GET" if request.method == "HEAD" else request.method
