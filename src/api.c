@@ -924,9 +924,12 @@ add_selection(StringInfo body, const CvxSelection *selection)
 	appendStringInfoString(body, "}, ");
 	if (selection->ntables == 1)
 	{
-		appendStringInfoString(body, "\"tableName\": ");
-		add_name(body, selection->tables[0].table);
-		appendStringInfoString(body, ", ");
+		if (selection->tables[0].table)
+		{
+			appendStringInfoString(body, "\"tableName\": ");
+			add_name(body, selection->tables[0].table);
+			appendStringInfoString(body, ", ");
+		}
 		if (selection->tables[0].component[0] != '\0')
 		{
 			appendStringInfoString(body, "\"component\": ");
@@ -941,12 +944,18 @@ static void
 add_tables(StringInfo body, const CvxSelection *selection,
 		   const char *component)
 {
+	bool		is_all = false;
+
+	for (int i = 0; i < selection->ntables; i++)
+		is_all |= selection->tables[i].table == NULL &&
+			strcmp(selection->tables[i].component, component) == 0;
 	appendStringInfoString(body, ", ");
 	add_name(body, component);
-	appendStringInfoString(body, ": {\"_other\": \"excluded\"");
+	appendStringInfo(body, ": {\"_other\": \"%s\"",
+					 is_all ? "included" : "excluded");
 	for (int i = 0; i < selection->ntables; i++)
 	{
-		if (strcmp(selection->tables[i].component, component) != 0)
+		if (is_all || strcmp(selection->tables[i].component, component) != 0)
 			continue;
 		appendStringInfoString(body, ", ");
 		add_name(body, selection->tables[i].table);

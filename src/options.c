@@ -448,6 +448,23 @@ cvx_options_is_table_name(const char *name)
 	return name[0] != '_' && is_identifier(name);
 }
 
+/* Can a component have this path?  That of the root is empty. */
+bool
+cvx_options_is_component(const char *path)
+{
+	while (*path)
+	{
+		char	   *segment = pnstrdup(path, strcspn(path, "/"));
+
+		if (!is_identifier(segment))
+			return false;
+		path += strlen(segment);
+		if (*path == '/' && *++path == '\0')
+			return false;
+	}
+	return true;
+}
+
 /*
  * Can a field have this name?  Top-level fields other than _id and
  * _creationTime do not begin with "_".
@@ -792,19 +809,9 @@ check_table_name(const char *value)
 static void
 check_component(const char *value)
 {
-	const char *p = value;
-
-	while (*p)
-	{
-		char	   *segment = pnstrdup(p, strcspn(p, "/"));
-
-		if (!is_identifier(segment))
-			refuse_value(find_option("component"), value,
-						 "A component is named by its path, such as \"billing\" or \"billing/ledger\"; the root component is the empty string.");
-		p += strlen(segment);
-		if (*p == '/' && *++p == '\0')
-			refuse_value(find_option("component"), value, NULL);
-	}
+	if (!cvx_options_is_component(value))
+		refuse_value(find_option("component"), value,
+					 "A component is named by its path, such as \"billing\" or \"billing/ledger\"; the root component is the empty string.");
 }
 
 static void

@@ -98,6 +98,7 @@ extern CvxColumnOptions *cvx_options_column(Oid relid, AttrNumber attnum);
 extern CvxPath cvx_options_path(const char *text);
 extern char *cvx_options_key_problem(const char *key, const char *host);
 extern bool cvx_options_is_table_name(const char *name);
+extern bool cvx_options_is_component(const char *path);
 extern bool cvx_options_is_field_name(const char *name, bool is_top_level);
 
 #endif							/* CVX_OPTIONS_H */

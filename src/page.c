@@ -577,7 +577,8 @@ check_document(Parser *parser, const CvxDoc *doc)
 	{
 		int			candidate = (parser->last_table + i) % want->ntables;
 
-		if (is_span(page, doc->table, want->tables[candidate].table) &&
+		if ((want->tables[candidate].table == NULL ||
+			 is_span(page, doc->table, want->tables[candidate].table)) &&
 			is_span(page, doc->component, want->tables[candidate].component))
 		{
 			parser->last_table = candidate;
@@ -596,6 +597,7 @@ check_document(Parser *parser, const CvxDoc *doc)
 										  doc->table.len),
 					   cvx_redact_excerpt(want->tables[0].component,
 										  strlen(want->tables[0].component)),
+					   want->tables[0].table == NULL ? "*" :
 					   cvx_redact_excerpt(want->tables[0].table,
 										  strlen(want->tables[0].table))),
 			 errhint("The server does not obey the selection of tables: update it.")));

@@ -20,7 +20,7 @@ typedef struct CvxSpan
 typedef struct CvxTableName
 {
 	const char *component;		/* "" is the root component */
-	const char *table;
+	const char *table;			/* NULL: every table of the component */
 } CvxTableName;
 
 /* What the caller wants of a page; all names in UTF-8. */

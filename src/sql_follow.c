@@ -536,10 +536,11 @@ read_patterns(ArrayType *array)
 		char	   *last = slash ? slash + 1 : pattern;
 
 		if (pattern == NULL ||
-			(strcmp(last, "*") != 0 && !cvx_options_is_table_name(last)))
+			(strcmp(last, "*") != 0 && !cvx_options_is_table_name(last)) ||
+			!cvx_options_is_component(pnstrdup(pattern, slash ? slash - pattern : 0)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%s\" is no pattern of tables", pattern ? pattern : "NULL"),
+					 errmsg("invalid table pattern \"%s\"", pattern ? pattern : "NULL"),
 					 errhint("Write *, table, component/table or component/*.")));
 		patterns = lappend(patterns, pattern);
 	}

@@ -492,12 +492,13 @@ cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
 
 /*
  * Compare the deployment's tables with the subscription's: new ones join,
- * those that are gone are dropped.  Returns how many joined.
+ * those that are gone are dropped.  Returns how many are to be loaded now.
  */
 int
 cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 {
 	List	   *fresh = NIL;
+	int			nreturned = 0;
 	ListCell   *lc;
 
 	foreach(lc, tables)
@@ -516,6 +517,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 							"state = 'resyncing', load = 'wanted', is_staged = false" :
 							"state = 'joining', load = 'wanted', is_staged = false");
 			cvx_catalog_event(sub->subid, "table_returned", rel, NULL);
+			nreturned++;
 		}
 	}
 	name_targets(sub, fresh, is_first);
@@ -556,7 +558,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 
 			cvx_catalog_event(sub->subid, "table_new", &rel, NULL);
 		}
-	return list_length(fresh);
+	return list_length(fresh) + nreturned;
 }
 
 /* How many of these tables a subscription with these patterns has. */

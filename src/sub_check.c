@@ -135,6 +135,29 @@ begin_check(CvxSync *sync)
 }
 
 /*
+ * The deployment's tables, if it lists one of these, named as CvxTableName;
+ * otherwise none: what the change log names is not always listed, as the rows
+ * of an import under way and those of tables that were dropped since.
+ */
+List *
+cvx_check_find(CvxSync *sync, List *names)
+{
+	Jsonb	   *answer = cvx_api_column_names(sync->http, true);
+	List	   *tables = answer ? cvx_schema_parse_names(answer) :
+		cvx_catalog_fetch(sync->http);
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		CvxTableName *name = lfirst(lc);
+
+		if (cvx_schema_find(tables, name->component, name->table) != NULL)
+			return answer ? cvx_catalog_fetch(sync->http) : tables;
+	}
+	return NIL;
+}
+
+/*
  * Compare loaded tables, which stand at ts, with Convex, and cut those over
  * that are equal.  One that Convex no longer lists does not appear.
  */

@@ -12,6 +12,7 @@
 #include "sub_step.h"
 
 extern bool cvx_check_is_pending(CvxSync *sync);
+extern List *cvx_check_find(CvxSync *sync, List *names);
 extern CvxStep cvx_check_tables(CvxSync *sync);
 extern CvxStep cvx_check_loaded(CvxSync *sync, List *rels, int64 ts);
 

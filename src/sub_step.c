@@ -39,6 +39,12 @@ typedef struct ApplyArg
 } ApplyArg;
 
 static void apply_one(CvxSync *sync, CvxSubRel *rel, void *arg);
+static int	add_patterns(const CvxSubscription *sub, CvxTableName *names,
+						 bool *is_everything);
+static bool is_entered(const CvxSubscription *sub, const char *component,
+					   const char *table);
+static bool is_named(const CvxTableName *names, int n, const char *component,
+					 const char *table);
 static char *cursor_member(const char *cursor, const char *label);
 
 /* Begin a transaction; the current context stays the step's. */
@@ -127,41 +133,107 @@ cvx_step_is_snapshot_gone(CvxCall *call)
 
 /*
  * A page of changes after ts, or of a walk at the snapshot ts; lives in the
- * current context.  is_everything: of all tables, also of unknown ones.
+ * current context.  is_open: also of tables that the subscription's patterns
+ * name and that it does not follow yet.
  */
 CvxPageRequest
-cvx_step_make_request(CvxSync *sync, bool is_delta, int64 ts, const char *cursor, List *rels, bool is_everything)
+cvx_step_make_request(CvxSync *sync, bool is_delta, int64 ts, const char *cursor, List *rels, bool is_open)
 {
 	CvxPageRequest request = {0};
-	CvxTableName *names = palloc(sizeof(CvxTableName) * Max(list_length(rels), 1));
+	int			most = list_length(rels) +
+		(is_open ? list_length(sync->sub->patterns) : 0);
+	CvxTableName *names = palloc(sizeof(CvxTableName) * Max(most, 1));
+	int			nnew = 0;
+	int			n;
 	StringInfoData key;
 	ListCell   *lc;
 
-	initStringInfo(&key);
-	appendStringInfo(&key, "%p %d " INT64_FORMAT " %s", sync->http, is_delta, ts,
-					 cursor ? cursor : "");
-	foreach(lc, rels)
+	if (is_open)
+		nnew = add_patterns(sync->sub, names, &request.selection.is_everything);
+	n = nnew;
+	foreach(lc, request.selection.is_everything ? NIL : rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		names[foreach_current_index(lc)].component = rel->component;
-		names[foreach_current_index(lc)].table = rel->table;
-		if (!is_everything)
-			appendStringInfo(&key, " %s/%s", rel->component, rel->table);
+		if (is_named(names, nnew, rel->component, rel->table))
+			continue;
+		names[n].component = rel->component;
+		names[n++].table = rel->table;
 	}
 	request.is_delta = is_delta;
 	request.ts = ts;
 	request.cursor = cursor;
-	request.is_any = is_everything;
 	request.selection.is_whole = true;
-	request.selection.is_everything = is_everything;
-	if (!is_everything)
+	if (!request.selection.is_everything)
 	{
 		request.selection.tables = names;
-		request.selection.ntables = list_length(rels);
+		request.selection.ntables = n;
 	}
+	initStringInfo(&key);
+	appendStringInfo(&key, "%p %d " INT64_FORMAT " %s", sync->http, is_delta, ts,
+					 cursor ? cursor : "");
+	for (int i = 0; i < request.selection.ntables; i++)
+		appendStringInfo(&key, " %s/%s", names[i].component,
+						 names[i].table ? names[i].table : "*");
 	request.key = key.data;
 	return request;
+}
+
+/* What the patterns name beyond the tables that are followed. */
+static int
+add_patterns(const CvxSubscription *sub, CvxTableName *names, bool *is_everything)
+{
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, sub->patterns)
+		*is_everything |= strcmp(lfirst(lc), "*") == 0;
+	if (*is_everything)
+		return 0;
+	for (int pass = 0; pass < 2; pass++)
+		foreach(lc, sub->patterns)
+		{
+			const char *pattern = lfirst(lc);
+			const char *slash = strrchr(pattern, '/');
+			char	   *component = pnstrdup(pattern, slash ? slash - pattern : 0);
+			const char *table = slash ? slash + 1 : pattern;
+			bool		is_all = strcmp(table, "*") == 0;
+
+			/* Whole components come first: their tables need no name. */
+			if (is_all != (pass == 0) || is_named(names, n, component, table) ||
+				(!is_all && is_entered(sub, component, table)))
+				continue;
+			names[n].component = component;
+			names[n++].table = is_all ? NULL : table;
+		}
+	return n;
+}
+
+/* Is this table one of the subscription, and not dropped? */
+static bool
+is_entered(const CvxSubscription *sub, const char *component, const char *table)
+{
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (strcmp(rel->component, component) == 0 &&
+			strcmp(rel->table, table) == 0)
+			return rel->state != CVX_REL_DROPPED;
+	}
+	return false;
+}
+
+static bool
+is_named(const CvxTableName *names, int n, const char *component, const char *table)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(names[i].component, component) == 0 &&
+			(names[i].table == NULL || strcmp(names[i].table, table) == 0))
+			return true;
+	return false;
 }
 
 /* The answer to a request, perhaps asked for already; waits. */
@@ -220,7 +292,7 @@ cvx_step_prefetch(CvxSync *sync, CvxPageRequest *request)
  * the parser finds to be otherwise is asked for anew.
  */
 void
-cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels, bool is_everything)
+cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels, bool is_open)
 {
 	const CvxAnswer *answer = cvx_http_answer(call);
 	int64		ts = sync->sub->snapshot;
@@ -230,7 +302,7 @@ cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
 	if (!cvx_http_prefetch || answer->status != 200 ||
 		!cvx_page_peek(answer->body, answer->body_len, is_delta, &ts, &cursor))
 		return;
-	next = cvx_step_make_request(sync, is_delta, ts, cursor, rels, is_everything);
+	next = cvx_step_make_request(sync, is_delta, ts, cursor, rels, is_open);
 	cvx_step_prefetch(sync, &next);
 }
 
@@ -244,7 +316,7 @@ cvx_step_read_page(CvxSync *sync, CvxPageAnswer received, CvxPageRequest *reques
 	ListCell   *lc;
 
 	want.tables = request->selection.tables;
-	want.ntables = request->is_any ? 0 : request->selection.ntables;
+	want.ntables = request->selection.ntables;
 	/* Pages of one table come together. */
 	foreach(lc, sync->sub->rels)
 	{

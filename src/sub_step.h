@@ -25,7 +25,6 @@ typedef struct CvxPageRequest
 	int64		ts;				/* cursor, or snapshot (0: the head) */
 	const char *cursor;			/* of a walk, or NULL */
 	CvxSelection selection;
-	bool		is_any;			/* documents of other tables may come */
 	char	   *key;			/* all of it as text */
 } CvxPageRequest;
 
@@ -69,6 +68,8 @@ struct CvxSync
 	bool		was_walk;		/* the last step was a walk's */
 	bool		is_caught_up;
 	bool		is_waiting;		/* for another walk */
+	bool		is_looking;		/* for tables that changes name and nobody knows */
+	bool		skips_look;		/* it failed: the page goes on without it */
 	bool		is_aside;		/* not about the common changes */
 	bool		is_productive;	/* it did something that can fail */
 	bool		has_changes;	/* its page of the change log was not empty */
@@ -83,7 +84,6 @@ struct CvxSync
 	TimestampTz next_attempt;
 	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
 	uint32		failed_fingerprint; /* of the connection that failed */
-	TimestampTz unknown_checked_at;
 	int			poll_ms;
 	int			idle_poll_ms;
 	int			npages;
@@ -116,12 +116,12 @@ extern int64 cvx_step_ask_head(CvxSync *sync);
 extern bool cvx_step_is_snapshot_gone(CvxCall *call);
 extern CvxPageRequest cvx_step_make_request(CvxSync *sync, bool is_delta,
 											int64 ts, const char *cursor,
-											List *rels, bool is_everything);
+											List *rels, bool is_open);
 extern CvxPageAnswer cvx_step_receive(CvxSync *sync, CvxPageRequest *request);
 extern void cvx_step_prefetch(CvxSync *sync, CvxPageRequest *request);
 extern void cvx_step_prefetch_after(CvxSync *sync, CvxCall *call,
 									bool is_delta, List *rels,
-									bool is_everything);
+									bool is_open);
 extern CvxPage *cvx_step_read_page(CvxSync *sync, CvxPageAnswer received,
 								   CvxPageRequest *request);
 extern bool cvx_step_still_at(CvxSync *sync);

@@ -35,9 +35,6 @@
 /* What was read of the catalog is good for pages that follow each other so soon. */
 #define KEEP_MS		1000
 
-/* Tables that changes name and nobody knows are looked for so often. */
-#define UNKNOWN_CHECK_MS	10000
-
 static ErrorData *copy_error(const ErrorData *error);
 static CvxStep step(CvxSync *sync);
 static bool is_kept_good(CvxSync *sync);
@@ -52,6 +49,7 @@ static void record_failure(CvxSync *sync, const ErrorData *error);
 static CvxStep reload(CvxSync *sync);
 static CvxStep follow(CvxSync *sync);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
+static List *unknown_tables(CvxSync *sync, const CvxPage *page, int64 ts);
 
 /* A state for one subscription; no transaction is needed. */
 CvxSync *
@@ -95,6 +93,7 @@ cvx_sync_step(CvxSync *sync)
 	sync->is_applying = false;
 	sync->is_waiting = false;
 	sync->is_aside = false;
+	sync->is_looking = false;
 	sync->is_productive = false;
 	sync->has_changes = false;
 	cvx_error_forget();
@@ -119,7 +118,13 @@ cvx_sync_step(CvxSync *sync)
 		FlushErrorState();
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
-		if (!sync->is_careful && sync->is_applying &&
+		if (sync->is_looking)
+		{
+			/* The check that comes instead tells what is wrong. */
+			sync->skips_look = true;
+			result = CVX_STEP_WORKED;
+		}
+		else if (!sync->is_careful && sync->is_applying &&
 			cvx_step_is_of_table(sync->sub, error->sqlerrcode))
 		{
 			/* Once more, each table by itself: perhaps only one is broken. */
@@ -644,22 +649,27 @@ follow(CvxSync *sync)
 	return common_changes(sync, bound);
 }
 
-/* A page of the common change log, up to bound. */
+/*
+ * A page of the common change log, up to bound.  Tables that it names and that
+ * nobody knows enter in the commit that moves the cursor past it.
+ */
 static CvxStep
 common_changes(CvxSync *sync, int64 bound)
 {
 	CvxSubscription *sub = sync->sub;
-	bool		is_everything = false;
 	bool		has_more;
 	bool		has_aside;
-	bool		is_unknown = false;
+	bool		is_put_off;
 	bool		was_careful;
 	List	   *rels = NIL;
+	List	   *unknown;
+	List	   *tables = NIL;
 	CvxPageRequest request;
 	CvxPageAnswer received;
 	CvxPage    *page;
 	int64		ts;
 	int64		rows;
+	int			njoined = 0;
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
@@ -669,14 +679,12 @@ common_changes(CvxSync *sync, int64 bound)
 		if (rel->state == CVX_REL_READY || rel->state == CVX_REL_RESYNCING)
 			rels = lappend(rels, rel);
 	}
-	foreach(lc, sub->patterns)
-		is_everything |= strcmp(lfirst(lc), "*") == 0;
-	request = cvx_step_make_request(sync, true, sub->cursor, NULL, rels, is_everything);
+	request = cvx_step_make_request(sync, true, sub->cursor, NULL, rels, true);
 	received = cvx_step_receive(sync, &request);
 	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments"))
 		return cvx_load_everything(sync, "Convex no longer keeps the changes since the cursor");
 	if (bound == PG_INT64_MAX)
-		cvx_step_prefetch_after(sync, received.call, true, rels, is_everything);
+		cvx_step_prefetch_after(sync, received.call, true, rels, true);
 	page = cvx_step_read_page(sync, received, &request);
 	sync->has_changes = page->ndocs > 0;
 	if (page->ts < sub->cursor)
@@ -687,26 +695,20 @@ common_changes(CvxSync *sync, int64 bound)
 		cvx_step_look_ahead(sync);
 	if (has_more && ts == page->ts)
 	{
-		CvxPageRequest next = cvx_step_make_request(sync, true, ts, NULL, rels, is_everything);
+		CvxPageRequest next = cvx_step_make_request(sync, true, ts, NULL, rels, true);
 
 		cvx_step_prefetch(sync, &next);
 	}
-	if (is_everything)
-		for (int i = 0; i < page->ndocs && !is_unknown; i++)
-		{
-			const CvxDoc *doc = &page->docs[i];
-			bool		is_known = false;
-
-			foreach(lc, sub->rels)
-				is_known |= cvx_step_is_doc_of(page, doc, lfirst(lc));
-			is_unknown = !is_known;
-		}
-	if (is_unknown && TimestampDifferenceExceeds(sync->unknown_checked_at,
-												 GetCurrentTimestamp(),
-												 UNKNOWN_CHECK_MS))
-		sync->unknown_checked_at = GetCurrentTimestamp();
-	else
-		is_unknown = false;
+	unknown = unknown_tables(sync, page, ts);
+	is_put_off = unknown != NIL &&
+		(sync->skips_look || sync->aside_retry_at > GetCurrentTimestamp());
+	sync->skips_look = false;
+	if (unknown != NIL && !is_put_off)
+	{
+		sync->is_looking = true;
+		tables = cvx_check_find(sync, unknown);
+		sync->is_looking = false;
+	}
 
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
@@ -719,7 +721,13 @@ common_changes(CvxSync *sync, int64 bound)
 	cvx_step_advance(sync, ts, has_more, rows);
 	if (!has_more)
 		cvx_load_note_log_end(sync, ts);
-	if (is_unknown)
+	if (tables != NIL)
+	{
+		sync->is_looking = true;
+		njoined = cvx_catalog_add_tables(sub, tables, false);
+		sync->is_looking = false;
+	}
+	if (is_put_off)
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
 						"i", sub->subid);
@@ -734,7 +742,7 @@ common_changes(CvxSync *sync, int64 bound)
 	sync->is_careful = false;
 	sync->is_caught_up = !has_more ||
 		(sync->head > 0 && ts >= sync->head);
-	has_aside = sub->is_check_due || is_unknown || sync->has_arrived ||
+	has_aside = sub->is_check_due || is_put_off || njoined > 0 || sync->has_arrived ||
 		cvx_step_has_load(sub, CVX_LOAD_WANTED) || cvx_step_has_load(sub, CVX_LOAD_WALKING) ||
 		cvx_step_has_load(sub, CVX_LOAD_INDEXING);
 	if (!sync->is_caught_up && bound == PG_INT64_MAX && !has_aside && !was_careful)
@@ -746,4 +754,48 @@ common_changes(CvxSync *sync, int64 bound)
 		(has_aside && sync->aside_retry_at <= GetCurrentTimestamp()))
 		return sync->is_waiting ? CVX_STEP_IDLE : CVX_STEP_WORKED;
 	return CVX_STEP_IDLE;
+}
+
+/*
+ * The tables, as component and name, that a page names up to ts and that are
+ * not entered, or were dropped.
+ */
+static List *
+unknown_tables(CvxSync *sync, const CvxPage *page, int64 ts)
+{
+	const CvxDoc *last = NULL;
+	List	   *unknown = NIL;
+
+	for (int i = 0; i < page->ndocs; i++)
+	{
+		const CvxDoc *doc = &page->docs[i];
+		CvxTableName *name;
+		bool		is_known = doc->ts > ts;
+		ListCell   *lc;
+
+		/* Documents of one table come together. */
+		if (!is_known && last && last->table.len == doc->table.len &&
+			last->component.len == doc->component.len &&
+			memcmp(page->text + last->table.offset,
+				   page->text + doc->table.offset, doc->table.len) == 0 &&
+			memcmp(page->text + last->component.offset,
+				   page->text + doc->component.offset, doc->component.len) == 0)
+			continue;
+		last = doc;
+		foreach(lc, is_known ? NIL : sync->sub->rels)
+		{
+			CvxSubRel  *rel = lfirst(lc);
+
+			is_known |= rel->state != CVX_REL_DROPPED &&
+				cvx_step_is_doc_of(page, doc, rel);
+		}
+		if (is_known)
+			continue;
+		name = palloc(sizeof(CvxTableName));
+		name->component = pnstrdup(page->text + doc->component.offset,
+								   doc->component.len);
+		name->table = pnstrdup(page->text + doc->table.offset, doc->table.len);
+		unknown = lappend(unknown, name);
+	}
+	return unknown;
 }
