@@ -501,8 +501,11 @@ convex_subscription_restored(PG_FUNCTION_ARGS)
 	Datum		no = BoolGetDatum(false);
 	bool		isnull = false;
 
+	/* Its tables have columns of the types that it sets. */
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
-		!TRIGGER_FIRED_BEFORE(data->tg_event))
+		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!cvx_catalog_has_table(data->tg_relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("convex_subscription_restored is for its own trigger only")));
