@@ -256,6 +256,10 @@ SELECT pg_catalog.pg_extension_config_dump('convex_subscription_rel', '');
 SELECT pg_catalog.pg_extension_config_dump('convex_subscription_eventid', '');
 SELECT pg_catalog.pg_extension_config_dump('convex_subscription_event', '');
 
+-- The database's owner can dump it.
+GRANT SELECT ON convex_subscription, convex_subscription_state, convex_subscription_rel, convex_subscription_event TO pg_database_owner;
+GRANT SELECT ON SEQUENCE convex_subscription_subid, convex_subscription_eventid TO pg_database_owner;
+
 CREATE FUNCTION convex_subscription_restored()
 RETURNS trigger
 AS 'MODULE_PATHNAME'
@@ -343,7 +347,7 @@ REVOKE EXECUTE ON PROCEDURE convex_sync(name, integer) FROM PUBLIC;
 
 -- Subscriptions: views
 
-CREATE VIEW convex_stat_subscription AS
+CREATE VIEW convex_stat_subscription WITH (security_barrier) AS
 SELECT s.subid, s.name, s.server, s.owner, s.enabled, w.pid, st.phase,
     s.protocol, st.cursor AS applied_ts, st.applied_at, st.head_ts,
     st.caught_up,
@@ -365,7 +369,7 @@ WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = s.owner
 COMMENT ON VIEW convex_stat_subscription IS 'where each subscription of this database stands';
 GRANT SELECT ON convex_stat_subscription TO PUBLIC;
 
-CREATE VIEW convex_stat_subscription_rel AS
+CREATE VIEW convex_stat_subscription_rel WITH (security_barrier) AS
 SELECT s.subid, s.name, r.component, r.table_name, r.target_schema,
     r.target_name, r.state, r.load, coalesce(r.synced_ts, st.cursor) AS synced_ts,
     r.checked_at, r.copied_rows, r.retry_at, r.error_code, r.error_message
@@ -375,7 +379,7 @@ FROM convex_stat_subscription AS s
 COMMENT ON VIEW convex_stat_subscription_rel IS 'where each table of a subscription stands';
 GRANT SELECT ON convex_stat_subscription_rel TO PUBLIC;
 
-CREATE VIEW convex_stat_progress_snapshot AS
+CREATE VIEW convex_stat_progress_snapshot WITH (security_barrier) AS
 SELECT s.subid, s.name, s.pid, st.snapshot, st.load_started_at AS started_at,
     st.load_pages AS pages,
     (SELECT pg_catalog.sum(r.copied_rows) FROM convex_subscription_rel AS r
@@ -386,7 +390,7 @@ WHERE st.snapshot IS NOT NULL;
 COMMENT ON VIEW convex_stat_progress_snapshot IS 'loads of subscriptions that are under way';
 GRANT SELECT ON convex_stat_progress_snapshot TO PUBLIC;
 
-CREATE VIEW convex_stat_subscription_event AS
+CREATE VIEW convex_stat_subscription_event WITH (security_barrier) AS
 SELECT e.eventid, s.name, e.at, e.kind, e.component, e.table_name, e.detail
 FROM convex_stat_subscription AS s
     JOIN convex_subscription_event AS e ON e.subid = s.subid;

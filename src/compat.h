@@ -15,6 +15,7 @@
 #include "access/tableam.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
@@ -161,6 +162,13 @@ typedef bool CvxIndexUpdate;
 #else
 #define cvx_index_beginscan(relation, index, snapshot, nkeys) \
 	index_beginscan(relation, index, snapshot, nkeys, 0)
+#endif
+
+/* Is a lock held by this process, in just this mode? */
+#if PG_VERSION_NUM >= 170000
+#define cvx_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
+#else
+#define cvx_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
 #endif
 
 /* The wait event that all of our waits report. */

@@ -48,6 +48,7 @@ static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
 static void make_schema(const char *name, Oid owner);
 static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
+static void end_catalog(const CvxSubscription *sub);
 static CvxSubscription *hold(const char *name);
 static void touch(int32 subid, const char *sets);
 static bool sync_one(int32 subid, const char *name, bool is_alone,
@@ -202,8 +203,7 @@ convex_alter_subscription(PG_FUNCTION_ARGS)
 						"ij", sub->subid, PG_GETARG_JSONB_P(3));
 	}
 	touch(sub->subid, PG_ARGISNULL(1) ? "" : ", check_wanted = true");
-	SPI_finish();
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	end_catalog(sub);
 	PG_RETURN_VOID();
 }
 
@@ -233,9 +233,8 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 															rel->target_name)),
 						false, 0);
 	}
-	SPI_finish();
 	cvx_launcher_wake();
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	end_catalog(sub);
 	PG_RETURN_VOID();
 }
 
@@ -271,9 +270,8 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(0,
 					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1",
 					"i", sub->subid);
-	SPI_finish();
 	cvx_launcher_wake();
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	end_catalog(sub);
 	PG_RETURN_VOID();
 }
 
@@ -288,9 +286,8 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 					"UPDATE @.convex_subscription SET enabled = false WHERE subid = $1",
 					"i", sub->subid);
 	touch(sub->subid, "");
-	SPI_finish();
 	cvx_launcher_wake();
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	end_catalog(sub);
 	PG_RETURN_VOID();
 }
 
@@ -309,8 +306,7 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND load = 'wanted'",
 					"i", sub->subid);
 	touch(sub->subid, ", check_wanted = true");
-	SPI_finish();
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	end_catalog(sub);
 	PG_RETURN_VOID();
 }
 
@@ -360,8 +356,7 @@ convex_resync_table(PG_FUNCTION_ARGS)
 		cvx_catalog_event(sub->subid, "resync", rel, "asked for");
 		touch(sub->subid, "");
 	}
-	SPI_finish();
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	end_catalog(sub);
 	PG_RETURN_VOID();
 }
 
@@ -502,8 +497,11 @@ convex_subscription_restored(PG_FUNCTION_ARGS)
 	Datum		no = BoolGetDatum(false);
 	bool		isnull = false;
 
+	/* Its tables have columns of the types that it sets. */
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
-		!TRIGGER_FIRED_BEFORE(data->tg_event))
+		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!cvx_catalog_has_table(data->tg_relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("convex_subscription_restored is for its own trigger only")));
@@ -627,6 +625,14 @@ begin_catalog(void)
 {
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+}
+
+/* A change is written; the worker looks.  Nothing of sub is there afterwards. */
+static void
+end_catalog(const CvxSubscription *sub)
+{
+	cvx_worker_wake(MyDatabaseId, sub->subid);
+	SPI_finish();
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "api.h"
@@ -160,6 +161,7 @@ extern int64 cvx_catalog_int64(uint64 row, int column);
 extern bool cvx_catalog_bool(uint64 row, int column);
 extern Oid	cvx_catalog_relid(void);
 extern Oid	cvx_catalog_owner(void);
+extern bool cvx_catalog_has_table(Relation relation);
 extern int32 cvx_catalog_find(const char *name);
 extern CvxSubscription *cvx_catalog_load(int32 subid);
 extern void cvx_catalog_event(int32 subid, const char *kind,

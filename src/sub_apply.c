@@ -6,7 +6,8 @@
  * plain INSERT, UPDATE and DELETE over the page's rows, which the statements
  * see as a relation; so triggers, constraints and partitions work as ever.
  * Whatever may run a user's code runs as the target's owner in a
- * security-restricted operation, with constraints immediate.
+ * security-restricted operation, with constraints immediate and settings that
+ * end with it.
  *
  * This file does not decide when the cursor moves, and sends nothing.
  *
@@ -221,19 +222,16 @@ copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
 static void
 add_column(Oid relid, const char *name, const char *type)
 {
-	int			nest = NewGUCNestLevel();
-	Oid			userid;
-	int			context;
+	CvxTurn		turn;
 
+	cvx_target_begin_turn(&turn, cvx_target_owner(relid));
 	(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	cvx_target_become_owner(cvx_target_owner(relid), &userid, &context);
 	cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
 							quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 													   get_rel_name(relid)),
 							quote_identifier(name), type), SPI_OK_UTILITY);
-	SetUserIdAndSecContext(userid, context);
-	AtEOXact_GUC(true, nest);
+	cvx_target_end_turn(&turn);
 }
 
 /*
@@ -245,16 +243,15 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 			   const CvxBatchDocs *docs)
 {
 	CvxTarget  *target = cvx_target_open(sub, rel, staging_relid(sub, rel));
-	Oid			userid;
-	int			context;
+	CvxTurn		turn;
 
 	/* Of a table that nothing is known about the first page shows the fields. */
 	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
 	for (int done = 0; done < docs->ndocs;)
 	{
-		cvx_target_become_owner(decoding_role(target, true), &userid, &context);
+		cvx_target_begin_turn(&turn, decoding_role(target, true));
 		done = multi_insert(target, docs, done);
-		SetUserIdAndSecContext(userid, context);
+		cvx_target_end_turn(&turn);
 		if (target->unknowns == NIL)
 			continue;
 		for (int i = done; i < docs->ndocs; i++)
@@ -331,8 +328,7 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		CvxTarget  *target;
 		Oid			owner;
 		const char *name;
-		Oid			userid;
-		int			context;
+		CvxTurn		turn;
 
 		cvx_apply_check_target(sub, rel->target);
 
@@ -350,10 +346,10 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		if (!superuser_arg(owner))
 			cvx_catalog_run(SPI_OK_UTILITY,
 							psprintf("GRANT USAGE ON SCHEMA convex_staging TO %s", name), "");
-		cvx_target_become_owner(owner, &userid, &context);
+		cvx_target_begin_turn(&turn, owner);
 		cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
 		merge(target, psprintf("convex_staging.%s", cvx_catalog_staging(sub, rel)), ts);
-		SetUserIdAndSecContext(userid, context);
+		cvx_target_end_turn(&turn);
 		cvx_target_close(target);
 		if (!superuser_arg(owner))
 			cvx_catalog_run(SPI_OK_UTILITY,
@@ -484,15 +480,13 @@ change_directly(CvxTarget **target, bool to_staging, const CvxPage *page,
 				const int *docs, int ndocs)
 {
 	int64		changed = 0;
-	Oid			userid;
-	int			context;
+	CvxTurn		turn;
 
 	for (int done = 0; done < ndocs;)
 	{
-		cvx_target_become_owner(decoding_role(*target, to_staging), &userid,
-								&context);
+		cvx_target_begin_turn(&turn, decoding_role(*target, to_staging));
 		changed += cvx_direct_apply(*target, page, docs, ndocs, &done);
-		SetUserIdAndSecContext(userid, context);
+		cvx_target_end_turn(&turn);
 		if ((*target)->unknowns == NIL)
 			continue;
 		for (int i = done; i < ndocs; i++)
@@ -512,18 +506,16 @@ change_by_statements(CvxTarget **target, bool to_staging, const CvxPage *page,
 	Tuplestorestate *rows;
 	EphemeralNamedRelationData enr = {{0}};
 	TupleDesc	tupdesc;
-	Oid			userid;
-	int			context;
+	CvxTurn		turn;
 	int			ndeleted;
 	int64		changed;
 
 	for (;;)
 	{
 		tupdesc = page_tupdesc(*target);
-		cvx_target_become_owner(decoding_role(*target, to_staging), &userid,
-								&context);
+		cvx_target_begin_turn(&turn, decoding_role(*target, to_staging));
 		rows = collect_rows(*target, page, docs, ndocs, tupdesc, &ndeleted);
-		SetUserIdAndSecContext(userid, context);
+		cvx_target_end_turn(&turn);
 		if ((*target)->unknowns == NIL || !(*target)->may_add)
 			break;
 		tuplestore_end(rows);
@@ -541,14 +533,13 @@ change_by_statements(CvxTarget **target, bool to_staging, const CvxPage *page,
 	(void) SPI_unregister_relation(PAGE_RELATION);
 	if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "cannot register the rows of a page");
-	cvx_target_become_owner((*target)->relation->rd_rel->relowner, &userid,
-							&context);
+	cvx_target_begin_turn(&turn, (*target)->relation->rd_rel->relowner);
 	if (!to_staging)
 		cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
 	changed = run_changes(*target, ndocs, ndeleted);
 	SPI_unregister_relation(PAGE_RELATION);
 	tuplestore_end(rows);
-	SetUserIdAndSecContext(userid, context);
+	cvx_target_end_turn(&turn);
 	return changed;
 }
 
@@ -568,8 +559,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 	char	   *name;
 	uint64		n;
 	uint64		row = 0;
-	Oid			userid;
-	int			context;
+	CvxTurn		turn;
 
 	if (!in_staging && !OidIsValid(rel->target))
 		return "the target is gone";
@@ -604,9 +594,9 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 	}
 	if (sub->applies_deletes)
 		appendStringInfo(&buf, " LIMIT %d", page->ndocs + 1);
-	cvx_target_become_owner(target->relation->rd_rel->relowner, &userid, &context);
+	cvx_target_begin_turn(&turn, target->relation->rd_rel->relowner);
 	cvx_target_run(buf.data, SPI_OK_SELECT);
-	SetUserIdAndSecContext(userid, context);
+	cvx_target_end_turn(&turn);
 	n = SPI_processed;
 	for (int i = 0; i < page->ndocs && result == NULL; i++)
 	{

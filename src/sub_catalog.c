@@ -14,11 +14,13 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "foreign/foreign.h"
@@ -281,6 +283,15 @@ cvx_catalog_relid(void)
 
 	return OidIsValid(schema) ?
 		get_relname_relid("convex_subscription", schema) : InvalidOid;
+}
+
+/* Is this a table of the catalog? */
+bool
+cvx_catalog_has_table(Relation relation)
+{
+	return RelationGetNamespace(relation) == extension_schema() &&
+		getExtensionOfObject(RelationRelationId, RelationGetRelid(relation)) ==
+		get_extension_oid("convex_fdw", true);
 }
 
 /* The role that the catalog belongs to. */

@@ -38,6 +38,7 @@ typedef struct ApplyArg
 	int64		rows;
 } ApplyArg;
 
+static void check_lock(CvxSync *sync);
 static void apply_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static int	add_patterns(const CvxSubscription *sub, CvxTableName *names,
 						 bool *is_everything);
@@ -56,12 +57,49 @@ cvx_step_begin(CvxSync *sync)
 	cvx_apply_environment();
 }
 
-/* Commit it. */
+/* Commit it, unless the lock that makes this process the only one is gone. */
 void
 cvx_step_commit(CvxSync *sync)
 {
+	check_lock(sync);
 	sync->host.commit();
 	MemoryContextSwitchTo(sync->step_cxt);
+}
+
+/* The right to step the subscription; it ends with the process at the latest. */
+bool
+cvx_step_take_lock(CvxSync *sync)
+{
+	if (sync->has_lock)
+		return true;
+	SET_LOCKTAG_ADVISORY(sync->lock, MyDatabaseId, cvx_catalog_relid(),
+						 sync->subid, CVX_LOCK_SUBSCRIPTION);
+	sync->has_lock = LockAcquire(&sync->lock, ExclusiveLock, true, true) !=
+		LOCKACQUIRE_NOT_AVAIL;
+	return sync->has_lock;
+}
+
+/* Code of a target can let go of all advisory locks of its session. */
+void
+cvx_step_note_locks(CvxSync *sync)
+{
+	sync->has_lock = sync->has_lock &&
+		cvx_lock_is_held(&sync->lock, ExclusiveLock);
+	sync->has_walk_lock = sync->has_walk_lock &&
+		cvx_lock_is_held(&sync->walk_lock, ExclusiveLock);
+}
+
+static void
+check_lock(CvxSync *sync)
+{
+	bool		had_lock = sync->has_lock;
+
+	cvx_step_note_locks(sync);
+	if (had_lock && !sync->has_lock)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the lock of the subscription was released"),
+				 errdetail("Code of a target called pg_advisory_unlock_all().")));
 }
 
 /* The right to walk: a deployment keeps one walk warm, whoever's it is. */
@@ -494,6 +532,7 @@ cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (C
 	{
 		sync->is_applying = true;
 		work(sync, rel, arg);
+		check_lock(sync);
 		sync->is_applying = false;
 		return true;
 	}
@@ -502,6 +541,7 @@ cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (C
 	PG_TRY();
 	{
 		work(sync, rel, arg);
+		check_lock(sync);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
@@ -517,7 +557,9 @@ cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (C
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (!cvx_step_is_of_table(sync->sub, error->sqlerrcode))
+		cvx_step_note_locks(sync);
+		if (!cvx_step_take_lock(sync) ||
+			!cvx_step_is_of_table(sync->sub, error->sqlerrcode))
 			ReThrowError(error);
 		cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
 		FreeErrorData(error);

@@ -108,6 +108,8 @@ struct CvxSync
 
 extern void cvx_step_begin(CvxSync *sync);
 extern void cvx_step_commit(CvxSync *sync);
+extern bool cvx_step_take_lock(CvxSync *sync);
+extern void cvx_step_note_locks(CvxSync *sync);
 extern bool cvx_step_take_walk_lock(CvxSync *sync);
 extern void cvx_step_release_walk_lock(CvxSync *sync);
 extern void cvx_step_forget_ahead(CvxSync *sync);

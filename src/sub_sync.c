@@ -6,7 +6,8 @@
  *	1. Rows, cursor and states of tables change in one transaction.
  *	2. The cursor moves only from the value that the page was asked for: each
  *	   advance compares it, and the row's generation, before it sets it; and a
- *	   session lock lets one process at a time step a subscription.
+ *	   session lock lets one process at a time step a subscription.  A step
+ *	   whose lock was let go by code of a target does not commit.
  *	3. Nobody waits for HTTP with a snapshot, a transaction id or a lock on an
  *	   object; a worker not even within a transaction.
  *	4. A page may be cut at any timestamp: the changes up to there, and the
@@ -42,7 +43,6 @@ static bool read_catalog(CvxSync *sync, CvxStep *result);
 static CvxSubscription *load_subscription(CvxSync *sync);
 static CvxStep work(CvxSync *sync);
 static void note_deployment(CvxSync *sync);
-static bool take_lock(CvxSync *sync);
 static CvxRemote *find_remote(const CvxSubscription *sub);
 static void open_connection(CvxSync *sync, const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
@@ -118,6 +118,7 @@ cvx_sync_step(CvxSync *sync)
 		FlushErrorState();
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
+		cvx_step_note_locks(sync);
 		if (sync->is_looking)
 		{
 			/* The check that comes instead tells what is wrong. */
@@ -309,6 +310,7 @@ cvx_sync_pages(CvxSync *sync)
 void
 cvx_sync_close(CvxSync *sync)
 {
+	cvx_step_note_locks(sync);
 	cvx_step_release_walk_lock(sync);
 	if (sync->has_lock)
 		LockRelease(&sync->lock, ExclusiveLock, true);
@@ -377,7 +379,7 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		return false;
 	}
 	had_lock = sync->has_lock;
-	if (!take_lock(sync))
+	if (!cvx_step_take_lock(sync))
 	{
 		sync->holder = cvx_catalog_pid(sync->subid);
 		cvx_step_commit(sync);
@@ -462,19 +464,6 @@ note_deployment(CvxSync *sync)
 						"it", sync->subid, url);
 	cvx_step_commit(sync);
 	sync->sub->deployment_url = MemoryContextStrdup(sync->sub_cxt, url);
-}
-
-/* The right to step the subscription; it ends with the process at the latest. */
-static bool
-take_lock(CvxSync *sync)
-{
-	if (sync->has_lock)
-		return true;
-	SET_LOCKTAG_ADVISORY(sync->lock, MyDatabaseId, cvx_catalog_relid(),
-						 sync->subid, CVX_LOCK_SUBSCRIPTION);
-	sync->has_lock = LockAcquire(&sync->lock, ExclusiveLock, true, true) !=
-		LOCKACQUIRE_NOT_AVAIL;
-	return sync->has_lock;
 }
 
 /* How the deployment is reached now; throws what is in the way. */

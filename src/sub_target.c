@@ -299,16 +299,27 @@ cvx_target_owner(Oid relid)
 }
 
 /*
- * An error gives the identity back with the end of its transaction.  A
- * trigger of another owner may have changed the search path.
+ * From here to cvx_target_end_turn() everything runs as a role that may have
+ * code of its own in the target: triggers, checks, types, policies.  What that
+ * code sets, for the session too, ends with the turn.  An error ends it with
+ * its transaction.
  */
 void
-cvx_target_become_owner(Oid owner, Oid *userid, int *context)
+cvx_target_begin_turn(CvxTurn *turn, Oid owner)
 {
+	turn->nest = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	GetUserIdAndSecContext(userid, context);
-	SetUserIdAndSecContext(owner, *context | SECURITY_RESTRICTED_OPERATION);
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	GetUserIdAndSecContext(&turn->userid, &turn->context);
+	SetUserIdAndSecContext(owner, turn->context | SECURITY_RESTRICTED_OPERATION);
+}
+
+/* Back to who it was, with the settings that it had. */
+void
+cvx_target_end_turn(const CvxTurn *turn)
+{
+	AtEOXact_GUC(false, turn->nest);
+	SetUserIdAndSecContext(turn->userid, turn->context);
 }
 
 /* Run a statement that takes no parameters; returns how many rows it changed. */
@@ -1012,16 +1023,15 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 	{
 		char	   *table = target->name;
 		int			nest = NewGUCNestLevel();
-		Oid			userid;
-		int			context;
+		CvxTurn		turn;
 
 		(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		cvx_target_become_owner(cvx_target_owner(relid), &userid, &context);
+		cvx_target_begin_turn(&turn, cvx_target_owner(relid));
 		if (!is_there)
 			cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table,
 									quote_identifier(name.name), type), SPI_OK_UTILITY);
-		SetUserIdAndSecContext(userid, context);
+		cvx_target_end_turn(&turn);
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
 						" WHERE subid = $1 AND relno = $2", "iitt",

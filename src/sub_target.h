@@ -81,6 +81,14 @@ typedef struct CvxTarget
 	CvxSource  *sources;		/* the same; NULL: every row fits into a page */
 } CvxTarget;
 
+/* While another role is acted for: what there was before. */
+typedef struct CvxTurn
+{
+	Oid			userid;
+	int			context;
+	int			nest;			/* of settings */
+} CvxTurn;
+
 extern void cvx_target_want(const CvxSubRel *rel, CvxPageWant *want);
 extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,
 								  Oid relid);
@@ -94,7 +102,8 @@ extern void cvx_target_report_drifts(CvxTarget *target);
 extern char *cvx_target_column_type(TupleDesc tupdesc, AttrNumber attnum);
 extern char *cvx_target_base_type(TupleDesc tupdesc, AttrNumber attnum);
 extern Oid	cvx_target_owner(Oid relid);
-extern void cvx_target_become_owner(Oid owner, Oid *userid, int *context);
+extern void cvx_target_begin_turn(CvxTurn *turn, Oid owner);
+extern void cvx_target_end_turn(const CvxTurn *turn);
 extern int64 cvx_target_run(const char *sql, int expected);
 
 #endif							/* CVX_SUB_TARGET_H */

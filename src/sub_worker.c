@@ -320,7 +320,7 @@ begin(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 
-	/* What a trigger has set in an earlier transaction ends here. */
+	/* Nothing is left of an earlier one, whatever code ran in it. */
 	ResetAllOptions();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)

@@ -57,4 +57,33 @@ $cluster->value(q{SELECT convex_enable_subscription('app')}, db => 'bare');
 $cluster->value(q{CALL convex_sync('app')}, db => 'bare');
 is($cluster->value('SELECT count(*) FROM app.users', db => 'bare'), '21', 'tables that did not come are made again');
 
+# By the owner of a database who is no superuser.
+$cluster->value('CREATE ROLE plain LOGIN; CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader; CREATE DATABASE plain OWNER plain');
+my $dump_as = sub {
+	my ($role, @options) = @_;
+	my ($out, $err) = ('', '');
+	$cluster->with_env(sub { IPC::Run::run([ 'pg_dump', '-U', $role, '-d', 'plain', @options ], '>', \$out, '2>', \$err) })
+	  or diag($err);
+	return $out;
+};
+$cluster->convex($emulator, db => 'plain');
+ok($dump_as->('plain') ne '', 'an owner that is no superuser dumps a database with the extension');
+$cluster->value(<<~'END', db => 'plain');
+	GRANT USAGE ON FOREIGN SERVER convex TO plain;
+	SELECT format('CREATE USER MAPPING FOR plain SERVER convex OPTIONS (deploy_key %L)', emu.key()) \gexec
+	GRANT EXECUTE ON FUNCTION convex_create_subscription TO plain;
+	SET ROLE plain;
+	SELECT convex_create_subscription('app', 'convex', tables => '{users}');
+	END
+$cluster->value(q{CALL convex_sync('app')}, db => 'plain');
+my $plain = $dump_as->('plain');
+ok($plain =~ /^1\tapp\tconvex\tplain\t/m, 'and with subscriptions');
+ok($dump_as->('reader') =~ /^1\tapp\tconvex\tplain\t/m, 'so does a member of pg_read_all_data');
+$cluster->value('CREATE DATABASE again');
+$cluster->value($plain, db => 'again');
+$cluster->value(q{SELECT convex_enable_subscription('app')}, db => 'again');
+$emulator->insert('users', { name => 'last' });
+$cluster->value(q{CALL convex_sync('app')}, db => 'again');
+is($cluster->value(q{SELECT count(*), min(tableowner) FROM app.users, pg_tables WHERE name = 'last' AND tablename = 'users' AND schemaname = 'app'}, db => 'again'), '1|plain', 'which a superuser restores, and it goes on');
+
 done_testing();
