@@ -23,16 +23,18 @@ import sys
 import zlib
 
 from peer import (
-    COLUMNS, DECLARED, DELTAS, HEAD, ROW_TS, SCHEMAS, SNAPSHOT, WRITE,
+    COLUMNS, DECLARED, DELTAS, HEAD, QUERY_TS, SCHEMAS, SNAPSHOT, WRITE,
     Port, change, columns, deltas, document, page, row_id, schema, serve, text,
 )
 
 TARGET = "target"
 TARGETS = {"scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS}
 
-# The limits of a line that is answered at once, and of one that has to be ended.
+# The limits of a line that is answered at once, and of one that has to be ended. Before a write comes to that it asks
+# for other things, which a loaded machine is to answer in time.
 FAST = {"max_response_size": "1MB", "max_retries": "0", "max_retry_wait": "1ms"}
 SHORT = {**FAST, "connect_timeout": "1s", "request_timeout": "1s", "idle_timeout": "500ms"}
+SHORT_WRITE = {**FAST, "connect_timeout": "4s", "request_timeout": "4s", "idle_timeout": "3s"}
 RETRYING = {**FAST, "max_retries": "2"}
 
 KEY = "prod:happy-otter-123|Zm9vYmFyc2VjcmV0cXV4"
@@ -42,7 +44,7 @@ ENTRIES = []
 
 class Entry:
     def __init__(self, name, rules, *, scan=None, imports=None, write=None, follow=None, requests=1, variants=1, limits=FAST,
-                 memory_mb=16, greet=None, scheme="http", columns=""):
+                 memory_mb=24, greet=None, scheme="http", columns=""):
         self.name = name
         self.rules = rules
         self.outcomes = {use: outcome for use, outcome in
@@ -229,6 +231,8 @@ for number, sqlstate, write in ((408, "08006", "08007"), (425, "53000", "08007")
                                 (504, "HV000", "08007"), (599, "HV000", "08007")):
     entry(f"status {number} for ever", {TARGET: status(number)}, scan=sqlstate, imports=sqlstate, write=write,
           limits=RETRYING, requests=21 if number == 408 else 3)
+entry("a failure that lasts", {SNAPSHOT: status(503, {"code": "InternalServerError", "message": "x"})}, scan="53000",
+      write="53000", limits={**FAST, "max_retries": "9"}, requests=3)
 for wish in ("99999999999999999999", "86400", "Fri, 31 Dec 9999 23:59:59 GMT"):
     entry(f"status 429 and Retry-After: {wish}", {TARGET: status(429, b"", f"Retry-After: {wish}\r\n")}, scan="53000",
           imports="53000", write="53000", limits=RETRYING)
@@ -381,6 +385,15 @@ entry("a change of the row that is written", {DELTAS: deltas(change(1, name="Ada
 entry("changes of other rows", {DELTAS: lambda line, request, nth: deltas(change(2), change(3, ts=HEAD + 2)) if nth == 0 else None},
       write="right", follow="right", requests=9)
 
+entries("a head that is none", QUERY_TS,
+        [b"", b"5", [], {}, {"ts": 5}, {"ts": "####"}, {"ts": "AAAA"}, {"ts": "//////////8="}, {"ts": "A" * 900_000},
+         lambda line: (line.answer(500), ...)[1], lambda line: (line.answer(302), ...)[1]], follow="right|HV00M",
+        requests=9)
+entry("5,000 changes of one moment",
+      {DELTAS: lambda line, request, nth: b'{"values":[%s],"cursor":%d,"hasMore":false}'
+       % (b",".join(text(change(n, ts=HEAD + 5, name=...)) for n in range(2, 5000)), HEAD + 10) if nth == 0 else None},
+      write="right", requests=9)
+
 # ---------------------------------------------------------------- sizes
 
 MANY = [b'{"_component":"","_table":"users","_ts":1,"_id":"j%07d"}' % n for n in range(17_000)]
@@ -417,6 +430,13 @@ entry("a table twice", {COLUMNS: columns(("users", ("_id", "_creationTime", "a")
 entry("a million tables",
       {COLUMNS: b'{"byComponent":{"":[%s]}}' % b",".join(b'{"name":"t%d","columns":["_id"]}' % n for n in range(1_000_000))},
       imports="HV00M|54000", limits={**FAST, "max_response_size": "64MB"}, memory_mb=128)
+entry("an empty table that is not listed", {SNAPSHOT: page(), COLUMNS: columns()}, scan="HV00R", requests=2)
+entry("an empty table and a list without end", {SNAPSHOT: page(), COLUMNS: does(endless_body)}, scan="54000", requests=2)
+entry("an empty table among a million",
+      {SNAPSHOT: page(), COLUMNS: b'{"byComponent":{"":[%s]}}' % b",".join([b'{"name":"t","columns":["_id"]}'] * 1_000_000)},
+      scan="HV00M", limits={**FAST, "max_response_size": "64MB"}, requests=2, memory_mb=128)
+entries("schemas that are refused", SCHEMAS,
+        [lambda line, code=code: (line.answer(code), ...)[1] for code in (400, 404, 500, 503)], imports="right", requests=1)
 entry("a table of 60,000 columns",
       {COLUMNS: named("users", ["_creationTime", "_id"] + ["c%d" % n for n in range(60_000)])}, imports="HV00M|54000|right",
       memory_mb=64)
@@ -444,7 +464,8 @@ entry("a first page whose documents are of another table",
 def describe(port):
     entry = port.entry
     return {"name": entry.name, "use": port.use, "port": port.number, "outcome": entry.outcomes[port.use],
-            "requests": entry.requests, "variants": entry.variants, "limits": entry.limits, "columns": entry.columns,
+            "requests": entry.requests, "variants": entry.variants, "columns": entry.columns,
+            "limits": SHORT_WRITE if entry.limits is SHORT and port.use == "write" else entry.limits,
             "memory_mb": entry.memory_mb, "scheme": entry.scheme}
 
 

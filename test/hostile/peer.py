@@ -100,9 +100,10 @@ class Good:
             ts = max([HEAD + 10] + [doc["_ts"] for doc in self.written])
             return {"ts": base64.b64encode(struct.pack("<Q", ts)).decode()}
         if route == WRITE:
+            row = {}
             for operation in request.json:
-                ts = HEAD + 20 + len(self.written)
-                self.written.append({**change(1, ts=ts), **operation["row"]})
+                row.update(operation["row"])
+            self.written.append({**change(1, ts=HEAD + 20 + len(self.written)), **row})
             return b""
         return None
 
