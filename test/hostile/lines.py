@@ -245,8 +245,12 @@ entries("the key in what is said", TARGET,
          for shape in (b"%s", b'{"code":"%s","message":"x"}', b'{"code":"x","message":"%s"}')],
         scan="HV00M|HV00L|28000|HV000", imports="HV00M|HV00L|28000|HV000", write="HV00M|HV00L|28000|HV000|08007")
 entries("the key as a name", SNAPSHOT,
-        [page(document(_id=KEY), document(_id=KEY)), page(document(_table=KEY)), page(document(_component=KEY))],
-        scan="HV00M")
+        [page(document(_id=KEY), document(_id=KEY)), page(document(_table=KEY)), page(document(_component=KEY)),
+         page(document(name={"$integer": KEY})), page(document(id=KEY)), page(document(_id=KEY, id=True)), {KEY: PAGE}],
+        scan="HV00M|HV004")
+entries("the key as a name in a list", COLUMNS,
+        [{"byComponent": {"": [{"name": name, "columns": ["_id", column]}]}}
+         for name, column in ((KEY, "a"), ("users", KEY), ("Zm9vYmFyc2VjcmV0cXV4", "a"))], imports="HV00M")
 
 # ---------------------------------------------------------------- JSON
 
