@@ -31,6 +31,8 @@
 #define CONFLICT_CODE	"OptimisticConcurrencyControlFailure"
 
 static int64 read_query_ts(CvxCall *call, CvxHttp *http);
+static List *read_names(CvxCall *call, CvxHttp *http,
+						const CvxTableName *only);
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
 static CvxCall *send_import_id(CvxHttp *http, const char *path,
@@ -220,23 +222,41 @@ read_query_ts(CvxCall *call, CvxHttp *http)
 }
 
 /*
- * Tables and field names; NULL when the server does not know the route and
- * that is allowed.
+ * Every table with the names of its fields, as a list of CvxTableSchema in the
+ * current context; only the one that is named, without its fields, when only
+ * is not NULL.  False when the server does not know the route.
  */
-Jsonb *
-cvx_api_column_names(CvxHttp *http, bool missing_ok)
+bool
+cvx_api_column_names(CvxHttp *http, const CvxTableName *only, List **tables)
 {
 	CvxCall    *call = cvx_api_ask(http, "GET", "/api/get_table_column_names",
 								   NULL);
 
-	Jsonb	   *answer;
+	*tables = NIL;
+	if (cvx_http_answer(call)->status == 404)
+	{
+		cvx_http_free(call);
+		return false;
+	}
+	*tables = read_names(call, http, only);
+	cvx_http_free(call);
+	return true;
+}
 
-	if (missing_ok && cvx_http_answer(call)->status == 404)
-		return NULL;
-	answer = cvx_api_json(call, http);
-	if (!cvx_schema_is_names(answer))
+static List *
+read_names(CvxCall *call, CvxHttp *http, const CvxTableName *only)
+{
+	ErrorContextCallback callback = {error_context_stack, answer_context, call};
+	const CvxAnswer *answer = cvx_http_answer(call);
+	List	   *tables;
+
+	if (answer->status != 200 || answer->body_len == 0 ||
+		answer->body[strspn(answer->body, " \n\r\t")] != '{')
 		cvx_api_fail(call, http, NULL);
-	return answer;
+	error_context_stack = &callback;
+	tables = cvx_schema_read_names(answer->body, answer->body_len, only);
+	error_context_stack = callback.previous;
+	return tables;
 }
 
 /*
@@ -293,7 +313,7 @@ cvx_api_tables(CvxHttp *http, bool *is_readable)
 		return NIL;
 	if (status == 404)
 		return cvx_schema_parse_tables(cvx_api_json_schemas(http, false));
-	return cvx_schema_parse_names(cvx_api_json(call, http));
+	return read_names(call, http, NULL);
 }
 
 /* ------------------------------------------------------------------------

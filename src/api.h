@@ -36,7 +36,8 @@ extern int64 cvx_api_fresh_snapshot(CvxHttp *http);
 extern int64 cvx_api_query_ts(CvxHttp *http);
 extern int64 cvx_api_head(CvxHttp *http, const char *more);
 extern int64 cvx_api_sure_head(CvxHttp *http);
-extern Jsonb *cvx_api_column_names(CvxHttp *http, bool missing_ok);
+extern bool cvx_api_column_names(CvxHttp *http, const CvxTableName *only,
+								 List **tables);
 extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
 extern List *cvx_api_tables(CvxHttp *http, bool *is_readable);

@@ -33,9 +33,13 @@
 #include "redact.h"
 #include "schema.h"
 #include "value.h"
+#include "walk.h"
 
 /* Columns of one table at most; PostgreSQL itself allows 1600. */
 #define MAX_COLUMNS		1200
+
+/* Of fields that a first page shows so many are looked at. */
+#define MAX_FIELDS		(8 * MAX_COLUMNS)
 
 /* What stands for the root component in IMPORT FOREIGN SCHEMA. */
 #define ROOT_SCHEMA		"convex"
@@ -56,6 +60,7 @@ typedef struct Import
 	bool		has_comments;
 	NameCase	name_case;
 	int64		snapshot;		/* of the first pages; 0 until the first one */
+	HTAB	   *fields;			/* those of the present table by name */
 } Import;
 
 /* A column to be, and its comment. */
@@ -86,8 +91,11 @@ static void choose_component(Import *import, List *tables);
 static bool is_wanted(Import *import, const char *name);
 static bool needs_first_page(const CvxTableSchema *table);
 static void infer_from_page(Import *import, CvxTableSchema *table);
-static void infer_document(CvxTableSchema *table, const CvxPage *page, int row);
-static CvxFieldSchema *find_field(CvxTableSchema *table, const char *name);
+static void infer_document(Import *import, CvxTableSchema *table,
+						   const CvxPage *page, int row);
+static void map_fields(Import *import, CvxTableSchema *table);
+static CvxFieldSchema *find_field(Import *import, CvxTableSchema *table,
+								  const char *name);
 static List *make_columns(Import *import, CvxTableSchema *table,
 						  bool has_document);
 static int	compare_fields(const ListCell *a, const ListCell *b);
@@ -157,6 +165,7 @@ convexImportForeignSchema(ImportForeignSchemaStmt *stmt, Oid serverid)
 
 		if (!is_wanted(&import, name->name))
 			continue;
+		map_fields(&import, table);
 		if (is_unknown)
 			infer_from_page(&import, table);
 		columns = make_columns(&import, table,
@@ -213,9 +222,9 @@ read_options(Import *import)
 static List *
 list_tables(Import *import)
 {
-	Jsonb	   *answer = cvx_api_column_names(import->http, true);
-	bool		has_names = answer != NULL;
-	List	   *tables = has_names ? cvx_schema_parse_names(answer) : NIL;
+	List	   *tables;
+	bool		has_names = cvx_api_column_names(import->http, NULL, &tables);
+	Jsonb	   *answer;
 
 	answer = cvx_api_json_schemas(import->http, has_names);
 	if (!has_names)
@@ -301,29 +310,37 @@ infer_from_page(Import *import, CvxTableSchema *table)
 	CvxCall    *call = cvx_api_list_snapshot(import->http, NULL, &selection,
 											 import->snapshot, NULL);
 	CvxPage    *page = cvx_api_page(call, import->http, &want);
+	CvxWalk    *walk = cvx_walk_open(import->stmt->server_name, 1);
 	CvxFieldSchema *field;
 	ListCell   *lc;
 
+	cvx_walk_resume(walk, import->snapshot, NULL);
+	cvx_walk_check(walk, page);
 	import->snapshot = page->ts;
 	foreach(lc, table->names)
 	{
-		field = find_field(table, lfirst(lc));
-		if (!field->is_declared)
+		field = find_field(import, table, lfirst(lc));
+		if (field && !field->is_declared)
 			field->type = CVX_TYPE_UNSEEN;
 	}
-	field = find_field(table, "_id");
+	field = find_field(import, table, "_id");
 	field->type = CVX_TYPE_ID;
 	field->is_optional = false;
-	field = find_field(table, "_creationTime");
+	field = find_field(import, table, "_creationTime");
 	field->type = CVX_TYPE_FLOAT64;
 	field->is_optional = false;
 	for (int i = 0; i < page->ndocs; i++)
-		infer_document(table, page, i);
+	{
+		CHECK_FOR_INTERRUPTS();
+		infer_document(import, table, page, i);
+	}
 	cvx_http_free(call);
+	cvx_walk_close(walk);
 }
 
 static void
-infer_document(CvxTableSchema *table, const CvxPage *page, int row)
+infer_document(Import *import, CvxTableSchema *table, const CvxPage *page,
+			   int row)
 {
 	CvxSpan		span = page->docs[row].document;
 	CvxJson		json;
@@ -347,8 +364,9 @@ infer_document(CvxTableSchema *table, const CvxPage *page, int row)
 		label = cvx_json_cstring(&name);
 		if (cvx_redact_is_needed(label, strlen(label)))
 			continue;
-		field = find_field(table, label);
-		if (field->is_declared || field->type == CVX_TYPE_ID)
+		field = find_field(import, table, label);
+		pfree(label);
+		if (field == NULL || field->is_declared || field->type == CVX_TYPE_ID)
 			continue;
 		cvx_value_read(text.data, text.len, &value);
 		if (value.kind == CVX_KIND_NULL)
@@ -359,21 +377,37 @@ infer_document(CvxTableSchema *table, const CvxPage *page, int row)
 	}
 }
 
-/* The field of this name, added when it is new. */
-static CvxFieldSchema *
-find_field(CvxTableSchema *table, const char *name)
+/* The fields of a table are going to be looked for by name. */
+static void
+map_fields(Import *import, CvxTableSchema *table)
 {
-	CvxFieldSchema *field;
 	ListCell   *lc;
 
+	if (import->fields)
+		hash_destroy(import->fields);
+	import->fields = cvx_schema_map(list_length(table->fields));
 	foreach(lc, table->fields)
-	{
-		field = lfirst(lc);
-		if (strcmp(field->name, name) == 0)
-			return field;
-	}
+		*cvx_schema_slot(import->fields, ((CvxFieldSchema *) lfirst(lc))->name,
+						 NULL) = lfirst(lc);
+}
+
+/*
+ * The field of this name, added when it is new; NULL when there are too many,
+ * of which the column with the whole document will tell.
+ */
+static CvxFieldSchema *
+find_field(Import *import, CvxTableSchema *table, const char *name)
+{
+	CvxFieldSchema *field = cvx_schema_find_slot(import->fields, name);
+
+	if (field != NULL)
+		return field;
+	if (list_length(table->fields) >= MAX_FIELDS &&
+		strcmp(name, "_id") != 0 && strcmp(name, "_creationTime") != 0)
+		return NULL;
 	field = palloc0(sizeof(CvxFieldSchema));
 	field->name = pstrdup(name);
+	*cvx_schema_slot(import->fields, field->name, NULL) = field;
 	field->type = CVX_TYPE_UNSEEN;
 	field->is_optional = true;
 	table->fields = lappend(table->fields, field);
@@ -392,7 +426,7 @@ make_columns(Import *import, CvxTableSchema *table, bool has_document)
 	for (int i = 0; i < lengthof(leading); i++)
 		columns = lappend(columns,
 						  make_column(import, leading[i],
-									  find_field(table, leading[i])));
+									  find_field(import, table, leading[i])));
 	foreach(lc, table->fields)
 	{
 		CvxFieldSchema *field = lfirst(lc);

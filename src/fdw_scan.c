@@ -5,7 +5,8 @@
  * Invariants:
  *	1. Nothing is sent before the first row is asked for.
  *	2. All pages of a scan, and all scans under one PostgreSQL snapshot, carry
- *	   the same Convex snapshot; an answer with another one is an error.
+ *	   the same Convex snapshot; an answer with another one is an error, and so
+ *	   is a page that does not follow the one before (walk.c).
  *	3. At most two pages are in memory: the one being converted and the one
  *	   being downloaded.
  *	4. A scan that may be rescanned keeps its rows: a rescan sends nothing.
@@ -34,6 +35,7 @@
 #include "rowmap.h"
 #include "schema.h"
 #include "spool.h"
+#include "walk.h"
 
 /* A download goes on each time this much text has been converted. */
 #define PUMP_BYTES	65536
@@ -67,6 +69,7 @@ struct CvxScan
 	int64		ts;				/* 0 until known */
 	CvxSelection selection;
 	CvxPageWant want;
+	CvxWalk    *walk;			/* NULL before the first page */
 
 	/* per page */
 	CvxPage    *page;			/* being converted, or NULL */
@@ -130,6 +133,7 @@ static void set_target(CvxScan *scan, TupleTableSlot *slot, int64 at);
 static void connect_scan(CvxScan *scan);
 static void fix_snapshot(CvxScan *scan);
 static void start_page(CvxScan *scan);
+static void begin_walk(CvxScan *scan);
 static void receive_page(CvxScan *scan);
 static void fail_too_new(CvxScan *scan);
 static void check_table_exists(CvxScan *scan);
@@ -854,12 +858,26 @@ start_page(CvxScan *scan)
 	/* Waiting for another scan's answer may have served this one too. */
 	if (scan->call != NULL)
 		return;
+	if (scan->page == NULL)
+		begin_walk(scan);
 	MemoryContextReset(cxt);
 	old = MemoryContextSwitchTo(cxt);
 	scan->cursor = scan->page ? pstrdup(scan->page->cursor) : NULL;
 	scan->call = cvx_api_list_snapshot(scan->http, &scan->stats,
 									   &scan->selection, scan->ts,
 									   scan->cursor);
+	MemoryContextSwitchTo(old);
+}
+
+/* The first page of the table is about to be asked for. */
+static void
+begin_walk(CvxScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+	if (scan->walk == NULL)
+		scan->walk = cvx_walk_open(scan->options->server_name, 1);
+	cvx_walk_resume(scan->walk, scan->ts, NULL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -880,16 +898,7 @@ receive_page(CvxScan *scan)
 	page = cvx_api_page(scan->call, scan->http, &scan->want);
 	MemoryContextSwitchTo(old);
 
-	if (scan->ts != 0 && page->ts != scan->ts)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-				 errmsg("Convex server answered with snapshot " INT64_FORMAT " instead of " INT64_FORMAT,
-						page->ts, scan->ts)));
-	if (page->has_more && scan->cursor &&
-		strcmp(page->cursor, scan->cursor) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-				 errmsg("Convex server answered with the same page cursor again")));
+	cvx_walk_check(scan->walk, page);
 	scan->ts = page->ts;
 	if (scan->asked)
 		scan->asked->ts = page->ts;
@@ -929,11 +938,10 @@ static void
 check_table_exists(CvxScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
-	Jsonb	   *answer = cvx_api_column_names(scan->http, true);
-	List	   *tables = answer ? cvx_schema_parse_names(answer) : NIL;
+	List	   *tables;
 
-	if (answer != NULL &&
-		cvx_schema_find(tables, scan->table.component, scan->table.table) == NULL)
+	if (cvx_api_column_names(scan->http, &scan->table, &tables) &&
+		tables == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
 				 errmsg("Convex server \"%s\" has no table \"%s\"%s%s%s",

@@ -29,6 +29,7 @@
 #include "keycheck.h"
 #include "redact.h"
 #include "value.h"
+#include "walk.h"
 
 /* Neither can be part of a JSON text or of an id. */
 #define AFTER_VALUE		'\001'
@@ -63,6 +64,7 @@ typedef struct KeyCheck
 	const char **fields;		/* top-level, in the order of strcmp */
 	int		   *field_lens;
 	int			nfields;
+	CvxSpan    *spans;			/* of one document */
 
 	/* the keys seen */
 	Tuplesortstate *sort;
@@ -153,6 +155,7 @@ cvx_keycheck(CvxHttp *http, const CvxTableOptions *options,
 
 	check.table = options->table_name;
 	begin_fields(&check, key);
+	check.spans = palloc(sizeof(CvxSpan) * Max(check.nfields, 1));
 	check.tupdesc = CreateTemplateTupleDesc(1);
 	TupleDescInitEntry(check.tupdesc, 1, "key", BYTEAOID, -1, 0);
 	check.slot = MakeSingleTupleTableSlot(check.tupdesc, &TTSOpsVirtual);
@@ -245,48 +248,29 @@ read_pages(KeyCheck *check, CvxHttp *http)
 	CvxTableName name = {"", check->table};
 	CvxSelection selection = {.tables = &name,.ntables = 1,.fields = check->fields,.nfields = check->nfields};
 	CvxPageWant want = {.tables = &name,.ntables = 1,.fields = check->fields,.field_lens = check->field_lens,.nfields = check->nfields};
-	MemoryContext cxts[2];
 	MemoryContext old = CurrentMemoryContext;
-	int64		snapshot = 0;
-	const char *cursor = NULL;
+	MemoryContext page_cxt = AllocSetContextCreate(old, "convex page",
+												   ALLOCSET_DEFAULT_SIZES);
+	CvxPage    *page;
+	CvxWalk    *walk = cvx_walk_open(cvx_http_remote(http)->server_name, 1);
 
-	for (int i = 0; i < 2; i++)
-		cxts[i] = AllocSetContextCreate(old, "convex page",
-										ALLOCSET_DEFAULT_SIZES);
-
-	/* Two contexts in turn: the cursor lives in the page before. */
-	for (int n = 0;; n++)
+	do
 	{
-		CvxPage    *page;
-
-		MemoryContextReset(cxts[n % 2]);
-		MemoryContextSwitchTo(cxts[n % 2]);
+		MemoryContextReset(page_cxt);
+		MemoryContextSwitchTo(page_cxt);
 		page = cvx_api_page(cvx_api_list_snapshot(http, NULL, &selection,
-												  snapshot, cursor),
+												  walk->snapshot, walk->cursor),
 							http, &want);
-		if (snapshot != 0 && page->ts != snapshot)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-					 errmsg("Convex server \"%s\" answered with another snapshot",
-							cvx_http_remote(http)->server_name)));
-		snapshot = page->ts;
-		if (page->has_more && cursor && strcmp(page->cursor, cursor) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-					 errmsg("Convex server \"%s\" answered with the same page cursor again",
-							cvx_http_remote(http)->server_name)));
+		cvx_walk_check(walk, page);
 		for (int i = 0; i < page->ndocs; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
 			take_document(check, page, i);
 		}
-		if (!page->has_more)
-			break;
-		cursor = page->cursor;
-	}
+	} while (page->has_more);
 	MemoryContextSwitchTo(old);
-	for (int i = 0; i < 2; i++)
-		MemoryContextDelete(cxts[i]);
+	MemoryContextDelete(page_cxt);
+	cvx_walk_close(walk);
 }
 
 static void
@@ -300,13 +284,13 @@ take_document(KeyCheck *check, const CvxPage *page, int n)
 	snprintf(id, sizeof(id), "%.*s", (int) doc->id.len,
 			 page->text + doc->id.offset);
 	resetStringInfo(&check->entry);
+	cvx_page_spans(page, doc, check->spans);
 	for (int i = 0; i < check->nkeys; i++)
 	{
 		KeyField   *key = &check->keys[i];
 		CvxValue	value;
 
-		if (!find_value(key, page,
-						page->values[n * check->nfields + key->field], &value) ||
+		if (!find_value(key, page, check->spans[key->field], &value) ||
 			value.kind == CVX_KIND_NULL)
 		{
 			note_missing(check, key, id);

@@ -16,6 +16,7 @@
 #include "compat.h"
 #include "document.h"
 #include "measure.h"
+#include "walk.h"
 
 /* Convex's largest document. */
 #define MAX_DOCUMENT_BYTES	(1024 * 1024)
@@ -116,8 +117,7 @@ measure_table(CvxHttp *http, Unknown *unknown, int64 enough)
 	CvxTableName name = {"", unknown->table->name};
 	CvxSelection selection = {.tables = &name,.ntables = 1,.is_whole = true};
 	CvxPageWant want = {.tables = &name,.ntables = 1};
-	char	   *cursor = NULL;
-	int64		snapshot = 0;
+	CvxWalk    *walk = cvx_walk_open(cvx_http_remote(http)->server_name, 1);
 	int64		result = 0;
 	bool		has_more = true;
 
@@ -129,18 +129,15 @@ measure_table(CvxHttp *http, Unknown *unknown, int64 enough)
 		MemoryContextReset(cxt);
 		MemoryContextSwitchTo(cxt);
 		page = cvx_api_page(cvx_api_list_snapshot(http, NULL, &selection,
-												  snapshot, cursor),
+												  walk->snapshot,
+												  walk->cursor),
 							http, &want);
+		cvx_walk_check(walk, page);
 		result += measure_page(page, unknown);
 		MemoryContextSwitchTo(old);
 		has_more = page->has_more;
-		if (has_more && cursor != NULL && strcmp(cursor, page->cursor) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-					 errmsg("Convex server answered with the same cursor again")));
-		cursor = has_more ? pstrdup(page->cursor) : NULL;
-		snapshot = page->ts;
 	}
+	cvx_walk_close(walk);
 	MemoryContextDelete(cxt);
 	return result;
 }

@@ -11,13 +11,14 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 
 #include "names.h"
 
-static bool is_bad(const CvxLocalName *names, int n, int i,
-				   const char *const *reserved, int nreserved);
-static bool is_taken(const CvxLocalName *names, int n, int i,
-					 const char *const *reserved, int nreserved);
+/* A count that no number of names reaches, nor leaves. */
+#define RESERVED		((uintptr_t) 1 << 30)
+#define IS_RESERVED(n)	((n) > RESERVED / 2)
+
 static char *with_hash(const char *name, const char *source, uint32 seed);
 
 /* Change what must be changed; new names live in the current context. */
@@ -25,19 +26,43 @@ void
 cvx_names_make_unique(CvxLocalName *names, int n, const char *const *reserved,
 					  int nreserved)
 {
+	HTAB	   *counts = cvx_schema_map(n + nreserved);
 	bool	   *bad = palloc(sizeof(bool) * Max(n, 1));
 
+	/* How many have a name; one that is reserved has none to give. */
 	for (int i = 0; i < n; i++)
-		bad[i] = is_bad(names, n, i, reserved, nreserved);
+		++*(uintptr_t *) cvx_schema_slot(counts, names[i].name, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = names[i].name;
+		uintptr_t	count = *(uintptr_t *) cvx_schema_slot(counts, name, NULL);
+
+		bad[i] = name[0] == '\0' || strlen(name) >= NAMEDATALEN ||
+			(count > 1 && strcmp(name, names[i].source) != 0);
+	}
+	for (int r = 0; r < nreserved; r++)
+		*(uintptr_t *) cvx_schema_slot(counts, reserved[r], NULL) = RESERVED;
 	for (int i = 0; i < n; i++)
 	{
 		char	   *wanted = names[i].name;
+		uintptr_t  *count = (uintptr_t *) cvx_schema_slot(counts, wanted, NULL);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!bad[i] && !IS_RESERVED(*count))
+			continue;
+		--*count;
 
 		/* A hash could be another name, or hash. */
-		for (uint32 seed = 0; bad[i] &&
-			 (seed == 0 || is_taken(names, n, i, reserved, nreserved)); seed++)
+		for (uint32 seed = 0;; seed++)
+		{
 			names[i].name = with_hash(wanted, names[i].source, seed);
+			count = (uintptr_t *) cvx_schema_slot(counts, names[i].name, NULL);
+			if (*count == 0)
+				break;
+		}
+		++*count;
 	}
+	hash_destroy(counts);
 	pfree(bad);
 }
 
@@ -63,37 +88,6 @@ cvx_names_type(const char *field, CvxType type)
 		default:
 			return "pg_catalog.jsonb";
 	}
-}
-
-static bool
-is_bad(const CvxLocalName *names, int n, int i, const char *const *reserved,
-	   int nreserved)
-{
-	const char *name = names[i].name;
-
-	if (name[0] == '\0' || strlen(name) >= NAMEDATALEN)
-		return true;
-	for (int r = 0; r < nreserved; r++)
-		if (strcmp(name, reserved[r]) == 0)
-			return true;
-	for (int other = 0; other < n; other++)
-		if (other != i && strcmp(names[other].name, name) == 0 &&
-			strcmp(name, names[i].source) != 0)
-			return true;
-	return false;
-}
-
-static bool
-is_taken(const CvxLocalName *names, int n, int i, const char *const *reserved,
-		 int nreserved)
-{
-	for (int r = 0; r < nreserved; r++)
-		if (strcmp(names[i].name, reserved[r]) == 0)
-			return true;
-	for (int other = 0; other < n; other++)
-		if (other != i && strcmp(names[other].name, names[i].name) == 0)
-			return true;
-	return false;
 }
 
 static char *

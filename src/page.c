@@ -5,7 +5,8 @@
  * One pass over the body checks that it is JSON in UTF-8, that every document
  * belongs to a table that was asked for, and notes where the wanted fields
  * are.  No row is given out before the whole page has passed.  The values
- * themselves stay text: rowmap.c converts those that are needed.
+ * themselves stay text: rowmap.c converts those that are needed.  Whether a
+ * page follows the one before it is walk.c's question.
  *
  * Room: protocol 2.1
  */
@@ -18,8 +19,12 @@
 #include "page.h"
 #include "redact.h"
 
-/* The server's page size; more documents make the arrays grow. */
-#define FIRST_DOCS	1024
+/*
+ * The server's page size, and some fields of each; more make the arrays grow.
+ * They grow with what is in the text, never with what is not.
+ */
+#define FIRST_DOCS		1024
+#define FIRST_VALUES	8192
 
 /* A page's cursor is this near to its end. */
 #define PEEK_BYTES	1024
@@ -34,13 +39,17 @@ typedef struct Parser
 	const CvxPageWant *want;
 	CvxPage    *page;
 	size_t		ndocs_allocated;
+	size_t		nvalues_allocated;
 
 	char	  **quoted;			/* "name": of each wanted field; or NULL */
 	int		   *quoted_lens;
 
+	int64		max_ts;			/* of the documents so far */
+
 	/* per document */
 	int			guess;			/* the field that probably comes next */
 	bool		has_ts;
+	bool		has_deleted;
 	bool		is_checked;		/* its table is that of a known head */
 	int			last_table;		/* index in want->tables of the last match */
 
@@ -63,6 +72,7 @@ typedef enum Meta
 
 CVX_NORETURN static void fail_shape(Parser *parser, const char *problem);
 static void see_once(Parser *parser, bool *is_seen);
+static void document_once(Parser *parser, bool is_seen);
 static char *read_cursor(Parser *parser);
 static void check_utf8(CvxJson *json);
 static void parse_values(Parser *parser);
@@ -78,6 +88,8 @@ static int	compare_field(const CvxPageWant *want, int i, const char *name,
 static void read_meta(Parser *parser, Meta meta, CvxDoc *doc);
 static CvxSpan read_plain_string(Parser *parser);
 static void check_document(Parser *parser, const CvxDoc *doc);
+static inline void add_value(Parser *parser, CvxDoc *doc, int field,
+							 const CvxText *value);
 static CvxDoc *next_document(Parser *parser);
 
 static inline CvxSpan
@@ -167,6 +179,10 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 		fail_shape(&parser, "an impossible timestamp");
 	if (page->has_more && !want->is_delta && page->cursor == NULL)
 		fail_shape(&parser, "more pages but no cursor");
+	if (!page->has_more && page->cursor != NULL)
+		fail_shape(&parser, "no more pages but a cursor");
+	if (!want->is_delta && parser.max_ts > page->ts)
+		fail_shape(&parser, "a document that is newer than its snapshot");
 	return page;
 }
 
@@ -218,6 +234,17 @@ cvx_page_peek(const char *body, size_t len, bool is_delta, int64 *ts,
 	return true;
 }
 
+/* Where the wanted fields of a document are; len 0: it lacks one. */
+void
+cvx_page_spans(const CvxPage *page, const CvxDoc *doc, CvxSpan *spans)
+{
+	const CvxFieldSpan *values = page->values + doc->first_value;
+
+	memset(spans, 0, sizeof(CvxSpan) * page->nfields);
+	for (uint32 i = 0; i < doc->nvalues; i++)
+		spans[values[i].field] = values[i].span;
+}
+
 /*
  * Is this member of a document's object one of the document's own fields, and
  * not something that the endpoint added?  It may come to add more than it does
@@ -239,6 +266,14 @@ see_once(Parser *parser, bool *is_seen)
 	*is_seen = true;
 }
 
+/* And so does a document of what it carries beside its fields. */
+static void
+document_once(Parser *parser, bool is_seen)
+{
+	if (is_seen)
+		cvx_json_fail(&parser->json, "a document that says the same twice");
+}
+
 /* The cursor of a snapshot walk: a text to send back as it is, or null. */
 static char *
 read_cursor(Parser *parser)
@@ -248,7 +283,7 @@ read_cursor(Parser *parser)
 	bool		has_nul = false;
 	size_t		len;
 
-	if (cvx_json_peek(&parser->json) != '"')
+	if (cvx_json_peek(&parser->json) == 'n')
 	{
 		cvx_json_skip(&parser->json, NULL);
 		return NULL;
@@ -306,8 +341,6 @@ parse_document(Parser *parser)
 {
 	CvxJson    *json = &parser->json;
 	CvxDoc	   *doc = next_document(parser);
-	CvxSpan    *values = parser->page->values +
-		(size_t) (parser->page->ndocs - 1) * parser->want->nfields;
 	CvxText		name;
 	CvxText		value;
 	bool		is_first = true;
@@ -318,7 +351,7 @@ parse_document(Parser *parser)
 	cvx_json_peek(json);
 	begin = json->p;
 	parser->guess = 0;
-	parser->has_ts = parser->is_checked = false;
+	parser->has_ts = parser->has_deleted = parser->is_checked = false;
 	if (skip_head(parser, doc))
 		is_first = false;
 	else
@@ -355,11 +388,14 @@ parse_document(Parser *parser)
 		}
 		cvx_json_skip(json, &value);
 		if (field >= 0)
-			values[field] = span_of(parser, value.data, value.len);
+			add_value(parser, doc, field, &value);
 		else
 			doc->nothers++;
 		if (IS_NAME(&name, "_id"))
+		{
+			document_once(parser, doc->id.len > 0);
 			doc->id = read_id(parser, &value);
+		}
 	}
 	doc->document = span_of(parser, begin, json->p - begin);
 	check_document(parser, doc);
@@ -473,19 +509,25 @@ read_meta(Parser *parser, Meta meta, CvxDoc *doc)
 	switch (meta)
 	{
 		case META_COMPONENT:
+			document_once(parser, doc->component.offset > 0);
 			doc->component = read_plain_string(parser);
-			parser->is_checked = false;
 			break;
 		case META_TABLE:
+			document_once(parser, doc->table.len > 0);
 			doc->table = read_plain_string(parser);
-			parser->is_checked = false;
 			break;
 		case META_TS:
+			document_once(parser, parser->has_ts);
 			doc->ts = cvx_json_int64(&parser->json);
 			parser->has_ts = true;
+			if (doc->ts <= 0)
+				cvx_json_fail(&parser->json, "a document with an impossible timestamp");
+			parser->max_ts = Max(parser->max_ts, doc->ts);
 			break;
 		case META_DELETED:
+			document_once(parser, parser->has_deleted);
 			doc->is_deleted = cvx_json_bool(&parser->json);
+			parser->has_deleted = true;
 			break;
 		case META_NONE:
 			break;
@@ -571,6 +613,13 @@ check_document(Parser *parser, const CvxDoc *doc)
 		doc->component.offset == 0)
 		cvx_json_fail(&parser->json, "a document without _id, _table, _component or _ts");
 
+	/* Only changes have it, and each one has. */
+	if (parser->has_deleted ? doc->is_deleted && !want->is_delta :
+		want->is_delta)
+		cvx_json_fail(&parser->json, want->is_delta ?
+					  "a change without _deleted" :
+					  "a document that is deleted in a snapshot");
+
 	if (want->ntables == 0 || parser->is_checked)
 		return;
 	for (int i = 0; i < want->ntables; i++)
@@ -603,12 +652,33 @@ check_document(Parser *parser, const CvxDoc *doc)
 			 errhint("The server does not obey the selection of tables: update it.")));
 }
 
+/* Note where a wanted field is; of two of the same name the last one counts. */
+static inline void
+add_value(Parser *parser, CvxDoc *doc, int field, const CvxText *value)
+{
+	CvxPage    *page = parser->page;
+	CvxFieldSpan *entry;
+
+	if (page->nvalues == parser->nvalues_allocated)
+	{
+		size_t		n = Max(parser->nvalues_allocated * 2, FIRST_VALUES);
+
+		page->values = page->values == NULL ?
+			palloc_extended(n * sizeof(CvxFieldSpan), MCXT_ALLOC_HUGE) :
+			repalloc_huge(page->values, n * sizeof(CvxFieldSpan));
+		parser->nvalues_allocated = n;
+	}
+	entry = &page->values[page->nvalues++];
+	entry->field = field;
+	entry->span = span_of(parser, value->data, value->len);
+	doc->nvalues++;
+}
+
 /* Make room for one more document, zeroed. */
 static CvxDoc *
 next_document(Parser *parser)
 {
 	CvxPage    *page = parser->page;
-	size_t		nfields = parser->want->nfields;
 	CvxDoc	   *doc;
 
 	CHECK_FOR_INTERRUPTS();
@@ -616,25 +686,14 @@ next_document(Parser *parser)
 	{
 		size_t		n = Max(parser->ndocs_allocated * 2, FIRST_DOCS);
 
-		if (page->docs == NULL)
-		{
-			page->docs = palloc_extended(n * sizeof(CvxDoc), MCXT_ALLOC_HUGE);
-			page->values = palloc_extended(Max(n * nfields, 1) * sizeof(CvxSpan),
-										   MCXT_ALLOC_HUGE);
-		}
-		else
-		{
-			page->docs = repalloc_huge(page->docs, n * sizeof(CvxDoc));
-			page->values = repalloc_huge(page->values,
-										 Max(n * nfields, 1) * sizeof(CvxSpan));
-		}
+		page->docs = page->docs == NULL ?
+			palloc_extended(n * sizeof(CvxDoc), MCXT_ALLOC_HUGE) :
+			repalloc_huge(page->docs, n * sizeof(CvxDoc));
 		parser->ndocs_allocated = n;
 	}
 	doc = &page->docs[page->ndocs];
 	memset(doc, 0, sizeof(CvxDoc));
-	if (nfields > 0)
-		memset(page->values + page->ndocs * nfields, 0,
-			   nfields * sizeof(CvxSpan));
+	doc->first_value = page->nvalues;
 	page->ndocs++;
 	return doc;
 }
@@ -656,8 +715,13 @@ cvx_page_of_document(const char *doc, size_t len, const CvxPageWant *want)
 	page->text = doc;
 	page->ndocs = 1;
 	page->docs = palloc0(sizeof(CvxDoc));
-	page->values = palloc0(sizeof(CvxSpan) * Max(want->nfields, 1));
+	page->fields = want->fields;
+	page->nfields = want->nfields;
+	page->values = palloc0(sizeof(CvxFieldSpan) * Max(want->nfields, 1));
+	page->nvalues = page->docs[0].nvalues = want->nfields;
 	page->docs[0].document.len = (uint32) len;
+	for (int i = 0; i < want->nfields; i++)
+		page->values[i].field = i;
 	cvx_json_within(&json, doc, len);
 	cvx_json_open(&json, '{');
 	for (; cvx_json_member(&json, &name, is_first); is_first = false)
@@ -672,8 +736,8 @@ cvx_page_of_document(const char *doc, size_t len, const CvxPageWant *want)
 		{
 			if (!cvx_json_equals(&name, want->fields[i], want->field_lens[i]))
 				continue;
-			page->values[i].offset = (uint32) (value.data - doc);
-			page->values[i].len = (uint32) value.len;
+			page->values[i].span.offset = (uint32) (value.data - doc);
+			page->values[i].span.len = (uint32) value.len;
 		}
 	}
 	return page;

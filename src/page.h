@@ -43,14 +43,24 @@ typedef struct CvxDoc
 	CvxSpan		id;
 	CvxSpan		document;		/* the whole object with its metadata */
 	int			nothers;		/* members that are neither metadata nor wanted */
+	uint32		first_value;	/* its wanted fields in the page's values */
+	uint32		nvalues;
 } CvxDoc;
+
+/* A wanted field that a document has. */
+typedef struct CvxFieldSpan
+{
+	int			field;			/* number in the wanted ones */
+	CvxSpan		span;
+} CvxFieldSpan;
 
 typedef struct CvxPage
 {
 	const char *text;			/* the caller's body; not copied */
 	int			ndocs;
 	CvxDoc	   *docs;
-	CvxSpan    *values;			/* ndocs x nfields */
+	CvxFieldSpan *values;		/* of each document in turn */
+	uint32		nvalues;
 	const char *const *fields;	/* those wanted; the caller's, not copied */
 	int			nfields;
 	int64		ts;				/* snapshot, or the delta cursor */
@@ -64,6 +74,8 @@ extern bool cvx_page_peek(const char *body, size_t len, bool is_delta,
 						  int64 *ts, char **cursor);
 extern CvxPage *cvx_page_of_document(const char *doc, size_t len,
 									 const CvxPageWant *want);
+extern void cvx_page_spans(const CvxPage *page, const CvxDoc *doc,
+						   CvxSpan *spans);
 extern bool cvx_page_is_document_member(const CvxText *name);
 
 #endif							/* CVX_PAGE_H */

@@ -35,6 +35,7 @@ struct CvxRowMap
 	int			nfields;
 	const char **fields;		/* strcmp order */
 	int		   *field_lens;
+	CvxSpan    *spans;			/* of the fields of one document */
 	bool		is_whole;
 };
 
@@ -76,6 +77,7 @@ cvx_rowmap_create(Oid relid, TupleDesc tupdesc, const Bitmapset *attnums,
 	/* Sort the fields; columns refer to them by number. */
 	qsort(map->fields, map->nfields, sizeof(char *), compare_names);
 	map->field_lens = palloc(sizeof(int) * Max(map->nfields, 1));
+	map->spans = palloc(sizeof(CvxSpan) * Max(map->nfields, 1));
 	for (int i = 0; i < map->nfields; i++)
 		map->field_lens[i] = strlen(map->fields[i]);
 	for (int i = 0; i < map->ncolumns; i++)
@@ -120,8 +122,10 @@ cvx_rowmap_decode(CvxRowMap *map, const CvxPage *page, int row,
 				  Datum *values, bool *nulls, CvxErrorPlace *place)
 {
 	const CvxDoc *doc = &page->docs[row];
-	const CvxSpan *spans = page->values + (size_t) row * map->nfields;
+	const CvxSpan *spans = map->spans;
 
+	Assert(page->nfields == map->nfields);
+	cvx_page_spans(page, doc, map->spans);
 	memset(nulls, true, map->natts);
 	place->document = page->text + doc->id.offset;
 	place->document_len = doc->id.len;

@@ -3,8 +3,9 @@
  *		Which tables and fields does the server have?
  *
  * Reads the answers of get_table_column_names, json_schemas (in the encoded
- * format) and get_schema.  The answers are small and foreign: whatever is not
- * understood becomes "any", never an error.
+ * format) and get_schema.  A type that is not understood becomes "any", never
+ * an error.  The answers are foreign, and may be long: nothing is looked for
+ * in a list.
  *
  * Everything returned lives in the current memory context.
  *
@@ -12,11 +13,44 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "redact.h"
 #include "schema.h"
 
+/* Convex allows ten thousand tables, unless its operator has changed that. */
+#define MAX_TABLES	100000
+
+/* And a document has at most 1,024 fields; those of a table may be more. */
+#define MAX_NAMES	100000
+
+#define MAX_IDENTIFIER	64
+
+/* A list of tables that is being read. */
+typedef struct NamesReader
+{
+	CvxJson		json;
+	const CvxTableName *only;	/* NULL: all */
+	char	   *component;
+	int			ntables;
+	List	   *tables;			/* CvxTableSchema */
+} NamesReader;
+
+/* An entry of cvx_schema_map(). */
+typedef struct NamedSlot
+{
+	const char *name;
+	void	   *value;
+} NamedSlot;
+
+static void read_component(NamesReader *reader, const CvxText *name);
+static void read_table(NamesReader *reader, HTAB *seen);
+static List *read_columns(NamesReader *reader);
+static bool is_identifier(const char *name, size_t len);
 static List *read_strings(JsonbContainer *array);
 static List *read_names(JsonbContainer *object);
 static void read_properties(CvxTableSchema *table, JsonbContainer *schema);
@@ -31,8 +65,14 @@ static char *get_string(JsonbContainer *object, const char *name);
 static bool get_true(JsonbContainer *object, const char *name);
 static char *get_name(JsonbContainer *object, const char *name);
 static char *copy_name(const JsonbValue *value);
+static char *read_json_name(const CvxText *text);
+static void refuse_key(const char *name, size_t len);
 static char *copy_string(const JsonbValue *value);
 static bool has_name(List *names, const char *name);
+static CvxFieldSchema *declared_field(CvxTableSchema *table, HTAB *fields,
+									  HTAB *names, const char *name);
+static uint32 hash_name(const void *key, Size size);
+static int	match_name(const void *a, const void *b, Size size);
 
 /* The words of json_schemas ("type") and of get_schema (validators). */
 static const struct
@@ -61,31 +101,154 @@ static const struct
 	{"object", CVX_TYPE_OBJECT},
 };
 
-/* Is this an answer of get_table_column_names? */
-bool
-cvx_schema_is_names(Jsonb *answer)
+/*
+ * The tables of an answer of get_table_column_names: a list of CvxTableSchema
+ * without types; of one table alone, and without its fields, when only is not
+ * NULL.  Throws HV00M for what is not such an answer, and for names that can be
+ * none.  Does not become jsonb, which takes thirty times as much memory.
+ */
+List *
+cvx_schema_read_names(const char *body, size_t len, const CvxTableName *only)
 {
-	JsonbContainer *components = get_container(&answer->root, "byComponent");
-	ListCell   *lc;
+	NamesReader reader = {.only = only};
+	CvxText		name;
+	bool		has_components = false;
+	bool		is_first = true;
 
-	if (components == NULL || !JsonContainerIsObject(components))
-		return false;
-	foreach(lc, read_names(components))
+	cvx_json_begin(&reader.json, body, len);
+	cvx_json_open(&reader.json, '{');
+	for (; cvx_json_member(&reader.json, &name, is_first); is_first = false)
 	{
-		JsonbContainer *tables = get_container(components, lfirst(lc));
+		bool		is_first_component = true;
+		CvxText		component;
 
-		if (tables == NULL || !JsonContainerIsArray(tables))
-			return false;
-		for (uint32 i = 0; i < JsonContainerSize(tables); i++)
+		if (!cvx_json_equals(&name, "byComponent", strlen("byComponent")))
 		{
-			JsonbValue *entry = getIthJsonbValueFromContainer(tables, i);
-
-			if (entry->type != jbvBinary ||
-				get_string(entry->val.binary.data, "name") == NULL ||
-				get_container(entry->val.binary.data, "columns") == NULL)
-				return false;
+			cvx_json_skip(&reader.json, NULL);
+			continue;
 		}
+		if (has_components)
+			cvx_json_fail(&reader.json, "tables listed twice");
+		has_components = true;
+		cvx_json_open(&reader.json, '{');
+		for (; cvx_json_member(&reader.json, &component, is_first_component);
+			 is_first_component = false)
+			read_component(&reader, &component);
 	}
+	cvx_json_end(&reader.json);
+	if (!has_components)
+	{
+		reader.json.p = reader.json.start;
+		cvx_json_fail(&reader.json, "no list of tables");
+	}
+	return reader.tables;
+}
+
+/* The tables of one component. */
+static void
+read_component(NamesReader *reader, const CvxText *name)
+{
+	char	   *component = read_json_name(name);
+	HTAB	   *seen = cvx_schema_map(16);
+	bool		is_first = true;
+
+	for (const char *p = component; *p;)
+	{
+		size_t		len = strcspn(p, "/");
+
+		if (!is_identifier(p, len) || (p[len] == '/' && p[len + 1] == '\0'))
+			cvx_json_fail(&reader->json, "impossible name of a component");
+		p += len + (p[len] == '/');
+	}
+	reader->component = component;
+	cvx_json_open(&reader->json, '[');
+	for (; cvx_json_element(&reader->json, is_first); is_first = false)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (++reader->ntables > MAX_TABLES)
+			cvx_json_fail(&reader->json, "more tables than Convex can have");
+		read_table(reader, seen);
+	}
+	hash_destroy(seen);
+}
+
+/* One table: its name and those of its fields. */
+static void
+read_table(NamesReader *reader, HTAB *seen)
+{
+	CvxTableSchema *table = palloc0(sizeof(CvxTableSchema));
+	CvxText		member;
+	bool		has_columns = false;
+	bool		is_first = true;
+	bool		is_new;
+
+	cvx_json_open(&reader->json, '{');
+	for (; cvx_json_member(&reader->json, &member, is_first); is_first = false)
+	{
+		CvxText		text;
+
+		if (cvx_json_equals(&member, "name", 4) && table->table == NULL)
+		{
+			cvx_json_string(&reader->json, &text);
+			table->table = read_json_name(&text);
+		}
+		else if (cvx_json_equals(&member, "columns", 7) && !has_columns)
+		{
+			has_columns = true;
+			table->names = read_columns(reader);
+		}
+		else
+			cvx_json_skip(&reader->json, NULL);
+	}
+	if (table->table == NULL || !has_columns || table->table[0] == '_' ||
+		!is_identifier(table->table, strlen(table->table)))
+		cvx_json_fail(&reader->json, "a table without its name or its columns");
+	table->component = reader->component;
+	if (reader->only == NULL)
+	{
+		(void) cvx_schema_slot(seen, table->table, &is_new);
+		if (!is_new)
+			cvx_json_fail(&reader->json, "a table that is listed twice");
+		reader->tables = lappend(reader->tables, table);
+	}
+	else if (strcmp(table->table, reader->only->table) == 0 &&
+			 strcmp(table->component, reader->only->component) == 0)
+		reader->tables = lappend(reader->tables, table);
+	else
+	{
+		pfree(table->table);
+		pfree(table);
+	}
+}
+
+static List *
+read_columns(NamesReader *reader)
+{
+	List	   *names = NIL;
+	CvxText		text;
+	bool		is_first = true;
+
+	cvx_json_open(&reader->json, '[');
+	for (; cvx_json_element(&reader->json, is_first); is_first = false)
+	{
+		if (list_length(names) >= MAX_NAMES)
+			cvx_json_fail(&reader->json, "more fields than a table can have");
+		cvx_json_string(&reader->json, &text);
+		if (reader->only == NULL)
+			names = lappend(names, read_json_name(&text));
+	}
+	return names;
+}
+
+/* Does Convex name tables, and the parts of a component's path, so? */
+static bool
+is_identifier(const char *name, size_t len)
+{
+	if (len == 0 || len > MAX_IDENTIFIER || (name[0] >= '0' && name[0] <= '9'))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char) name[i]) && name[i] != '_')
+			return false;
 	return true;
 }
 
@@ -109,41 +272,6 @@ cvx_schema_is_tables(Jsonb *answer)
 				return false;
 	}
 	return true;
-}
-
-/*
- * The tables of get_table_column_names: a list of CvxTableSchema without
- * types.
- */
-List *
-cvx_schema_parse_names(Jsonb *answer)
-{
-	List	   *result = NIL;
-	JsonbContainer *components = get_container(&answer->root, "byComponent");
-	ListCell   *lc;
-
-	foreach(lc, read_names(components))
-	{
-		char	   *component = lfirst(lc);
-		JsonbContainer *tables = get_container(components, component);
-
-		if (tables == NULL || !JsonContainerIsArray(tables))
-			continue;
-		for (uint32 i = 0; i < JsonContainerSize(tables); i++)
-		{
-			JsonbValue *entry = getIthJsonbValueFromContainer(tables, i);
-			CvxTableSchema *table = palloc0(sizeof(CvxTableSchema));
-
-			if (entry->type != jbvBinary ||
-				(table->table = get_name(entry->val.binary.data, "name")) == NULL)
-				continue;
-			table->component = component;
-			table->names = read_strings(get_container(entry->val.binary.data,
-													  "columns"));
-			result = lappend(result, table);
-		}
-	}
-	return result;
 }
 
 /* The tables that json_schemas describes, with their types. */
@@ -211,8 +339,11 @@ cvx_schema_parse_declared(List *tables, Jsonb *answer)
 		JsonbContainer *type;
 		char	   *name;
 		CvxTableSchema *table;
+		HTAB	   *fields;
+		HTAB	   *names;
 		ListCell   *lc;
 
+		CHECK_FOR_INTERRUPTS();
 		if (entry->type != jbvBinary ||
 			(name = get_string(entry->val.binary.data, "tableName")) == NULL ||
 			(table = cvx_schema_find(tables, "", name)) == NULL)
@@ -222,29 +353,49 @@ cvx_schema_parse_declared(List *tables, Jsonb *answer)
 		if (name == NULL || strcmp(name, "object") != 0)
 			continue;
 		type = get_container(type, "value");
+		fields = cvx_schema_map(list_length(table->fields));
+		names = cvx_schema_map(list_length(table->names));
+		foreach(lc, table->fields)
+			*cvx_schema_slot(fields, ((CvxFieldSchema *) lfirst(lc))->name, NULL) = lfirst(lc);
+		foreach(lc, table->names)
+			(void) cvx_schema_slot(names, lfirst(lc), NULL);
 		foreach(lc, read_names(type))
 		{
-			CvxFieldSchema *field = NULL;
+			CvxFieldSchema *field = declared_field(table, fields, names,
+												   lfirst(lc));
 			JsonbContainer *member = get_container(type, lfirst(lc));
-			ListCell   *lc2;
 
-			foreach(lc2, table->fields)
-				if (strcmp(((CvxFieldSchema *) lfirst(lc2))->name, lfirst(lc)) == 0)
-					field = lfirst(lc2);
-			if (field == NULL)
-			{
-				field = palloc0(sizeof(CvxFieldSchema));
-				field->name = lfirst(lc);
-				table->fields = lappend(table->fields, field);
-			}
-			if (!has_name(table->names, field->name))
-				table->names = lappend(table->names, field->name);
 			field->is_nullable = false;
 			field->is_optional = get_true(member, "optional");
 			field->is_declared = true;
 			read_declared(get_container(member, "fieldType"), field);
 		}
+		hash_destroy(fields);
+		hash_destroy(names);
 	}
+}
+
+/* The field of a table that a declaration is about, added when it is new. */
+static CvxFieldSchema *
+declared_field(CvxTableSchema *table, HTAB *fields, HTAB *names,
+			   const char *name)
+{
+	bool		is_new;
+	void	  **slot = cvx_schema_slot(fields, name, &is_new);
+	CvxFieldSchema *field;
+
+	if (is_new)
+	{
+		field = palloc0(sizeof(CvxFieldSchema));
+		field->name = pstrdup(name);
+		table->fields = lappend(table->fields, field);
+		*slot = field;
+	}
+	field = *slot;
+	(void) cvx_schema_slot(names, field->name, &is_new);
+	if (is_new)
+		table->names = lappend(table->names, field->name);
+	return field;
 }
 
 /* Is a table of the root component in the schema of get_schema? */
@@ -281,6 +432,60 @@ cvx_schema_find(List *tables, const char *component, const char *name)
 			return table;
 	}
 	return NULL;
+}
+
+/*
+ * A map from names, in the current context; what a server lists may be long.
+ */
+HTAB *
+cvx_schema_map(long nnames)
+{
+	HASHCTL		control = {0};
+
+	control.keysize = sizeof(const char *);
+	control.entrysize = sizeof(NamedSlot);
+	control.hash = hash_name;
+	control.match = match_name;
+	control.hcxt = CurrentMemoryContext;
+	return hash_create("convex names", Max(nnames, 16), &control,
+					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
+/* Where the map keeps something for a name, which is not copied. */
+void **
+cvx_schema_slot(HTAB *map, const char *name, bool *is_new)
+{
+	bool		is_known;
+	NamedSlot  *slot = hash_search(map, &name, HASH_ENTER, &is_known);
+
+	if (!is_known)
+		slot->value = NULL;
+	if (is_new)
+		*is_new = !is_known;
+	return &slot->value;
+}
+
+/* What the map keeps for a name; NULL: it is not there. */
+void *
+cvx_schema_find_slot(HTAB *map, const char *name)
+{
+	NamedSlot  *slot = hash_search(map, &name, HASH_FIND, NULL);
+
+	return slot ? slot->value : NULL;
+}
+
+static uint32
+hash_name(const void *key, Size size)
+{
+	const char *name = *(const char *const *) key;
+
+	return hash_bytes((const unsigned char *) name, strlen(name));
+}
+
+static int
+match_name(const void *a, const void *b, Size size)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
 }
 
 /* The different components (char *) of a list of tables. */
@@ -350,20 +555,25 @@ read_properties(CvxTableSchema *table, JsonbContainer *schema)
 {
 	JsonbContainer *properties = get_container(schema, "properties");
 	JsonbContainer *array = get_container(schema, "required");
-	List	   *required = read_strings(array);
+	List	   *names = read_strings(array);
+	HTAB	   *required = cvx_schema_map(list_length(names));
 	ListCell   *lc;
 
+	foreach(lc, names)
+		(void) cvx_schema_slot(required, lfirst(lc), NULL);
 	foreach(lc, read_names(properties))
 	{
 		CvxFieldSchema *field = palloc0(sizeof(CvxFieldSchema));
 
 		field->name = lfirst(lc);
-		field->is_optional = !has_name(required, field->name);
+		field->is_optional = hash_search(required, &field->name, HASH_FIND,
+										 NULL) == NULL;
 		read_type(get_container(properties, field->name), field);
 		if (strcmp(field->name, "_id") == 0)
 			field->type = CVX_TYPE_ID;
 		table->fields = lappend(table->fields, field);
 	}
+	hash_destroy(required);
 }
 
 /* One field's JSON Schema; NULL stands for true, false and other scalars. */
@@ -508,19 +718,35 @@ read_strings(JsonbContainer *array)
 	return result;
 }
 
+static char *
+copy_name(const JsonbValue *value)
+{
+	refuse_key(value->val.string.val, value->val.string.len);
+	return copy_string(value);
+}
+
+/* The same of text that has not become jsonb. */
+static char *
+read_json_name(const CvxText *text)
+{
+	char	   *name = cvx_json_cstring(text);
+
+	refuse_key(name, strlen(name));
+	return name;
+}
+
 /*
  * A name becomes a table's or a column's, which everybody sees: a server that
  * gives the deploy key for one is not believed.
  */
-static char *
-copy_name(const JsonbValue *value)
+static void
+refuse_key(const char *name, size_t len)
 {
-	if (cvx_redact_is_needed(value->val.string.val, value->val.string.len))
+	if (cvx_redact_is_needed(name, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
 				 errmsg("Convex server sent a deploy key as the name of a table or field"),
 				 errhint("Check deployment_url, and what stands between this PostgreSQL server and Convex.")));
-	return copy_string(value);
 }
 
 /* The names of an object's members, in byte order of C strings. */

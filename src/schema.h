@@ -8,7 +8,10 @@
 #define CVX_SCHEMA_H
 
 #include "nodes/pg_list.h"
+#include "utils/hsearch.h"
 #include "utils/jsonb.h"
+
+#include "page.h"
 
 typedef enum CvxType
 {
@@ -42,9 +45,9 @@ typedef struct CvxTableSchema
 	List	   *fields;			/* CvxFieldSchema; NIL while types are unknown */
 } CvxTableSchema;
 
-extern bool cvx_schema_is_names(Jsonb *answer);
 extern bool cvx_schema_is_tables(Jsonb *answer);
-extern List *cvx_schema_parse_names(Jsonb *answer);
+extern List *cvx_schema_read_names(const char *body, size_t len,
+								   const CvxTableName *only);
 extern List *cvx_schema_parse_tables(Jsonb *answer);
 extern void cvx_schema_parse_types(List *tables, Jsonb *answer);
 extern void cvx_schema_parse_declared(List *tables, Jsonb *answer);
@@ -52,6 +55,9 @@ extern bool cvx_schema_declares(Jsonb *schema, const char *table);
 extern CvxTableSchema *cvx_schema_find(List *tables, const char *component,
 									   const char *table);
 extern List *cvx_schema_components(List *tables);
+extern HTAB *cvx_schema_map(long nnames);
+extern void **cvx_schema_slot(HTAB *map, const char *name, bool *is_new);
+extern void *cvx_schema_find_slot(HTAB *map, const char *name);
 extern CvxType cvx_schema_union(CvxType a, CvxType b);
 extern const char *cvx_schema_type_name(CvxType type);
 

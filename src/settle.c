@@ -28,6 +28,7 @@
 #include "document.h"
 #include "redact.h"
 #include "settle.h"
+#include "walk.h"
 
 /* One revision in the change log. */
 typedef struct Revision
@@ -424,13 +425,14 @@ read_log(CvxSettle *settle, bool is_whole, int64 *cursor,
 	MemoryContext cxt = CurrentMemoryContext;
 	MemoryContext page_cxt = AllocSetContextCreate(cxt, "convex page",
 												   ALLOCSET_DEFAULT_SIZES);
+	CvxLog		log = {NULL};
 	bool		has_more = true;
 
 	settle->selection.is_whole = is_whole;
+	cvx_log_begin(&log, cvx_http_remote(settle->http)->server_name, *cursor);
 	while (has_more)
 	{
 		CvxPage    *page;
-		int64		before = *cursor;
 
 		MemoryContextReset(page_cxt);
 		MemoryContextSwitchTo(page_cxt);
@@ -439,14 +441,12 @@ read_log(CvxSettle *settle, bool is_whole, int64 *cursor,
 													*cursor),
 							settle->http, &settle->want);
 		MemoryContextSwitchTo(cxt);
+		if (!cvx_log_check(&log, page))
+			cvx_log_fail_behind(&log, page);
 		for (int i = 0; i < page->ndocs; i++)
 			take(settle, page, &page->docs[i], arg);
 		*cursor = page->ts;
 		has_more = page->has_more;
-		if (has_more && *cursor <= before)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-					 errmsg("Convex server answered with the same change cursor again")));
 	}
 	MemoryContextDelete(page_cxt);
 }

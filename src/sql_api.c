@@ -30,6 +30,7 @@
 #include "redact.h"
 #include "schema.h"
 #include "value.h"
+#include "walk.h"
 #include "sql_api.h"
 
 /* A clock that differs by more makes timestamps confusing to people. */
@@ -93,12 +94,11 @@ convex_tables(PG_FUNCTION_ARGS)
 {
 	CvxHttp    *http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	Rows		rows = begin_rows(fcinfo);
-	Jsonb	   *answer = cvx_api_column_names(http, true);
 	List	   *tables;
 	ListCell   *lc;
 
-	tables = answer ? cvx_schema_parse_names(answer) :
-		cvx_schema_parse_tables(cvx_api_json_schemas(http, false));
+	if (!cvx_api_column_names(http, NULL, &tables))
+		tables = cvx_schema_parse_tables(cvx_api_json_schemas(http, false));
 	foreach(lc, tables)
 	{
 		CvxTableSchema *table = lfirst(lc);
@@ -151,6 +151,7 @@ convex_changes(PG_FUNCTION_ARGS)
 	CvxErrorPlace place = {.column = NULL};
 	CvxTableOptions *options;
 	CvxCodec   *codec;
+	CvxLog		log = {NULL};
 	int64		cursor;
 	int			max_pages = INT_MAX;
 	MemoryContext cxts[2];
@@ -193,12 +194,16 @@ convex_changes(PG_FUNCTION_ARGS)
 										ALLOCSET_DEFAULT_SIZES);
 
 	cvx_error_push(&place);
+	cvx_log_begin(&log, options->server_name, cursor);
 	MemoryContextSwitchTo(cxts[0]);
 	call = cvx_api_document_deltas(http, NULL, &selection, cursor);
 	for (int n = 1;; n++)
 	{
 		CvxPage    *page = cvx_api_page(call, http, &want);
 
+		/* Of the first page the caller's timestamp may be the reason. */
+		if (!cvx_log_check(&log, page) && n > 1)
+			cvx_log_fail_behind(&log, page);
 		if (page->ts < cursor)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -207,10 +212,6 @@ convex_changes(PG_FUNCTION_ARGS)
 					 errdetail("The server's head is at " INT64_FORMAT ".",
 							   page->ts),
 					 errhint("The timestamp may belong to another deployment.")));
-		if (page->has_more && page->ts == cursor)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-					 errmsg("Convex server answered with the same change cursor again")));
 		cursor = page->ts;
 
 		/* The next page comes in while this one is converted. */

@@ -336,16 +336,26 @@ convex_resync_table(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("subscription \"%s\" has no table \"%s\"", sub->name, table)));
-	if (rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING ||
-		rel->load == CVX_LOAD_WANTED)
+	if (rel->load == CVX_LOAD_WANTED)
 	{
 		ereport(NOTICE,
 				(errmsg("table \"%s\" is being loaded already", table)));
-		if (rel->load == CVX_LOAD_WANTED)
-			cvx_catalog_rel(sub, rel, "retry_at = NULL");
+		cvx_catalog_rel(sub, rel, "retry_at = NULL");
+		touch(sub->subid, "");
 	}
+	else if ((rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING) &&
+			 sub->failures == 0)
+		ereport(NOTICE,
+				(errmsg("table \"%s\" is being loaded already", table)));
 	else
 	{
+		/* A walk that fails begins anew, with all tables that share it. */
+		if (rel->load == CVX_LOAD_WALKING)
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"WITH others AS (UPDATE @.convex_subscription_rel SET load = 'wanted'"
+							" WHERE subid = $1 AND relno <> $2 AND load = 'walking')"
+							" UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
+							"ii", sub->subid, rel->relno);
 		cvx_catalog_drop_staging(sub, rel);
 		cvx_catalog_rel(sub, rel,
 						OidIsValid(rel->target) ?

@@ -591,14 +591,14 @@ cvx_catalog_count_selected(List *patterns, List *tables)
 List *
 cvx_catalog_fetch(CvxHttp *http)
 {
-	Jsonb	   *names = cvx_api_column_names(http, true);
-	Jsonb	   *schemas = cvx_api_json_schemas(http, names != NULL);
-	Jsonb	   *declared = cvx_api_declared_schema(http);
 	List	   *tables;
+	bool		has_names = cvx_api_column_names(http, NULL, &tables);
+	Jsonb	   *schemas = cvx_api_json_schemas(http, has_names);
+	Jsonb	   *declared = cvx_api_declared_schema(http);
 
-	tables = names ? cvx_schema_parse_names(names) :
-		cvx_schema_parse_tables(schemas);
-	if (names && schemas)
+	if (!has_names)
+		tables = cvx_schema_parse_tables(schemas);
+	else if (schemas)
 		cvx_schema_parse_types(tables, schemas);
 	if (declared)
 		cvx_schema_parse_declared(tables, declared);

@@ -142,17 +142,18 @@ begin_check(CvxSync *sync)
 List *
 cvx_check_find(CvxSync *sync, List *names)
 {
-	Jsonb	   *answer = cvx_api_column_names(sync->http, true);
-	List	   *tables = answer ? cvx_schema_parse_names(answer) :
-		cvx_catalog_fetch(sync->http);
+	List	   *tables;
+	bool		has_names = cvx_api_column_names(sync->http, NULL, &tables);
 	ListCell   *lc;
 
+	if (!has_names)
+		tables = cvx_catalog_fetch(sync->http);
 	foreach(lc, names)
 	{
 		CvxTableName *name = lfirst(lc);
 
 		if (cvx_schema_find(tables, name->component, name->table) != NULL)
-			return answer ? cvx_catalog_fetch(sync->http) : tables;
+			return has_names ? cvx_catalog_fetch(sync->http) : tables;
 	}
 	return NIL;
 }

@@ -24,12 +24,14 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -48,6 +50,12 @@
  */
 #define LOST_AFTER_FAILURES	5
 
+/*
+ * Between two loads of everything because the log ends before the cursor;
+ * doubled for each further one.
+ */
+#define BEHIND_MS			60000
+
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
 
@@ -58,8 +66,10 @@ static Oid staging_intruder(void);
 static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
+static void check_walk(CvxSync *sync, const CvxPage *page, int ntables);
 static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
+static bool try_index(CvxSync *sync, CvxSubRel *rel);
 static CvxStep index_tables(CvxSync *sync);
 static void cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static void forget_walk(const CvxSubscription *sub);
@@ -225,11 +235,7 @@ walk_page(CvxSync *sync)
 	if (sub->snapshot != 0)
 		cvx_step_prefetch_after(sync, received.call, false, walking, false);
 	page = cvx_step_read_page(sync, received, &request);
-	if (sub->snapshot != 0 && page->ts != sub->snapshot)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-				 errmsg("Convex server \"%s\" changed the snapshot of a walk",
-						sub->server)));
+	check_walk(sync, page, list_length(walking));
 	if (page->has_more)
 	{
 		CvxPageRequest next = cvx_step_make_request(sync, false, page->ts, page->cursor,
@@ -283,6 +289,22 @@ walk_page(CvxSync *sync)
 	return CVX_STEP_WORKED;
 }
 
+/* Does the page follow those that this process has seen of the walk? */
+static void
+check_walk(CvxSync *sync, const CvxPage *page, int ntables)
+{
+	CvxSubscription *sub = sync->sub;
+	MemoryContext old = MemoryContextSwitchTo(sync->cxt);
+
+	if (sync->walk == NULL)
+		sync->walk = cvx_walk_open(NULL, 0);
+	sync->walk->server = sub->server;
+	sync->walk->ntables = ntables;
+	cvx_walk_resume(sync->walk, sub->snapshot, sub->page_cursor);
+	MemoryContextSwitchTo(old);
+	cvx_walk_check(sync->walk, page);
+}
+
 /*
  * Is it the snapshot, or the cursor, that keeps a page from being read?  Convex
  * may say so; or it fails on and on, while it answers for a fresh snapshot.
@@ -328,6 +350,45 @@ restart_walk(CvxSync *sync, const char *why)
 	return CVX_STEP_WORKED;
 }
 
+/*
+ * False when a document is there twice: a page was answered twice, and a new
+ * process took over in between, which could not see it.
+ */
+static bool
+try_index(CvxSync *sync, CvxSubRel *rel)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_unique = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		cvx_apply_index(sync->sub, rel);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			ReThrowError(error);
+		FreeErrorData(error);
+		is_unique = false;
+	}
+	PG_END_TRY();
+	return is_unique;
+}
+
 /* Give one loaded table its key. */
 static CvxStep
 index_tables(CvxSync *sync)
@@ -345,7 +406,20 @@ index_tables(CvxSync *sync)
 		cvx_step_begin(sync);
 		if (cvx_step_still_at(sync))
 		{
-			cvx_apply_index(sub, rel);
+			if (!try_index(sync, rel))
+			{
+				cvx_catalog_drop_staging(sub, rel);
+				want_again(sync, rel, false, NULL);
+				cvx_catalog_event(sub->subid, "resync", rel,
+								  "the walk gave a document twice");
+				cvx_step_commit(sync);
+				ereport(ERROR,
+						(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+						 errmsg("Convex server \"%s\" sent documents of table \"%s\" twice",
+								sub->server, rel->table),
+						 errdetail("The table is loaded again."),
+						 errhint("A proxy may answer with what it has kept of an earlier request.")));
+			}
 			cvx_catalog_rel(sub, rel, "load = 'catching_up', synced_ts = snapshot");
 			cvx_catalog_run(SPI_OK_UPDATE,
 							"UPDATE @.convex_subscription_state SET shown_from = NULL WHERE subid = $1",
@@ -441,9 +515,10 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 		return CVX_STEP_WORKED;
 	}
 	page = cvx_step_read_page(sync, received, &request);
+	cvx_log_begin(&sync->own_log, sub->server, first->synced_ts);
+	if (!cvx_log_check(&sync->own_log, page))
+		return cvx_load_behind(sync, &sync->own_log, page);
 	ts = Min(page->ts, bound);
-	if (page->ts < first->synced_ts)
-		return cvx_load_everything(sync, "the cursor is ahead of the server");
 	if (page->has_more && page->ts < bound)
 	{
 		CvxPageRequest next = cvx_step_make_request(sync, true, page->ts, NULL, rels, false);
@@ -577,6 +652,26 @@ note_restart(CvxSync *sync, bool gives_up, const char *why)
 					"UPDATE @.convex_subscription_state SET load_restarts = CASE WHEN $3 THEN 0 ELSE load_restarts + 1 END,"
 					" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
 					"ibb", sub->subid, gives_up && !is_aside, gives_up && is_aside);
+}
+
+/*
+ * The log ends before the cursor, which is another deployment's, or of one that
+ * was restored since.  A server whose log lies behind what it has just told
+ * does not get everything loaded again each time: the next load has to wait,
+ * and until then this is a failure.
+ */
+CvxStep
+cvx_load_behind(CvxSync *sync, const CvxLog *log, const CvxPage *page)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (sync->nbehind > 0 &&
+		!TimestampDifferenceExceeds(sync->behind_at, now,
+									BEHIND_MS << Min(sync->nbehind - 1, 6)))
+		cvx_log_fail_behind(log, page);
+	sync->nbehind++;
+	sync->behind_at = now;
+	return cvx_load_everything(sync, "the cursor is ahead of the server");
 }
 
 /* The cursor is of no use: load everything again, beside the old rows. */

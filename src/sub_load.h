@@ -17,6 +17,8 @@ extern CvxStep cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts);
 extern CvxStep cvx_load_catch_up(CvxSync *sync, List *rels);
 extern CvxStep cvx_load_ask_shown_from(CvxSync *sync);
 extern void cvx_load_note_log_end(CvxSync *sync, int64 ts);
+extern CvxStep cvx_load_behind(CvxSync *sync, const CvxLog *log,
+							   const CvxPage *page);
 extern CvxStep cvx_load_everything(CvxSync *sync, const char *why);
 
 #endif							/* CVX_SUB_LOAD_H */

@@ -12,6 +12,7 @@
 #include "storage/lock.h"
 
 #include "sub_target.h"
+#include "walk.h"
 
 /* What a page cost, as parameters of a statement about the state. */
 #define CVX_COSTS \
@@ -98,6 +99,15 @@ struct CvxSync
 	int			check_relno;	/* the last table compared; 0: not begun */
 	bool		check_found;	/* a table that was replaced */
 	bool		was_check;		/* the last step was part of one */
+
+	/* what earlier pages tell of the next; told anew after a failure */
+	CvxWalk    *walk;			/* that loads; NULL before the first */
+	CvxLog		log;			/* of the common changes */
+	CvxLog		own_log;		/* of tables that catch up */
+
+	/* loads of everything, since the log ended before the cursor */
+	int			nbehind;
+	TimestampTz behind_at;		/* the last one */
 
 	/* pages: one is applied while the other is fetched */
 	MemoryContext page_cxts[2];

@@ -676,8 +676,9 @@ common_changes(CvxSync *sync, int64 bound)
 		cvx_step_prefetch_after(sync, received.call, true, rels, true);
 	page = cvx_step_read_page(sync, received, &request);
 	sync->has_changes = page->ndocs > 0;
-	if (page->ts < sub->cursor)
-		return cvx_load_everything(sync, "the cursor is ahead of the server");
+	cvx_log_begin(&sync->log, sub->server, sub->cursor);
+	if (!cvx_log_check(&sync->log, page))
+		return cvx_load_behind(sync, &sync->log, page);
 	ts = Min(page->ts, bound);
 	has_more = page->has_more || ts < page->ts;
 	if (has_more)

@@ -137,6 +137,7 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("table %s has no column \"_id\"", target->name)));
+	target->spans = palloc(sizeof(CvxSpan) * Max(target->nfields, 1));
 	target->values = palloc(sizeof(Datum) * tupdesc->natts);
 	target->nulls = palloc(sizeof(bool) * tupdesc->natts);
 	watch_size(target);
@@ -464,9 +465,9 @@ static void
 decode_found(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 			 StringInfo extra)
 {
-	const CvxSpan *values = page->values +
-		(size_t) (doc - page->docs) * target->nfields;
+	const CvxSpan *values = target->spans;
 
+	cvx_page_spans(page, doc, target->spans);
 	for (int i = 0; i < target->nfields; i++)
 	{
 		CvxColumn  *column = &target->columns[i];

@@ -76,6 +76,7 @@ typedef struct CvxTarget
 	const CvxPage *page;		/* of the documents decoded last */
 	bool		is_found;		/* the page's parser has found the fields */
 	MemoryContext row_cxt;
+	CvxSpan    *spans;			/* of the fields of one document */
 	Datum	   *values;			/* by attribute number - 1 */
 	bool	   *nulls;
 	CvxSource  *sources;		/* the same; NULL: every row fits into a page */

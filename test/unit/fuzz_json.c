@@ -669,11 +669,12 @@ compare_page(const CvxPage *page, const char *data, size_t len, bool is_delta)
 			for (; cvx_json_element(&json, is_first_doc); is_first_doc = false)
 			{
 				const CvxDoc *doc = &page->docs[ndocs];
-				const CvxSpan *values = page->values + ndocs * NFIELDS;
+				CvxSpan		values[NFIELDS];
 				bool		is_asked_for = false;
 				Found		found;
 
 				PROMISE(ndocs++ < page->ndocs);
+				cvx_page_spans(page, doc, values);
 				find_document(&json, &found);
 				PROMISE(doc->ts == found.ts);
 				PROMISE(doc->is_deleted == found.is_deleted);
