@@ -27,6 +27,12 @@
 /* Bodies of errors are small; a larger one is not searched for codes. */
 #define MAX_ERROR_BODY	65536
 
+/*
+ * Answers that become jsonb, which takes thirty times as much memory.  The
+ * schemas of ten thousand tables are about as long.
+ */
+#define MAX_JSONB_BODY	(16 * 1024 * 1024)
+
 /* Another transaction has committed what this one had read. */
 #define CONFLICT_CODE	"OptimisticConcurrencyControlFailure"
 
@@ -261,7 +267,8 @@ read_names(CvxCall *call, CvxHttp *http, const CvxTableName *only)
 
 /*
  * JSON Schemas by component, in the encoded format; NULL when the server
- * refuses the call (one odd table is enough) and that is allowed.
+ * refuses the call (one odd table is enough), or says too much, and that is
+ * allowed.
  */
 Jsonb *
 cvx_api_json_schemas(CvxHttp *http, bool missing_ok)
@@ -274,15 +281,22 @@ cvx_api_json_schemas(CvxHttp *http, bool missing_ok)
 					   "/api/json_schemas?deltaSchema=false&byComponent=true"
 					   "&format=convex_encoded_json", NULL);
 	status = cvx_http_answer(call)->status;
-	if (missing_ok && (status == 400 || status == 404 || status >= 500))
+	if (missing_ok && (status == 400 || status == 404 || status >= 500 ||
+					   cvx_http_answer(call)->body_len > MAX_JSONB_BODY))
+	{
+		cvx_http_free(call);
 		return NULL;
+	}
 	answer = cvx_api_json(call, http);
 	if (!cvx_schema_is_tables(answer))
 		cvx_api_fail(call, http, NULL);
 	return answer;
 }
 
-/* The declared schema; NULL when there is none or the key may not see it. */
+/*
+ * The declared schema; NULL when there is none, the key may not see it, or it
+ * is too long to be one.
+ */
 Jsonb *
 cvx_api_declared_schema(CvxHttp *http)
 {
@@ -291,7 +305,8 @@ cvx_api_declared_schema(CvxHttp *http)
 	int			status = cvx_http_answer(call)->status;
 	Jsonb	   *answer;
 
-	if (status == 403 || status == 404)
+	if (status == 403 || status == 404 ||
+		cvx_http_answer(call)->body_len > MAX_JSONB_BODY)
 		return NULL;
 	answer = cvx_api_json(call, http);
 	return JB_ROOT_IS_OBJECT(answer) ? answer : NULL;
@@ -788,6 +803,13 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 		strchr("{[n\"tf-0123456789",
 			   answer->body[strspn(answer->body, " \n\r\t")]) == NULL)
 		cvx_api_fail(call, http, NULL);
+	if (answer->body_len > MAX_JSONB_BODY)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("answer of Convex server \"%s\" is too long: %zu bytes",
+						cvx_http_remote(http)->server_name, answer->body_len),
+				 errdetail("%s may answer with %d bytes.",
+						   cvx_http_endpoint(call), MAX_JSONB_BODY)));
 
 	/* Our own reader first: jsonb would recurse into hostile nesting. */
 	error_context_stack = &callback;

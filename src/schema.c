@@ -68,7 +68,6 @@ static char *copy_name(const JsonbValue *value);
 static char *read_json_name(const CvxText *text);
 static void refuse_key(const char *name, size_t len);
 static char *copy_string(const JsonbValue *value);
-static bool has_name(List *names, const char *name);
 static CvxFieldSchema *declared_field(CvxTableSchema *table, HTAB *fields,
 									  HTAB *names, const char *name);
 static uint32 hash_name(const void *key, Size size);
@@ -493,15 +492,19 @@ List *
 cvx_schema_components(List *tables)
 {
 	List	   *result = NIL;
+	HTAB	   *seen = cvx_schema_map(16);
 	ListCell   *lc;
 
 	foreach(lc, tables)
 	{
 		CvxTableSchema *table = lfirst(lc);
+		bool		is_new;
 
-		if (!has_name(result, table->component))
+		(void) cvx_schema_slot(seen, table->component, &is_new);
+		if (is_new)
 			result = lappend(result, table->component);
 	}
+	hash_destroy(seen);
 	return result;
 }
 
@@ -822,15 +825,4 @@ static char *
 copy_string(const JsonbValue *value)
 {
 	return pnstrdup(value->val.string.val, value->val.string.len);
-}
-
-static bool
-has_name(List *names, const char *name)
-{
-	ListCell   *lc;
-
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), name) == 0)
-			return true;
-	return false;
 }

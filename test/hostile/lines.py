@@ -393,6 +393,32 @@ entries("a head that is none", QUERY_TS,
         [b"", b"5", [], {}, {"ts": 5}, {"ts": "####"}, {"ts": "AAAA"}, {"ts": "//////////8="}, {"ts": "A" * 900_000},
          lambda line: (line.answer(500), ...)[1], lambda line: (line.answer(302), ...)[1]], follow="right|HV00M",
         requests=9)
+def after_write(bad):
+    """The change log is as it should be until something was written."""
+    return each_after(lambda line, request: bad(line) if callable(bad) else bad)
+
+
+def each_after(answer):
+    written = set()
+
+    def rule(line, request, nth):
+        if request.path == WRITE:
+            written.add(1)
+            return None
+        return answer(line, request) if written else None
+    return {WRITE: rule, DELTAS: rule}
+
+
+for name, bad in (
+        ("changes that descend", deltas(change(2, ts=HEAD + 6), change(3, ts=HEAD + 5))),
+        ("a change at the cursor", deltas(change(2, ts=HEAD))),
+        ("a cursor that runs behind", deltas(cursor=5)),
+        ("the same cursor for ever", deltas(cursor=HEAD + 10, more=True)),
+        ("a change of another table", deltas(change(2, _table="secrets", ts=HEAD + 20), cursor=HEAD + 30)),
+        ("half an answer", b'{"values":[{"_comp'), ("HTML", b"<html>"), ("nothing", b""),
+        ("a body without end", does(endless_body)), ("a reset", does(lambda line: line.reset()))):
+    entry("after a write: " + name, after_write(bad if not callable(bad) else lambda line, bad=bad: bad(line, None, 0)),
+          write="08007", requests=9)
 entry("5,000 changes of one moment",
       {DELTAS: lambda line, request, nth: b'{"values":[%s],"cursor":%d,"hasMore":false}'
        % (b",".join(text(change(n, ts=HEAD + 5, name=...)) for n in range(2, 5000)), HEAD + 10) if nth == 0 else None},
@@ -439,6 +465,8 @@ entry("an empty table and a list without end", {SNAPSHOT: page(), COLUMNS: does(
 entry("an empty table among a million",
       {SNAPSHOT: page(), COLUMNS: b'{"byComponent":{"":[%s]}}' % b",".join([b'{"name":"t","columns":["_id"]}'] * 1_000_000)},
       scan="HV00M", limits={**FAST, "max_response_size": "64MB"}, requests=2, memory_mb=128)
+entry("schemas of 20 MB", {SCHEMAS: b"[" + b"1," * 10_000_000 + b"1]"}, imports="right",
+      limits={**FAST, "max_response_size": "64MB"}, memory_mb=96)
 entries("schemas that are refused", SCHEMAS,
         [lambda line, code=code: (line.answer(code), ...)[1] for code in (400, 404, 500, 503)], imports="right", requests=1)
 entry("a table of 60,000 columns",
