@@ -30,6 +30,8 @@
 
 static bool begin_check(CvxSync *sync);
 static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
+static void check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts,
+					   const CvxPage *page);
 static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
 						bool is_loaded);
 static void load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded,
@@ -201,6 +203,19 @@ is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded)
 	return SPI_processed == 1;
 }
 
+/* Does a page of _ids go on behind the one that was compared before? */
+static void
+check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts, const CvxPage *page)
+{
+	CvxWalk    *walk = cvx_walk_open(sync->sub->server, 1);
+
+	cvx_walk_resume(walk, ts, rel->check_cursor);
+	if (rel->check_cursor && rel->check_id)
+		cvx_walk_enter(walk, rel->component, rel->table, rel->check_id);
+	cvx_walk_check(walk, page);
+	cvx_walk_close(walk);
+}
+
 /*
  * Compare a page of _ids at ts with the mirror, or with a loaded table's
  * staging.  When they differ, the table was replaced behind the change log and
@@ -239,6 +254,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 		return true;
 	}
 	page = cvx_step_read_page(sync, received, &request);
+	check_walk(sync, rel, ts, page);
 	if (page->has_more && page->ndocs == 0)
 		return true;
 	if (rel->check_cursor && page->ndocs == 0)

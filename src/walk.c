@@ -33,10 +33,12 @@
 /*
  * So many empty pages of the log may come in a row whatever their cursors are;
  * then each has to lie so many nanoseconds after the one before, on average.
- * That is ten million changes a second, a thousand times what Convex commits.
+ * That is a hundred million changes a second.  A deployment whose clock was set
+ * back commits nanosecond by nanosecond until it has caught up: who follows it
+ * then fails now and then, and goes on from the cursor that it has reached.
  */
 #define FREE_EMPTY_PAGES	32
-#define MIN_EMPTY_NS		10000
+#define MIN_EMPTY_NS		1000
 
 CVX_NORETURN static void fail(const char *server, const char *problem);
 static void check_documents(CvxWalk *walk, const CvxPage *page);
@@ -85,6 +87,22 @@ cvx_walk_resume(CvxWalk *walk, int64 snapshot, const char *cursor)
 	list_free_deep(walk->tables);
 	walk->tables = NIL;
 	walk->nempty = 0;
+}
+
+/*
+ * After cvx_walk_resume(): the page before ended with this document, as whoever
+ * asks for the next one has kept it.
+ */
+void
+cvx_walk_enter(CvxWalk *walk, const char *component, const char *table,
+			   const char *last_id)
+{
+	MemoryContext old = MemoryContextSwitchTo(walk->cxt);
+
+	walk->tables = lappend(walk->tables, psprintf("%s/%s", component, table));
+	resetStringInfo(&walk->last_id);
+	appendStringInfoString(&walk->last_id, last_id);
+	MemoryContextSwitchTo(old);
 }
 
 /* The next page of the walk; throws HV00M unless it can be that. */

@@ -40,6 +40,8 @@ typedef struct CvxLog
 
 extern CvxWalk *cvx_walk_open(const char *server, int ntables);
 extern void cvx_walk_resume(CvxWalk *walk, int64 snapshot, const char *cursor);
+extern void cvx_walk_enter(CvxWalk *walk, const char *component,
+						   const char *table, const char *last_id);
 extern void cvx_walk_check(CvxWalk *walk, const CvxPage *page);
 extern void cvx_walk_close(CvxWalk *walk);
 extern void cvx_log_begin(CvxLog *log, const char *server, int64 cursor);

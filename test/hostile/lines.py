@@ -426,6 +426,8 @@ entry("5,000 changes of one moment",
 
 # ---------------------------------------------------------------- sizes
 
+entry("forty pages of 900 kB", {SNAPSHOT: numbered(lambda n: page(document(n + 1, name="x" * 900_000), cursor=str(n) if n < 39 else None))},
+      scan="right 40", requests=40)
 MANY = [b'{"_component":"","_table":"users","_ts":1,"_id":"j%07d"}' % n for n in range(17_000)]
 entry("a page of 17,000 empty documents", {SNAPSHOT: b'{"values":[%s],"snapshot":%d,"cursor":null,"hasMore":false}'
                                            % (b",".join(MANY), HEAD)}, scan="right 17000")
