@@ -142,7 +142,7 @@ def endless_body(line):
 
 def dripping(line):
     line.begin()
-    line.send(text(page())[:-2])
+    line.send(text(page())[:-1])
     line.forever(b" ", every=0.2)
 
 
@@ -202,6 +202,22 @@ entry("silence in the headers", {TARGET: does(lambda line: (line.send(b"HTTP/1.1
 entry("silence in the body",
       {TARGET: does(lambda line: (line.begin("Content-Length: 500\r\n"), line.send(b'{"val'), line.silence()))},
       limits=SHORT, **LOST)
+entry("endless trailers", {TARGET: does(endless_trailers)}, **UNREADABLE)
+entry("interim answers without end", {TARGET: does(lambda line: line.forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100))},
+      **UNREADABLE)
+entry("an interim answer now and then", {TARGET: does(hints)}, limits=SHORT, **LOST)
+entry("a byte now and then", {TARGET: does(dripping)}, limits=SHORT, **LOST)
+entry("a header now and then",
+      {TARGET: does(lambda line: (line.send(b"HTTP/1.1 200 OK\r\n"), line.forever(b"X-A: b\r\n", every=0.2)))}, limits=SHORT, **LOST)
+entry("a chunk of a byte now and then",
+      {TARGET: does(lambda line: (line.begin(CHUNKED), line.forever(chunk(b" "), every=0.2)))}, limits=SHORT, **LOST)
+entry("a trailer now and then",
+      {TARGET: does(lambda line: (line.begin(CHUNKED), line.send(chunk(text(PAGE)) + b"0\r\n"),
+                                  line.forever(b"X-A: b\r\n", every=0.2)))}, limits=SHORT, **LOST)
+entry("a byte of gzip now and then",
+      {TARGET: does(lambda line: (line.begin("Content-Encoding: gzip\r\n"), line.send(zlib.compress(b"", 9, 31)[:10]),
+                                  line.forever(b"\0", every=0.2)))}, limits=SHORT, scan="08006|HV00M", imports="08006|HV00M",
+      write="08007")
 entry("silence after connecting", {}, greet=lambda line: line.silence(), limits=SHORT, scan="08006", imports="08006",
       write="08006")
 entry("a reset after connecting", {}, greet=lambda line: line.reset(), scan="08006|HV00N", imports="08006|HV00N",
@@ -426,8 +442,9 @@ entry("5,000 changes of one moment",
 
 # ---------------------------------------------------------------- sizes
 
-entry("forty pages of 900 kB", {SNAPSHOT: numbered(lambda n: page(document(n + 1, name="x" * 900_000), cursor=str(n) if n < 39 else None))},
-      scan="right 40", requests=40)
+entry("fifteen pages of 900 kB",
+      {SNAPSHOT: numbered(lambda n: page(document(n + 1, name="x" * 900_000), cursor=str(n) if n < 14 else None))},
+      scan="right 15", requests=15)
 MANY = [b'{"_component":"","_table":"users","_ts":1,"_id":"j%07d"}' % n for n in range(17_000)]
 entry("a page of 17,000 empty documents", {SNAPSHOT: b'{"values":[%s],"snapshot":%d,"cursor":null,"hasMore":false}'
                                            % (b",".join(MANY), HEAD)}, scan="right 17000")
@@ -464,9 +481,9 @@ entry("a million tables",
       imports="HV00M|54000", limits={**FAST, "max_response_size": "64MB"}, memory_mb=128)
 entry("an empty table that is not listed", {SNAPSHOT: page(), COLUMNS: columns()}, scan="HV00R", requests=2)
 entry("an empty table and a list without end", {SNAPSHOT: page(), COLUMNS: does(endless_body)}, scan="54000", requests=2)
-entry("an empty table among a million",
-      {SNAPSHOT: page(), COLUMNS: b'{"byComponent":{"":[%s]}}' % b",".join([b'{"name":"t","columns":["_id"]}'] * 1_000_000)},
-      scan="HV00M", limits={**FAST, "max_response_size": "64MB"}, requests=2, memory_mb=128)
+entry("an empty table among 200,000",
+      {SNAPSHOT: page(), COLUMNS: b'{"byComponent":{"":[%s]}}' % b",".join([b'{"name":"t","columns":["_id"]}'] * 200_000)},
+      scan="HV00M", limits={**FAST, "max_response_size": "64MB"}, requests=2, memory_mb=32)
 entry("schemas of 20 MB", {SCHEMAS: b"[" + b"1," * 10_000_000 + b"1]"}, imports="right",
       limits={**FAST, "max_response_size": "64MB"}, memory_mb=96)
 entries("schemas that are refused", SCHEMAS,

@@ -15,7 +15,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 # Backends that work side by side.
-my $WORKERS = 5;
+my $WORKERS = 8;
 
 # What a loaded machine may take beside the limits of a server.
 my $SLACK_S = 20;
