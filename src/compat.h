@@ -188,6 +188,9 @@ typedef bool CvxIndexUpdate;
 /* CURLE_TOO_LARGE of 8.6.0, as a number that older headers do not name. */
 #define CVX_CURLE_TOO_LARGE 100
 
+/* CURLE_SSL_CLIENTCERT of 7.77.0 likewise */
+#define CVX_CURLE_SSL_CLIENTCERT 98
+
 #if LIBCURL_VERSION_NUM >= 0x075500		/* 7.85.0 */
 #define cvx_curl_limit_protocols(easy) \
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https")

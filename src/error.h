@@ -17,6 +17,9 @@ typedef enum CvxTransport
 	CVX_TRANSPORT_OK,			/* an HTTP status and a body were read */
 	CVX_TRANSPORT_NO_CONNECTION,	/* name resolution or connect failed */
 	CVX_TRANSPORT_TLS,			/* the TLS handshake or the certificate */
+	CVX_TRANSPORT_CLIENT_CERTIFICATE,	/* the server wants one; we have none */
+	CVX_TRANSPORT_PROXY_AUTH,	/* the proxy wants credentials, or others */
+	CVX_TRANSPORT_PROXY_REFUSED,	/* the proxy does not let us through */
 	CVX_TRANSPORT_REFUSED_ADDRESS,	/* the host resolves where we do not go */
 	CVX_TRANSPORT_LOST,			/* the line was cut after connecting */
 	CVX_TRANSPORT_TIMED_OUT,	/* silence for longer than allowed */

@@ -112,7 +112,8 @@ typedef enum CallState
 typedef enum HeadKind
 {
 	HEAD_NONE,					/* none: a body, a trailer, nothing yet */
-	HEAD_TUNNEL,				/* a proxy's, to CONNECT */
+	HEAD_TUNNEL,				/* a proxy's consent to CONNECT */
+	HEAD_REFUSAL,				/* a proxy's, of CONNECT */
 	HEAD_INTERIM,				/* 1xx: the answer is still to come */
 	HEAD_FINAL					/* the answer's */
 } HeadKind;
@@ -177,6 +178,7 @@ struct CvxCall
 	const char *fault_reason;	/* its words, or NULL */
 	char		address[INET6_ADDRSTRLEN];	/* the last refused one, or "" */
 	bool		has_socket;		/* an address was not refused */
+	bool		wants_certificate;	/* the server has asked us for one */
 	char		curl_error[CURL_ERROR_SIZE];
 
 	/* per attempt: what has come and gone */
@@ -226,6 +228,8 @@ static int64 random_ms(int64 limit);
 static CvxTransport classify(CvxCall *call, CURLcode rc);
 static bool has_sent_request(CvxCall *call);
 static bool is_tunnelled(const CvxRemote *remote);
+static CvxTransport refused_by_proxy(CvxCall *call);
+static bool is_certificate_missing(CvxCall *call, CURLcode rc);
 static void wait_for_news(CvxCall *call, int64 max_ms);
 static long next_timeout_ms(CvxHttp *http);
 static int64 now_us(void);
@@ -239,6 +243,8 @@ static int	on_progress(void *arg, curl_off_t download_size,
 						curl_off_t downloaded, curl_off_t upload_size,
 						curl_off_t uploaded);
 static bool must_stop(CvxCall *call);
+static int	on_debug(CURL *easy, curl_infotype type, char *text, size_t len,
+					 void *arg);
 static bool is_header(const char *line, size_t len, const char *name,
 					  char *text);
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
@@ -829,6 +835,7 @@ start_attempt(CvxCall *call)
 	call->fault_reason = NULL;
 	call->address[0] = '\0';
 	call->has_socket = false;
+	call->wants_certificate = false;
 	call->curl_error[0] = '\0';
 	call->head = HEAD_NONE;
 	call->head_bytes = 0;
@@ -933,6 +940,9 @@ configure(CvxCall *call)
 	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, call);
+	curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, on_debug);
+	curl_easy_setopt(easy, CURLOPT_DEBUGDATA, call);
+	curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L);
 }
 
 /*
@@ -1079,10 +1089,18 @@ end_attempt(CvxCall *call, CURLcode rc)
 	curl_off_t	nbytes = 0;
 
 	answer->transport = classify(call, rc);
+
+	/* Where the end of the connection overtakes the alert: the likely cause. */
+	if (answer->transport == CVX_TRANSPORT_LOST && call->wants_certificate &&
+		call->head_bytes == 0)
+		call->fault_reason = "it has asked for a client certificate, and closed the connection";
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(call->easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
 	answer->status = answer->transport == CVX_TRANSPORT_OK ? (int) status : 0;
-	answer->may_have_arrived = has_sent_request(call);
+
+	/* A server that misses a certificate looks at no request. */
+	answer->may_have_arrived = has_sent_request(call) &&
+		answer->transport != CVX_TRANSPORT_CLIENT_CERTIFICATE;
 	if (answer->transport != CVX_TRANSPORT_OK)
 	{
 		answer->body_len = 0;
@@ -1115,7 +1133,7 @@ detach_easy(CvxCall *call, bool keep)
 	if (keep && http->spare == NULL)
 	{
 		/* The call may be gone before the handle is used again. */
-		curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, NULL);
+		curl_easy_reset(call->easy);
 		http->spare = call->easy;
 	}
 	else
@@ -1198,13 +1216,21 @@ random_ms(int64 limit)
 static CvxTransport
 classify(CvxCall *call, CURLcode rc)
 {
+	CvxTransport refusal;
+
 	if (rc == CURLE_OK)
 		return CVX_TRANSPORT_OK;
+	if ((refusal = refused_by_proxy(call)) != CVX_TRANSPORT_OK)
+		return refusal;
+	if (call->fault == CVX_TRANSPORT_TIMED_OUT && !has_sent_request(call))
+		return CVX_TRANSPORT_NO_CONNECTION;
 	if (call->fault != CVX_TRANSPORT_OK)
 		return call->fault;
 	if (call->address[0] != '\0' && !call->has_socket &&
 		!has_sent_request(call))
 		return CVX_TRANSPORT_REFUSED_ADDRESS;
+	if (is_certificate_missing(call, rc))
+		return CVX_TRANSPORT_CLIENT_CERTIFICATE;
 	switch (rc)
 	{
 		case CURLE_COULDNT_RESOLVE_HOST:
@@ -1229,8 +1255,53 @@ classify(CvxCall *call, CURLcode rc)
 		case CURLE_WRITE_ERROR:
 			return CVX_TRANSPORT_UNREADABLE;
 		default:
-			return CVX_TRANSPORT_LOST;
+			return has_sent_request(call) ? CVX_TRANSPORT_LOST :
+				CVX_TRANSPORT_NO_CONNECTION;
 	}
+}
+
+/* Has a proxy answered CONNECT with a refusal?  OK: no. */
+static CvxTransport
+refused_by_proxy(CvxCall *call)
+{
+	long		status = 0;
+
+	if (call->has_tunnel)
+		return CVX_TRANSPORT_OK;
+	curl_easy_getinfo(call->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+	switch (status)
+	{
+		case 407:
+			return CVX_TRANSPORT_PROXY_AUTH;
+		case 408:
+		case 425:
+		case 429:
+			return CVX_TRANSPORT_NO_CONNECTION;
+		default:
+			return status < 300 ? CVX_TRANSPORT_OK :
+				status < 500 ? CVX_TRANSPORT_PROXY_REFUSED :
+				CVX_TRANSPORT_NO_CONNECTION;
+	}
+}
+
+/*
+ * Has the server ended the handshake since we have no certificate to show?
+ * With TLS 1.3 the alert that says so follows the first bytes of the request,
+ * and belongs to the handshake all the same.  Older versions have no alert of
+ * that meaning: there it is one that follows the server's asking, within the
+ * handshake.
+ */
+static bool
+is_certificate_missing(CvxCall *call, CURLcode rc)
+{
+	if (rc == (CURLcode) CVX_CURLE_SSL_CLIENTCERT)
+		return true;
+	if (rc == CURLE_SSL_CONNECT_ERROR && call->wants_certificate)
+		return strstr(call->curl_error, " alert ") != NULL;
+	return (rc == CURLE_RECV_ERROR || rc == CURLE_SEND_ERROR ||
+			rc == CURLE_SSL_CONNECT_ERROR) &&
+		(strstr(call->curl_error, "alert certificate required") != NULL ||
+		 strstr(call->curl_error, "Certificate is required") != NULL);
 }
 
 /*
@@ -1415,20 +1486,16 @@ on_header(char *data, size_t size, size_t n, void *arg)
 static HeadKind
 begin_head(CvxCall *call, const char *line, size_t len)
 {
-	const char *status = memchr(line, ' ', len);
+	const char *space = memchr(line, ' ', len);
+	char		class = space && space + 1 < line + len ? space[1] : ' ';
 	long		nconnects = 0;
 
-	if (status != NULL && (size_t) (status - line) + 1 < len &&
-		status[1] == '1')
+	if (class == '1')
 		return HEAD_INTERIM;
 	curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &nconnects);
 	if (is_tunnelled(&call->http->remote) && nconnects > 0 &&
 		!call->has_tunnel)
-	{
-		call->has_tunnel = status != NULL &&
-			(size_t) (status - line) + 1 < len && status[1] == '2';
-		return HEAD_TUNNEL;
-	}
+		return class == '2' ? HEAD_TUNNEL : HEAD_REFUSAL;
 	if (call->answered_ms < 0)
 		call->answered_ms = call->active_ms;
 	return HEAD_FINAL;
@@ -1439,8 +1506,11 @@ static void
 end_head(CvxCall *call)
 {
 	if (call->head == HEAD_TUNNEL)
+	{
+		call->has_tunnel = true;
 		curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE,
 						  &call->tunnel_bytes);
+	}
 	call->head = HEAD_NONE;
 }
 
@@ -1490,6 +1560,21 @@ is_header(const char *line, size_t len, const char *name, char *text)
 	memcpy(text, line + name_len, len - name_len);
 	text[len - name_len] = '\0';
 	return true;
+}
+
+/*
+ * libcurl's remarks on what it does.  One of them is of interest: nothing else
+ * tells that a server has asked for a certificate.
+ */
+static int
+on_debug(CURL *easy, curl_infotype type, char *text, size_t len, void *arg)
+{
+	static const char asked[] = "Request CERT";
+
+	if (type == CURLINFO_TEXT &&
+		memmem(text, len, asked, sizeof(asked) - 1) != NULL)
+		((CvxCall *) arg)->wants_certificate = true;
+	return 0;
 }
 
 static curl_socket_t

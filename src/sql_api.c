@@ -506,7 +506,9 @@ check_export(Rows *rows, CvxHttp *http)
 
 	if (answer->transport != CVX_TRANSPORT_OK)
 	{
-		put_check(rows, answer->transport == CVX_TRANSPORT_TLS ? "tls" : "url",
+		put_check(rows, answer->transport == CVX_TRANSPORT_TLS ||
+				  answer->transport == CVX_TRANSPORT_CLIENT_CERTIFICATE ?
+				  "tls" : "url",
 				  0, detail, "Check deployment_url, ca_file and the network.");
 		return false;
 	}

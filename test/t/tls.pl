@@ -190,7 +190,8 @@ $session->quit;
 # -- protocols -------------------------------------------------------------------
 
 # A server that speaks one version of TLS and answers every request with a page
-# of HTML: HV00M means that the handshake came to an end.
+# of HTML: HV00M means that the handshake came to an end. Or it demands a
+# certificate.
 my $one_version = write_file('one_version.py', <<~'END');
 	import http.server, ssl, sys
 	class Handler(http.server.BaseHTTPRequestHandler):
@@ -205,6 +206,9 @@ my $one_version = write_file('one_version.py', <<~'END');
 	context.set_ciphers("ALL:@SECLEVEL=0")
 	context.minimum_version = context.maximum_version = ssl.TLSVersion[sys.argv[3]]
 	context.load_cert_chain(sys.argv[1], sys.argv[2])
+	if len(sys.argv) > 4:
+	    context.load_verify_locations(sys.argv[4])
+	    context.verify_mode = ssl.CERT_REQUIRED
 	server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 	server.socket = context.wrap_socket(server.socket, server_side=True)
 	print("port", server.server_port, flush=True)
@@ -226,6 +230,26 @@ for my $case ([ 'HV00N', 'TLSv1', '-tls1' ], [ 'HV00N', 'TLSv1_1', '-tls1_1' ], 
 		skip "this OpenSSL has no $version", 3 if $seen !~ /^New, (?:TLS|SSL)v.*Cipher is (?!\(NONE\))/m;
 		fails($state, "a server with $version", "https://127.0.0.1:$port", ca_file => $ca, request_timeout => '60s');
 	}
+	$harness->kill_kill(grace => 1);
+}
+
+# A demand for a certificate, of which we have none. With TLS 1.3 the server says
+# so when our request is under way. It has not looked at it; but where the end of
+# the connection overtakes the alert, it is only known that it has asked.
+for my $version (qw(TLSv1_2 TLSv1_3))
+{
+	my ($in, $out) = ('', '');
+	my $harness = IPC::Run::start([ 'python3', '-W', 'ignore', $one_version, @{ $pair{good} }, $version, $ca ], '<', \$in, '>', \$out, '2>', '/dev/null');
+	$harness->pump until $out =~ /^port (\d+)$/m;
+	my $name = table_at("https://127.0.0.1:$1", ca_file => $ca, request_timeout => '5s', max_retries => 3);
+	for my $sql ("SELECT * FROM ${name}_users", "INSERT INTO ${name}_users (name) VALUES ('Eve')")
+	{
+		my (undef, undef, $error) = $cluster->try_psql($sql);
+		my $overtaken = $version eq 'TLSv1_3' ? qr/asked for a client certificate/ : qr/(?!)/;
+		like($error, qr/ERROR:  28000: .*demands a client certificate|$overtaken/, "a certificate that is demanded with $version is told");
+		like($error, qr/\b1 attempt\b|$overtaken|tlsv13/, 'and not waited for');
+	}
+	like($cluster->value("SELECT string_agg(check_name, ',') FROM convex_test_connection('$name') WHERE NOT ok"), $version eq 'TLSv1_3' ? qr/\b(?:tls|url)\b/ : qr/\btls\b/, 'convex_test_connection names it');
 	$harness->kill_kill(grace => 1);
 }
 
@@ -287,5 +311,52 @@ $fault->('{"path": "/api/list_snapshot", "action": "stall", "at": "body", "after
 $begun = time;
 is($cluster->sqlstate(q{SET statement_timeout = '300ms'; SELECT count(*) FROM bench}), '57014', 'a stall within TLS ends in time');
 cmp_ok(time - $begun, '<', 30, 'which is soon');
+
+# A proxy's consent to CONNECT is no answer: what counts from then on is
+# request_timeout, and nothing has been sent before the server's handshake.
+IPC::Run::run([ 'curl', '-q', '-sSk', '--noproxy', '*', '-X', 'DELETE', $big->url . '/_emulator/faults' ], '>', \my $none);
+$fault->('{"path": "/api/list_snapshot", "action": "stall", "at": "headers", "seconds": 0.7, "count": 1}');
+my $relay = write_file('relay.py', <<~'END');
+	import os, socketserver, socket, sys, threading
+	class Relay(socketserver.BaseRequestHandler):
+	    def handle(self):
+	        head = b""
+	        while b"\r\n\r\n" not in head:
+	            head += self.request.recv(65536)
+	        host, port = head.split()[1].decode().split(":")
+	        with socket.create_connection((host, int(port))) as server:
+	            self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+	            threading.Thread(target=pump, args=(self.request, server), daemon=True).start()
+	            pump(server, self.request)
+	def pump(source, sink):
+	    try:
+	        while data := source.recv(65536):
+	            sink.sendall(data)
+	        sink.shutdown(socket.SHUT_WR)
+	    except OSError:
+	        pass
+	class Server(socketserver.ThreadingTCPServer):
+	    daemon_threads = True
+	server = Server(("127.0.0.1", 0), Relay)
+	print("port", server.server_address[1], flush=True)
+	threading.Thread(target=server.serve_forever, daemon=True).start()
+	sys.stdin.read()
+	END
+my ($in, $out) = ('', '');
+my $harness = IPC::Run::start([ 'python3', $relay ], '<', \$in, '>', \$out);
+$harness->pump until $out =~ /^port (\d+)$/m;
+my $proxy = "http://127.0.0.1:$1";
+my $tunnelled = table_at($big->url, ca_file => $ca, http_proxy => $proxy, request_timeout => '20s', idle_timeout => '300ms');
+$cluster->value("CREATE FOREIGN TABLE tunnelled (_id text, count bigint) SERVER $tunnelled OPTIONS (table_name 'bench')");
+is($cluster->value('SELECT count(*) FROM (SELECT FROM tunnelled LIMIT 5) AS t'), '5', "a server behind a proxy has as much time for its answer as one that is reached directly");
+$fault->('{"path": "/api/streaming_import/import_airbyte_records", "action": "stall", "at": "headers", "seconds": 60, "count": 1}');
+my $lost = table_at($big->url, ca_file => $ca, http_proxy => $proxy, request_timeout => '500ms');
+is($cluster->sqlstate("INSERT INTO ${lost}_users (name) VALUES ('Eve')"), '08007', 'and what it may have received is told');
+my $mute = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "listen: $!\n";
+my $silent = table_at('https://127.0.0.1:' . $mute->sockport, ca_file => $ca, http_proxy => $proxy, connect_timeout => '500ms', max_retries => 0);
+is($cluster->sqlstate("INSERT INTO ${silent}_users (name) VALUES ('Eve')"), 'HV00N', 'but not where the handshake has not come to an end');
+my $direct = table_at('https://127.0.0.1:' . $mute->sockport, ca_file => $ca, connect_timeout => '500ms', max_retries => 0);
+is($cluster->sqlstate("INSERT INTO ${direct}_users (name) VALUES ('Eve')"), 'HV00N', 'nor without a proxy');
+$harness->kill_kill(grace => 1);
 
 done_testing();

@@ -11,6 +11,7 @@ use IO::Socket::INET;
 use POSIX ();
 use Socket qw(SOCK_NONBLOCK SOCK_STREAM AF_INET inet_aton pack_sockaddr_in);
 use Test::More;
+use feature 'state';
 use Time::HiRes qw(sleep time);
 
 my $scratch = tempdir('convex_wire.XXXXXX', DIR => $ConvexTest::SCRATCH, CLEANUP => 1);
@@ -142,6 +143,27 @@ answer($proxy, 'close', "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nproxied");
 my $proxied = table_at("http://127.0.0.1:$port", qq{max_retries '0', http_proxy '$proxy_url'});
 is($cluster->sqlstate("SELECT * FROM $proxied"), 'HV00M', 'the option http_proxy is obeyed');
 like((requests($proxy))[0], qr{^POST http://127\.0\.0\.1:$port/api/list_snapshot HTTP/1\.1\r\n}, 'and asked for the server');
+
+# What a proxy says to CONNECT, before anything is sent to the server.
+answer($peer, 'close', '');
+for my $case (
+	[ 'no credentials', '28000', 1, 'close', "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n" ],
+	[ 'credentials and an endless page', '28000', 1, 'flood', "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 900000000000\r\n\r\n\nmore\n<p>" ],
+	[ 'a refusal', '42501', 1, 'close', "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno" ],
+	[ 'a refusal with an endless page', '42501', 1, 'flood', "HTTP/1.1 403 Forbidden\r\n\r\n\nmore\n<p>" ],
+	[ 'endless headers', 'HV00M|HV00N', 2, 'flood', "HTTP/1.1 200 OK\r\n\nmore\nA: b\r\n" ],
+	[ 'a server that it does not reach', 'HV00N', 2, 'close', "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n" ],
+	[ 'no answer', 'HV00N', 2, 'close', '' ],
+	[ 'an answer and silence', 'HV00N', 2, 'silence', "HTTP/1.1 200 OK\r\n\r\n" ],
+	[ 'a consent and no server', 'HV00N', 2, 'close', "HTTP/1.1 200 OK\r\n\r\n" ])
+{
+	my ($what, $state, $times, $then, $bytes) = @$case;
+	state $table = table_at('https://127.0.0.1:9', qq{max_retries '1', http_proxy '$proxy_url', connect_timeout '500ms', request_timeout '700ms'});
+	answer($proxy, $then, $bytes);
+	like($cluster->sqlstate("SELECT * FROM $table"), qr/^(?:$state)$/, "a proxy that answers CONNECT with $what is $state");
+	cmp_ok(scalar(requests($proxy)), '<=', $times, "asked $times time(s) at most");
+	like($cluster->sqlstate("INSERT INTO $table (name) VALUES ('Eve')"), qr/^(?:$state)$/, 'for a write, too');
+}
 
 # -- names ------------------------------------------------------------------------
 
@@ -286,7 +308,7 @@ my @answers = (
 	[ 'a redirect to itself', 'HV00M', 'again', "HTTP/1.1 307 Temporary Redirect\r\nLocation: /api/list_snapshot\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'a redirect to a file', 'HV00M', 'again', "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'a refusal that offers other ways to sign in', '28000', 'again', "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n" ],
-	[ 'a proxy that wants a password', 'HV00L', 'again', "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n" ],
+	[ 'a proxy that wants a password', '28000', 'again', "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'a status line that echoes', 'HV00L', 'again', "HTTP/1.1 400 secret-" . 'x' x 500 . "\e[31m\r\nContent-Length: 0\r\n\r\n" ],
 	[ 'status 204', 'HV00M', 'again', "HTTP/1.1 204 No Content\r\n\r\n" ]);
 
