@@ -43,11 +43,19 @@ def refuse(word):
     raise ValueError(word)
 
 
+def object_of(members):
+    """Half a pair of surrogates is no text, also where a later member of the
+    same name hides it."""
+    json.dumps(members, ensure_ascii=False).encode()
+    return dict(members)
+
+
 def read(text):
     """("yes", what Python finds) or ("no",)."""
     try:
-        value = json.loads(text, parse_constant=refuse, parse_int=str, parse_float=str)
-        json.dumps(value, ensure_ascii=False).encode()    # half a pair of surrogates is no text
+        value = json.loads(text, parse_constant=refuse, parse_int=str, parse_float=str,
+                           object_pairs_hook=object_of)
+        json.dumps(value, ensure_ascii=False).encode()
         return "yes", value
     except (ValueError, RecursionError):
         return ("no",)
