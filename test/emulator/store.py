@@ -186,6 +186,7 @@ class Transaction:
     def __init__(self, store, has_limits):
         self.store = store
         self.begin_ts = store.last_ts
+        self.first_ts = store.first_ts
         self.has_limits = has_limits
         self.overlays = {}      # (tablet, index) -> Overlay
         self.writes = {}        # (tablet, internal id) -> document or None
@@ -426,6 +427,8 @@ class Transaction:
         store, since = self.store, self.begin_ts
         if self.is_read_only():
             return None
+        if self.first_ts != store.first_ts:    # emptied meanwhile
+            return write_conflict()
         used = {place[0] for place in (*self.writes, *self.ranges, *self.scans)}
         changed = [store.structure[-1] if store.structure else 0, *(tablet.indexes_ts for tablet in used)]
         if self.reads_all_indexes:

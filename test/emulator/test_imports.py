@@ -175,7 +175,7 @@ class Airbyte(ImportTest):
                              ([[f"f{i}"] for i in range(17)], "InvalidPrimaryKey"),
                              ([[f"f{i}"] for i in range(16)], "IndexTooManyFields"),
                              ([["_creationTime"]], "IndexFieldsContainCreationTime"),
-                             ([["a", "_b"]], "IndexFieldNameReserved")):
+                             ([["a", "_b"]], "IndexFieldNameReserved"), ([["a", "_id"]], "IndexFieldNameReserved")):
             self.refused(self.put("add_primary_key_indexes", {"indexes": {"t": fields}}), 400, code)
         self.accepted(self.put("add_primary_key_indexes", {"indexes": {"t": [[f"f{i}"] for i in range(15)]}}))
         self.assertEqual(self.documents("t"), [])
