@@ -20,7 +20,7 @@ import time
 
 import values
 from errors import ApiError, bad_request, write_conflict
-from tablets import ACTIVE, DELETED, HIDDEN, Component, Revision, Tablet
+from tablets import ACTIVE, DELETED, HIDDEN, Component, Revision, Tablet, goes_on
 
 MAX_USER_TABLES = 10_000
 
@@ -41,6 +41,7 @@ class Overlay:
     def __init__(self):
         self.keys = {}    # internal id -> its key now, None when deleted
         self.ids = {}     # key -> internal ids
+        self.long_keys = set()
 
     def put(self, internal, key):
         before = self.keys.get(internal)
@@ -49,6 +50,8 @@ class Overlay:
         self.keys[internal] = key
         if key is not None:
             self.ids.setdefault(key, set()).add(internal)
+            if goes_on(key):
+                self.long_keys.add(key)
 
 
 NO_OVERLAY = Overlay()   # stays empty
@@ -77,7 +80,7 @@ class Ranges:
             prefix += part
             if prefix in self.starts:
                 return True
-        return False
+        return goes_on(key) and any(map(prefix.startswith, self.starts))
 
 
 def after_prefix(prefix):
@@ -186,6 +189,7 @@ class Transaction:
     def __init__(self, store, has_limits):
         self.store = store
         self.begin_ts = store.last_ts
+        self.first_ts = store.first_ts
         self.has_limits = has_limits
         self.overlays = {}      # (tablet, index) -> Overlay
         self.writes = {}        # (tablet, internal id) -> document or None
@@ -291,11 +295,17 @@ class Transaction:
             self._count_read(values.value_size(document))
         return document
 
-    def find(self, tablet, index, key):
-        """Internal ids of the documents with this key, as this transaction sees them."""
+    def find(self, tablet, index, prefix):
+        """Internal ids of the documents whose keys begin with this one, as this transaction sees them."""
         seen = self.overlays.get((tablet, index), NO_OVERLAY)
-        found = [internal for internal in index.ids.get(key, ()) if internal not in seen.keys]
-        return found + list(seen.ids.get(key, ()))
+        keys = {prefix}
+        is_whole = len(prefix) == len(index.fields)
+        others = {*index.long_keys, *seen.long_keys} if is_whole else {*index.ids, *seen.ids}
+        if others:
+            begin = b"".join(prefix)
+            keys.update(key for key in others if b"".join(key).startswith(begin))
+        found = [internal for key in keys for internal in index.ids.get(key, ()) if internal not in seen.keys]
+        return found + [internal for key in keys for internal in seen.ids.get(key, ())]
 
     def count_range(self, tablet, index, key):
         """Looking up a key, or the first parts of one, is a range."""
@@ -327,11 +337,6 @@ class Transaction:
             self.id_ranges += 1
             self._check_ranges()
         self.get(tablet, internal)
-
-    def keys(self, tablet, index):
-        """Every key that a document has, or had before this transaction."""
-        seen = self.overlays.get((tablet, index), NO_OVERLAY)
-        return set(index.ids) | set(seen.ids)
 
     def insert(self, tablet, fields, internal=None, creation_time=None):
         """Adds a document with `_id` and `_creationTime`; gives its internal id."""
@@ -426,6 +431,8 @@ class Transaction:
         store, since = self.store, self.begin_ts
         if self.is_read_only():
             return None
+        if self.first_ts != store.first_ts:    # emptied meanwhile
+            return write_conflict()
         used = {place[0] for place in (*self.writes, *self.ranges, *self.scans)}
         changed = [store.structure[-1] if store.structure else 0, *(tablet.indexes_ts for tablet in used)]
         if self.reads_all_indexes:

@@ -171,11 +171,7 @@ class ImportRoutes:
         """(internal id, document) with this key, or (None, None); two of them are an internal error."""
         _check_range(index, wanted)
         prefix = tuple(wanted[path] for path in index.fields[:len(wanted)])
-        if len(wanted) == len(index.fields):
-            found = tx.find(tablet, index, prefix)
-        else:
-            found = [internal for key in tx.keys(tablet, index) if key[:len(prefix)] == prefix
-                     for internal in tx.find(tablet, index, key)]
+        found = tx.find(tablet, index, prefix)
         document = tx.get(tablet, found[0]) if found else None
         tx.count_range(tablet, index, prefix)
         if document is None:

@@ -44,12 +44,16 @@ class Index:
         self.polls = 0
         self.is_ready = False
         self.ids = {}
+        self.long_keys = set()    # those that a shorter one may begin
 
     def key(self, document):
         return tuple(index_key(field_at(document, path)) for path in self.fields)
 
     def add(self, internal, document):
-        self.ids.setdefault(self.key(document), set()).add(internal)
+        key = self.key(document)
+        self.ids.setdefault(key, set()).add(internal)
+        if goes_on(key):
+            self.long_keys.add(key)
 
     def remove(self, internal, document):
         key = self.key(document)
@@ -58,7 +62,10 @@ class Index:
             ids.discard(internal)
             if not ids:
                 del self.ids[key]
+                self.long_keys.discard(key)
 
+
+STRING_TAG = 0x10    # strings, bytes, arrays and objects: whatever has no fixed length
 
 MISSING = object()   # an absent field, which an index keeps apart from null
 
@@ -74,6 +81,15 @@ def field_at(document, path):
 def index_key(value):
     """Equal exactly when Convex's indexes hold the values equal."""
     return b"\x01" if value is MISSING else values.sort_key(value)
+
+
+def goes_on(key):
+    """Whether the bytes of another key may be the beginning of this one's.
+
+    A range is a prefix of bytes, and a NUL in a string is written as the end of a string and one more byte: so a
+    look-up of "a" finds "a\\0b", too.
+    """
+    return any(part[0] >= STRING_TAG and b"\0\xff" in part for part in key)
 
 
 class Tablet:
@@ -175,6 +191,7 @@ class Tablet:
 
     def build_index(self, index):
         index.ids.clear()
+        index.long_keys.clear()
         for internal, revision in self.live():
             index.add(internal, revision.doc)
 

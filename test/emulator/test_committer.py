@@ -177,6 +177,14 @@ class Conflicts(ConcurrentTest):
             self.mutate({"op": "insert", "table": "t", "doc": {"id": "x", "fivetran": {"synced": synced}}})
             self.assertEqual(self.release(sent)[0].status, status)
 
+    def test_a_deployment_that_was_emptied(self):
+        sent = self.hold(lambda: self.upsert(1, n=1), lambda: self.record(1, key=None))
+        self.control("reset", {})
+        for answer in self.release(sent):
+            self.refused(answer, 503, "OptimisticConcurrencyControlFailure")
+        self.assertEqual(self.control("state")["tables"], [])
+        self.assertEqual(self.all_deltas(0), [])
+
     def test_messages(self):
         answers = self.release(self.hold(lambda: self.upsert(1, n=1), lambda: self.upsert(1, n=2)))
         message = max(answers, key=lambda answer: answer.status).json()["message"]

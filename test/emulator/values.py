@@ -448,7 +448,7 @@ def check_value(value):
         items = value.values()
     else:
         return 0
-    nesting = 1 + max(map(check_value, items), default=0)
+    nesting = 1 + max([check_value(item) for item in items if isinstance(item, (list, dict))], default=0)
     if nesting > MAX_NESTING:
         raise bad_request("TooNestedError", f"Value is too nested (nested {nesting} levels deep > maximum nesting "
                           f"{MAX_NESTING})")

@@ -55,7 +55,7 @@ $$ SELECT public.dblink_exec(emu.racer(s), 'SET default_transaction_isolation = 
 
 -- ------------------------------------------------------------------ sessions of this cluster
 
-SELECT emu.config('{"extra_latency_ms": 20}') \g /dev/null
+SELECT emu.config('{"extra_latency_ms": 20, "committer": "concurrent", "commit_latency_ms": 5}') \g /dev/null
 CREATE TABLE races (kind text, rows int, level text, before bigint, after bigint, acknowledged bigint, states text[]);
 CREATE FUNCTION emu.run_race(kind text, rows int, level text, statement text, keys int, rounds int, sessions int) RETURNS void LANGUAGE plpgsql AS
 $$
