@@ -161,7 +161,7 @@ extern bool cvx_catalog_bool(uint64 row, int column);
 extern Oid	cvx_catalog_relid(void);
 extern Oid	cvx_catalog_owner(void);
 extern int32 cvx_catalog_find(const char *name);
-extern CvxSubscription *cvx_catalog_load(int32 subid);
+extern CvxSubscription *cvx_catalog_load(int32 subid, bool may_write);
 extern void cvx_catalog_event(int32 subid, const char *kind,
 							  const CvxSubRel *rel, const char *detail);
 extern void cvx_catalog_trim_events(int32 subid);
