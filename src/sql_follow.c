@@ -39,9 +39,18 @@
 #include "sub.h"
 #include "sub_process.h"
 
-/* How often convex_wait_for() looks, and convex_sync() tries to walk. */
-#define LAUNCH_MS	10000		/* a launcher starts a worker sooner */
+/* A launcher starts a worker sooner. */
+#define LAUNCH_MS	10000
+
+/*
+ * How often convex_sync() tries to walk, and how often one who waits looks:
+ * where nobody can wake it, at first and later on.
+ */
 #define LOOK_MS		20
+#define LONGEST_LOOK_MS	100
+
+/* How often it looks whether there is a process that steps. */
+#define HOLDER_MS	1000
 
 static List *read_patterns(ArrayType *array);
 static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
@@ -59,6 +68,7 @@ static void host_rollback(void);
 static void pause_ms(long ms);
 static List *own_subscriptions(void);
 static bool is_reached(int32 subid, int64 ts);
+static bool is_followed(int32 subid);
 
 PG_FUNCTION_INFO_V1(convex_create_subscription);
 PG_FUNCTION_INFO_V1(convex_alter_subscription);
@@ -158,9 +168,9 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_state (subid) VALUES ($1)",
 					"i", subid);
-	sub = cvx_catalog_load(subid);
+	sub = cvx_catalog_load(subid, false);
 	(void) cvx_catalog_add_tables(sub, tables, true);
-	check_found(cvx_catalog_load(subid));
+	check_found(cvx_catalog_load(subid, false));
 	cvx_catalog_event(subid, "created", NULL, NULL);
 	SPI_finish();
 	cvx_launcher_wake();
@@ -381,8 +391,12 @@ convex_wait_for(PG_FUNCTION_ARGS)
 	TimestampTz until;
 	Interval   *timeout;
 	int64		ts;
+	int32		subid;
 	bool		is_done = false;
 	bool		is_launched;
+	long		pause = LOOK_MS;
+	TimestampTz now;
+	TimestampTz look_at = 0;
 	TimestampTz expected = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													   LAUNCH_MS);
 
@@ -412,19 +426,29 @@ convex_wait_for(PG_FUNCTION_ARGS)
 	}
 	is_launched = cvx_process_table != NULL && cvx_worker_enabled &&
 		sub->is_enabled;
-	cvx_worker_wake(MyDatabaseId, sub->subid);
-	while (!(is_done = is_reached(sub->subid, ts)) &&
-		   GetCurrentTimestamp() < until)
-	{
-		if (cvx_catalog_pid(sub->subid) == 0 &&
-			!(is_launched && GetCurrentTimestamp() < expected))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("no process follows subscription \"%s\"", sub->name),
-					 errhint("Use CALL convex_sync('%s').", sub->name)));
-		pause_ms(LOOK_MS);
-	}
+	subid = sub->subid;
 	SPI_finish();
+	cvx_worker_wake(MyDatabaseId, subid);
+	while (!(is_done = is_reached(subid, ts)) &&
+		   (now = GetCurrentTimestamp()) < until)
+	{
+		/* Rows reach a standby without a process of ours. */
+		if (now >= look_at && !RecoveryInProgress())
+		{
+			look_at = TimestampTzPlusMilliseconds(now, HOLDER_MS);
+			if (!is_followed(subid) && !(is_launched && now < expected))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("no process follows subscription \"%s\"",
+								NameStr(*PG_GETARG_NAME(0))),
+						 errhint("Use CALL convex_sync('%s').",
+								 NameStr(*PG_GETARG_NAME(0)))));
+		}
+		cvx_process_await(subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
+									 pause));
+		pause = Min(pause * 2, cvx_process_table ? HOLDER_MS : LONGEST_LOOK_MS);
+	}
+	ConditionVariableCancelSleep();
 	PG_RETURN_BOOL(is_done);
 }
 
@@ -687,8 +711,12 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 	{
 		while (!is_done && cvx_sync_pages(sync) < *max_pages)
 		{
+			CvxStep		outcome;
+
 			CHECK_FOR_INTERRUPTS();
-			switch (cvx_sync_step(sync))
+			outcome = cvx_sync_step(sync);
+			cvx_process_tell(subid);
+			switch (outcome)
 			{
 				case CVX_STEP_WORKED:
 					if (TimestampDifferenceExceeds(told_at, GetCurrentTimestamp(), 5000))
@@ -798,7 +826,7 @@ own_subscriptions(void)
 		subids[i] = (int32) cvx_catalog_int64(i, 1);
 	for (uint64 i = 0; i < n; i++)
 	{
-		CvxSubscription *sub = cvx_catalog_load(subids[i]);
+		CvxSubscription *sub = cvx_catalog_load(subids[i], false);
 
 		if (sub && OidIsValid(sub->owner) &&
 			has_privs_of_role(GetUserId(), sub->owner))
@@ -807,9 +835,16 @@ own_subscriptions(void)
 	return result;
 }
 
+/*
+ * What is read here goes with SPI_finish(): a wait takes no more memory the
+ * longer it lasts.
+ */
 static bool
 is_reached(int32 subid, int64 ts)
 {
+	bool		is_done;
+
+	begin_catalog();
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT st.cursor >= $2 AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
 					" WHERE r.subid = $1 AND r.state <> 'ready' AND r.state <> 'dropped')"
@@ -819,5 +854,18 @@ is_reached(int32 subid, int64 ts)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the subscription was dropped")));
-	return cvx_catalog_bool(0, 1);
+	is_done = cvx_catalog_bool(0, 1);
+	SPI_finish();
+	return is_done;
+}
+
+static bool
+is_followed(int32 subid)
+{
+	bool		result;
+
+	begin_catalog();
+	result = cvx_catalog_pid(subid) != 0;
+	SPI_finish();
+	return result;
 }

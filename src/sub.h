@@ -163,7 +163,7 @@ extern Oid	cvx_catalog_relid(void);
 extern Oid	cvx_catalog_owner(void);
 extern bool cvx_catalog_has_table(Relation relation);
 extern int32 cvx_catalog_find(const char *name);
-extern CvxSubscription *cvx_catalog_load(int32 subid);
+extern CvxSubscription *cvx_catalog_load(int32 subid, bool may_write);
 extern void cvx_catalog_event(int32 subid, const char *kind,
 							  const CvxSubRel *rel, const char *detail);
 extern void cvx_catalog_trim_events(int32 subid);

@@ -105,8 +105,9 @@ static Interval *interval_of(const char *text);
 static void check_interval(const char *name, const Interval *interval,
 						   const IntervalRange *range);
 static int	poll_ms(const char *text);
-static void load_rels(CvxSubscription *sub);
-static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
+static void load_rels(CvxSubscription *sub, bool may_write);
+static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid,
+						  bool may_write);
 static bool is_selected(List *patterns, const CvxTableSchema *table);
 static CvxSubRel *find_rel(CvxSubscription *sub, const CvxTableSchema *table);
 static void name_targets(CvxSubscription *sub, List *tables, bool is_first);
@@ -322,11 +323,12 @@ cvx_catalog_find(const char *name)
 
 /*
  * A subscription with its state and tables, in the current context; NULL when
- * it is gone.  Follows renamed roles and targets; a role or server that is
- * gone is invalid in it.
+ * it is gone.  Follows renamed roles and targets, and leaves that in the
+ * catalog if it may write: a session that only looks would hold up the process
+ * that steps the subscription.  A role or server that is gone is invalid.
  */
 CvxSubscription *
-cvx_catalog_load(int32 subid)
+cvx_catalog_load(int32 subid, bool may_write)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	CvxSubscription *sub;
@@ -387,12 +389,12 @@ cvx_catalog_load(int32 subid)
 	{
 		char	   *now = GetUserNameFromId(owner_oid, false);
 
-		if (strcmp(now, owner) != 0)
+		if (may_write && strcmp(now, owner) != 0)
 			cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner = $2::name WHERE subid = $1",
 							"it", subid, now);
 		sub->owner = owner_oid;
 	}
-	else if (OidIsValid(sub->owner = get_role_oid(owner, true)))
+	else if (OidIsValid(sub->owner = get_role_oid(owner, true)) && may_write)
 		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner_oid = $2 WHERE subid = $1",
 						"io", subid, sub->owner);
 	server = GetForeignServerByName(sub->server, true);
@@ -404,7 +406,7 @@ cvx_catalog_load(int32 subid)
 	sub->table_options.on_misfit = CVX_MISFIT_NULL;
 	sub->table_options.nul_handling = CVX_NUL_REPLACE;
 	read_options(sub, options);
-	load_rels(sub);
+	load_rels(sub, may_write);
 	return sub;
 }
 
@@ -681,7 +683,7 @@ CvxSubscription *
 cvx_catalog_check(const char *name)
 {
 	int32		subid = cvx_catalog_find(name);
-	CvxSubscription *sub = subid ? cvx_catalog_load(subid) : NULL;
+	CvxSubscription *sub = subid ? cvx_catalog_load(subid, false) : NULL;
 
 	if (sub == NULL)
 		ereport(ERROR,
@@ -1002,7 +1004,7 @@ check_interval(const char *name, const Interval *interval,
 }
 
 static void
-load_rels(CvxSubscription *sub)
+load_rels(CvxSubscription *sub, bool may_write)
 {
 	static const char *const states[] = {"joining", "ready", "resyncing", "error", "dropped"};
 	static const char *const loads[] = {"", "wanted", "walking", "indexing", "catching_up"};
@@ -1045,12 +1047,12 @@ load_rels(CvxSubscription *sub)
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)
-		follow_target(sub, list_nth(sub->rels, i), oids[i]);
+		follow_target(sub, list_nth(sub->rels, i), oids[i], may_write);
 }
 
 /* The target by its OID, wherever it has gone; otherwise by its name. */
 static void
-follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid)
+follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid, bool may_write)
 {
 	char	   *name = OidIsValid(oid) ? get_rel_name(oid) : NULL;
 
@@ -1074,11 +1076,12 @@ follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid)
 		if (rel->target == oid)
 			return;
 	}
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET target_oid = $3, target_schema = $4::name,"
-					" target_name = $5::name WHERE subid = $1 AND relno = $2",
-					"iiott", sub->subid, rel->relno, rel->target,
-					rel->target_schema, rel->target_name);
+	if (may_write)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET target_oid = $3, target_schema = $4::name,"
+						" target_name = $5::name WHERE subid = $1 AND relno = $2",
+						"iiott", sub->subid, rel->relno, rel->target,
+						rel->target_schema, rel->target_name);
 }
 
 /* "table", "component/table", and "*" for the last part, or alone for all. */

@@ -89,6 +89,7 @@ static void watch_xact(void);
 static void detach(int code, Datum arg);
 static void set_latch_of(int pid);
 static int	reported_pid(Oid dbid, int32 subid);
+static ConditionVariable *news_of(int32 subid);
 static const char *state_of(const CvxProcess *process);
 
 /*
@@ -159,6 +160,8 @@ on_shmem_startup(void)
 	{
 		memset(cvx_process_table, 0, sizeof(CvxProcessTable));
 		cvx_process_table->lock = &GetNamedLWLockTranche("convex_fdw")->lock;
+		for (int i = 0; i < CVX_MAX_NEWS; i++)
+			ConditionVariableInit(&cvx_process_table->news[i]);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -627,6 +630,41 @@ reported_pid(Oid dbid, int32 subid)
 			return local->backendStatus.st_procpid;
 	}
 	return 0;
+}
+
+/* A step of a subscription of this database has ended: wake who waits for it. */
+void
+cvx_process_tell(int32 subid)
+{
+	if (cvx_process_table)
+		ConditionVariableBroadcast(news_of(subid));
+}
+
+/*
+ * Wait for the end of a step, or until ms have passed; it may also be less.
+ * Without the table nobody tells.  When all is over, the caller ends it with
+ * ConditionVariableCancelSleep().
+ */
+void
+cvx_process_await(int32 subid, long ms)
+{
+	if (cvx_process_table)
+		(void) ConditionVariableTimedSleep(news_of(subid), ms, CVX_WAIT_EVENT);
+	else
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+						 CVX_WAIT_EVENT);
+		ResetLatch(MyLatch);
+	}
+	CHECK_FOR_INTERRUPTS();
+}
+
+static ConditionVariable *
+news_of(int32 subid)
+{
+	return &cvx_process_table->news[(MyDatabaseId + (uint32) subid) %
+									CVX_MAX_NEWS];
 }
 
 /*

@@ -11,6 +11,7 @@
 
 #include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
+#include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
@@ -27,6 +28,9 @@
 
 /* Commands that keep workers out of a database at the same time. */
 #define CVX_MAX_BARS		64
+
+/* Condition variables of those who wait; subscriptions share them. */
+#define CVX_MAX_NEWS		64
 
 /* Databases that the launcher is asked to look into at the same time. */
 #define CVX_MAX_LOOKS		64
@@ -80,7 +84,7 @@ typedef struct CvxOverflow
 	TimestampTz since;
 } CvxOverflow;
 
-/* In shared memory, all of it under the lock. */
+/* In shared memory, all of it under the lock but for the news. */
 typedef struct CvxProcessTable
 {
 	LWLock	   *lock;
@@ -100,6 +104,8 @@ typedef struct CvxProcessTable
 	CvxBar		bars[CVX_MAX_BARS];
 	CvxOverflow overflows[CVX_MAX_LOOKS];
 	CvxProcess	processes[CVX_MAX_PROCESSES];
+
+	ConditionVariable news[CVX_MAX_NEWS];
 } CvxProcessTable;
 
 /* What a process is started with, in bgw_extra. */
@@ -143,6 +149,8 @@ extern bool cvx_process_register(const char *function, const char *type,
 extern CvxProcessOrder cvx_process_order(void);
 extern void cvx_process_settings(void);
 extern int	cvx_process_pid(Oid dbid, int32 subid);
+extern void cvx_process_tell(int32 subid);
+extern void cvx_process_await(int32 subid, long ms);
 extern bool cvx_process_hold(Oid dbid, int32 subid, bool is_held);
 extern void cvx_process_look(Oid dbid);
 extern List *cvx_process_list(void);

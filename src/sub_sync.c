@@ -172,7 +172,7 @@ cvx_sync_has_changed(CvxSync *sync)
 		CvxSubscription *sub;
 
 		cvx_step_begin(sync);
-		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid) :
+		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid, false) :
 			NULL;
 		if (sub && sub->is_enabled && sub->generation == sync->generation)
 			has_changed = cvx_failure_fingerprint(find_remote(sub)) !=
@@ -419,7 +419,7 @@ load_subscription(CvxSync *sync)
 
 	MemoryContextReset(sync->sub_cxt);
 	old = MemoryContextSwitchTo(sync->sub_cxt);
-	sub = cvx_catalog_load(sync->subid);
+	sub = cvx_catalog_load(sync->subid, true);
 	MemoryContextSwitchTo(old);
 	return sub;
 }

@@ -158,6 +158,7 @@ turn(CvxWorker *worker, int64 *pause_ms)
 	}
 	PG_END_TRY();
 
+	cvx_process_tell(worker->order.subid);
 	if (has_thrown && worker->sync)
 	{
 		cvx_sync_close(worker->sync);
