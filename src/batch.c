@@ -425,20 +425,28 @@ lock_rows(CvxBatch *batch)
 {
 	CvxKeyLocks *locks = NULL;
 	int64		offset = cvx_queue_begin(batch);
-	CvxMessage	message;
+	StringInfoData key;
 
-	while (cvx_queue_next(batch, &offset, NULL, &message))
+	initStringInfo(&key);
+	while (offset < cvx_spool_len(batch->spool))
 	{
-		const CvxBatchTable *table = cvx_queue_table_of(batch, message.table);
+		CvxRecord	record;
+		int64		at = offset;
+		const CvxBatchTable *table;
 
+		offset = cvx_queue_peek(batch, at, &record);
+		table = cvx_queue_table_of(batch, record.message.table);
 		if (locks == NULL)
 			locks = cvx_keylock_begin(cvx_options_remote(batch->serverid,
 														 table->userid)->base_url);
-		if (message.op == CVX_OP_CLEAR)
+		if (record.message.op == CVX_OP_CLEAR)
 			cvx_keylock_add_table(locks, table->name);
-		else if (message.key != NULL)
-			cvx_keylock_add(locks, table->name, message.key, message.key_len);
-		cvx_queue_free_message(&message);
+		else if (record.message.key_len > 0)
+		{
+			resetStringInfo(&key);
+			cvx_queue_read_key(batch, at, &record, &key);
+			cvx_keylock_add(locks, table->name, key.data, key.len);
+		}
 	}
 	cvx_keylock_acquire(locks);
 	return locks;

@@ -239,6 +239,18 @@ cvx_queue_peek(CvxBatch *batch, int64 offset, CvxRecord *record)
 	return offset + record->len;
 }
 
+/* Append the key of a peeked message. */
+void
+cvx_queue_read_key(CvxBatch *batch, int64 offset, const CvxRecord *record,
+				   StringInfo key)
+{
+	enlargeStringInfo(key, record->message.key_len);
+	cvx_spool_read(batch->spool, offset + sizeof(CvxRecord),
+				   key->data + key->len, record->message.key_len);
+	key->len += record->message.key_len;
+	key->data[key->len] = '\0';
+}
+
 /*
  * The next message from an offset on for a table of Convex (NULL: any), in the
  * current context; the offset moves behind it.  False: there is none.

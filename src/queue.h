@@ -7,6 +7,7 @@
 #ifndef CVX_QUEUE_H
 #define CVX_QUEUE_H
 
+#include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 
 #include "options.h"
@@ -102,6 +103,8 @@ extern List *cvx_queue_all(void);
 extern int64 cvx_queue_begin(const CvxBatch *batch);
 extern bool cvx_queue_is_empty(const CvxBatch *batch);
 extern int64 cvx_queue_peek(CvxBatch *batch, int64 offset, CvxRecord *record);
+extern void cvx_queue_read_key(CvxBatch *batch, int64 offset,
+							   const CvxRecord *record, StringInfo key);
 extern bool cvx_queue_next(CvxBatch *batch, int64 *offset, const char *name,
 						   CvxMessage *message);
 extern void cvx_queue_free_message(CvxMessage *message);

@@ -6,6 +6,8 @@
 \set ON_ERROR_STOP 1
 \set QUIET 1
 SET client_min_messages = warning;
+-- Assertions side by side in one SELECT are lines of their own.
+\pset fieldsep '\n'
 
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS convex_fdw;
