@@ -18,11 +18,15 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "api.h"
 #include "compat.h"
 #include "redact.h"
 #include "schema.h"
+
+/* How long an answer that can be done without is waited for. */
+#define LOOK_MS		10000
 
 /* Bodies of errors are small; a larger one is not searched for codes. */
 #define MAX_ERROR_BODY	65536
@@ -41,6 +45,7 @@ static List *read_names(CvxCall *call, CvxHttp *http,
 						const CvxTableName *only);
 static CvxRepeat repeat_read(const CvxAnswer *answer);
 static CvxRepeat repeat_walk(const CvxAnswer *answer);
+static CvxRepeat repeat_unconnected(const CvxAnswer *answer);
 static CvxCall *send_import_id(CvxHttp *http, const char *path,
 							   const char *import_id);
 static void add_names(StringInfo body, const char *const *names, int nnames);
@@ -726,6 +731,58 @@ cvx_api_finish_upload(CvxHttp *http, const char *token,
 	return read_string(call, http, "importId");
 }
 
+/*
+ * What a function of Convex's dashboard answers when it is asked for one
+ * document of a table of the root component: a JSON text in the current
+ * context, in convex_encoded_json.  NULL when the server does not tell, for
+ * whatever reason.  Throws when no connection can be made, or the answer is no
+ * JSON.
+ */
+char *
+cvx_api_one_document(CvxHttp *http, const char *table)
+{
+	ErrorContextCallback callback = {error_context_stack, answer_context};
+	CvxRequest	request = {"POST", "/api/query",.repeat = repeat_unconnected};
+	StringInfoData body;
+	CvxCall    *call;
+	const CvxAnswer *answer;
+	CvxJson		json;
+	char	   *text = NULL;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"path\": \"_system/frontend/paginatedTableDocuments\", \"args\": {\"table\": ");
+	add_name(&body, table);
+	appendStringInfoString(&body, ", \"filters\": null, \"paginationOpts\": {\"numItems\": 1, \"cursor\": null}}, \"format\": \"convex_encoded_json\"}");
+	request.body = body.data;
+	call = cvx_http_start(http, &request);
+	if (!cvx_http_wait_quietly(call,
+							   TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														   LOOK_MS)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		cvx_http_free(call);
+		return NULL;
+	}
+	answer = cvx_http_answer(call);
+	if (answer->transport == CVX_TRANSPORT_NO_CONNECTION)
+		cvx_api_fail(call, http, NULL);
+	if (answer->transport == CVX_TRANSPORT_OK && answer->status == 200)
+	{
+		callback.arg = call;
+		error_context_stack = &callback;
+		text = pnstrdup(answer->body, answer->body_len);
+		cvx_json_begin(&json, text, answer->body_len);
+		if (pg_encoding_verifymbstr(PG_UTF8, text, answer->body_len) !=
+			answer->body_len)
+			cvx_json_fail(&json, "not UTF-8");
+		cvx_json_skip(&json, NULL);
+		cvx_json_end(&json);
+		error_context_stack = callback.previous;
+	}
+	cvx_http_free(call);
+	return text;
+}
+
 /* Ask for the state of an import.  Does not wait. */
 CvxCall *
 cvx_api_query_import(CvxHttp *http, const char *import_id)
@@ -882,6 +939,14 @@ fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
 	incident->more = more;
 	if (answer->transport == CVX_TRANSPORT_OK && answer->status != 200)
 		read_error(answer, incident);
+}
+
+/* Only what has not arrived: the answer is not worth more. */
+static CvxRepeat
+repeat_unconnected(const CvxAnswer *answer)
+{
+	return answer->transport == CVX_TRANSPORT_NO_CONNECTION ?
+		CVX_REPEAT_YES : CVX_REPEAT_NO;
 }
 
 /* Requests that change nothing. */

@@ -41,6 +41,7 @@ extern bool cvx_api_column_names(CvxHttp *http, const CvxTableName *only,
 extern Jsonb *cvx_api_json_schemas(CvxHttp *http, bool missing_ok);
 extern Jsonb *cvx_api_declared_schema(CvxHttp *http);
 extern List *cvx_api_tables(CvxHttp *http, bool *is_readable);
+extern char *cvx_api_one_document(CvxHttp *http, const char *table);
 
 /* How a write ended. */
 typedef enum CvxOutcome

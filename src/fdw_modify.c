@@ -37,6 +37,7 @@
 #include "document.h"
 #include "encode.h"
 #include "fdw.h"
+#include "keycheck.h"
 #include "redact.h"
 #include "rowmap.h"
 #include "value.h"
@@ -84,6 +85,9 @@ typedef struct CvxModify
 	Column	   *columns;
 	bool		is_simple;		/* every column is a field of its own */
 	Column	   *document;		/* the '*' column, or NULL */
+	Oid			userid;
+	CvxKeyColumn *key_columns;	/* what they write; NULL: no key */
+	bool		is_key_known;	/* they are what the columns write */
 
 	/* UPDATE and DELETE */
 	EState	   *estate;
@@ -128,6 +132,7 @@ static void row_context(void *arg);
 static void begin_row(CvxModify *modify, ErrorContextCallback *callback);
 static void encode_column(CvxModify *modify, Column *column, Datum value,
 						  const CvxText *old, StringInfo out);
+static void look_at_key(CvxModify *modify);
 static void build_row(CvxModify *modify, TupleTableSlot *slot,
 					  StringInfo out);
 static void lay_over(CvxModify *modify, Column *column, const char *value,
@@ -405,8 +410,16 @@ open_modify(EState *estate, ResultRelInfo *rri, bool has_plan)
 	if (!modify->is_simple)
 		order_columns(modify);
 	modify->batch = cvx_batch_open(modify->options);
+	modify->userid = cvx_modify_user(rri, estate);
 	modify->table = cvx_queue_table(modify->batch, modify->options,
-									cvx_modify_user(rri, estate));
+									modify->userid);
+	if (modify->options->key)
+	{
+		modify->key_columns = cvx_keycheck_columns(RelationGetRelid(rel),
+												   modify->options);
+		modify->is_key_known = cvx_keycheck_is_known(modify->options,
+													 modify->key_columns);
+	}
 	MemoryContextSwitchTo(old);
 	return modify;
 }
@@ -600,6 +613,7 @@ convexExecForeignInsert(EState *estate, ResultRelInfo *rri,
 	begin_row(modify, &callback);
 	initStringInfo(&row);
 	initStringInfo(&key);
+	look_at_key(modify);
 	build_row(modify, slot, &row);
 	message.new_bytes = cvx_document_measure(row.data, row.len);
 	message.op = modify->options->key ? CVX_OP_UPSERT : CVX_OP_APPEND;
@@ -779,6 +793,22 @@ encode_column(CvxModify *modify, Column *column, Datum value,
 	else
 		cvx_encode(column->encoder, value, out);
 	modify->column = NULL;
+}
+
+/*
+ * The first INSERT of a session by a key looks at a document.  Pending writes
+ * may have done away with what Convex has; then the next transaction looks.
+ */
+static void
+look_at_key(CvxModify *modify)
+{
+	if (modify->key_columns == NULL || modify->is_key_known)
+		return;
+	modify->is_key_known = true;
+	if (modify->options->checks_conflicts &&
+		!cvx_queue_is_pending(modify->options->serverid))
+		cvx_keycheck_look(modify->options, modify->key_columns,
+						  modify->userid);
 }
 
 /* The document that an INSERT sends. */
@@ -988,6 +1018,13 @@ find_target(CvxModify *modify, TupleTableSlot *plan_slot,
 						target);
 	if (bms_is_member((int) target->number, modify->done))
 		return false;
+	if (modify->key_columns && !modify->is_key_known)
+	{
+		cvx_keycheck_saw(modify->options, modify->key_columns, target->doc,
+						 target->doc_len);
+		modify->is_key_known = cvx_keycheck_is_known(modify->options,
+													 modify->key_columns);
+	}
 	old = MemoryContextSwitchTo(modify->cxt);
 	modify->done = bms_add_member(modify->done, (int) target->number);
 	MemoryContextSwitchTo(old);
@@ -1068,9 +1105,12 @@ collect_changes(CvxModify *modify, TupleTableSlot *slot,
 			 strcmp(column->path.names[0], "fivetran") == 0))
 			*needs_whole = true;
 		for (int k = 0; k < key->n && column->path.n > 0; k++)
-			if (!is_same &&
-				strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
-				*needs_whole = true;
+			if (strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
+			{
+				*needs_whole |= !is_same;
+				cvx_keycheck_document(modify->options, modify->key_columns,
+									  target->doc, target->doc_len);
+			}
 	}
 	settle_overlaps(modify, changes, nchanges);
 	return changes;

@@ -74,6 +74,9 @@ typedef struct KeyCheck
 	StringInfoData entry;		/* key, AFTER_KEY, id */
 } KeyCheck;
 
+/* Checks that need not be made again, as texts in TopMemoryContext. */
+static List *known = NIL;
+
 static void begin_fields(KeyCheck *check, const CvxKey *key);
 static void read_pages(KeyCheck *check, CvxHttp *http);
 static void take_document(KeyCheck *check, const CvxPage *page, int n);
@@ -87,6 +90,13 @@ static void find_duplicates(KeyCheck *check);
 static void check_kind(const CvxTableOptions *options, int field,
 					   const CvxKeyColumn *column, CvxKind kind,
 					   const char *document);
+static int	find_other(const CvxTableOptions *options,
+					   const CvxKeyColumn *columns, const char *doc,
+					   size_t len, CvxKind *kind);
+static char *name_check(const CvxTableOptions *options,
+						const CvxKeyColumn *columns);
+static void note_known(const CvxTableOptions *options,
+					   const CvxKeyColumn *columns);
 static char *name_key(KeyCheck *check);
 static char *printable(const char *id);
 
@@ -178,6 +188,96 @@ cvx_keycheck(CvxHttp *http, const CvxTableOptions *options,
 	ExecDropSingleTupleTableSlot(check.slot);
 	ExecDropSingleTupleTableSlot(check.sorted);
 	tuplesort_end(check.sort);
+}
+
+/*
+ * Has this session seen that the types of the key are those that the columns
+ * write, or that it cannot see them?
+ */
+bool
+cvx_keycheck_is_known(const CvxTableOptions *options,
+					  const CvxKeyColumn *columns)
+{
+	char	   *name = name_check(options, columns);
+	ListCell   *lc;
+	bool		is_known = true;
+
+	for (int i = 0; i < options->key->n; i++)
+		is_known &= columns[i].name == NULL;
+	foreach(lc, known)
+		is_known |= strcmp(lfirst(lc), name) == 0;
+	pfree(name);
+	return is_known;
+}
+
+/* A document has been read that the session can learn the key's types from. */
+void
+cvx_keycheck_saw(const CvxTableOptions *options, const CvxKeyColumn *columns,
+				 const char *doc, size_t len)
+{
+	CvxKind		kind;
+
+	if (find_other(options, columns, doc, len, &kind) < 0)
+		note_known(options, columns);
+}
+
+/*
+ * Before the first row that a session inserts by a key: throw 42804 when a
+ * document's key has another type than the columns write.  One document is
+ * looked at, which costs Convex one row, however it stores its tables; a page
+ * of the export may cost seconds.  What the server does not tell is not asked
+ * for again.
+ */
+void
+cvx_keycheck_look(const CvxTableOptions *options, const CvxKeyColumn *columns,
+				  Oid userid)
+{
+	char	   *names[] = {"value", "page"};
+	CvxPath		path = {names, 2, NULL};
+	CvxPath		id = {(char *[]) {"_id"}, 1, NULL};
+	CvxHttp    *http = cvx_http_open(cvx_options_remote(options->serverid,
+														userid));
+	char	   *answer = cvx_api_one_document(http, options->table_name);
+	CvxText		page;
+	CvxText		doc;
+	CvxText		value;
+	CvxJson		json;
+
+	if (answer != NULL && cvx_document_get(answer, strlen(answer), &path, &page) &&
+		page.data[0] == '[')
+	{
+		cvx_json_within(&json, page.data, page.len);
+		cvx_json_open(&json, '[');
+		if (cvx_json_element(&json, true))
+		{
+			cvx_json_skip(&json, &doc);
+
+			/* The function also puts errors there. */
+			if (cvx_document_get(doc.data, doc.len, &id, &value))
+				cvx_keycheck_document(options, columns, doc.data, doc.len);
+		}
+	}
+	note_known(options, columns);
+}
+
+/* Throws 42804 when a document's key has another type than the columns write. */
+void
+cvx_keycheck_document(const CvxTableOptions *options,
+					  const CvxKeyColumn *columns, const char *doc, size_t len)
+{
+	CvxPath		path = {(char *[]) {"_id"}, 1, NULL};
+	CvxText		id;
+	CvxValue	value = {0};
+	CvxKind		kind;
+	int			field = find_other(options, columns, doc, len, &kind);
+
+	if (field < 0)
+		return;
+	if (cvx_document_get(doc, len, &path, &id))
+		cvx_value_read(id.data, id.len, &value);
+	check_kind(options, field, &columns[field], kind,
+			   cvx_redact_excerpt(value.text.data ? value.text.data : "",
+								  value.text.len));
 }
 
 /*
@@ -463,6 +563,60 @@ check_kind(const CvxTableOptions *options, int field,
 			 cvx_encoder_may_be(column->encoder, kind) ?
 			 errhint("Set the column's option convex_type to '%s'.", wanted) :
 			 errhint("Give the column a type that is %s in Convex.", wanted)));
+}
+
+/*
+ * The first field of the key that has another type in the document than its
+ * column writes; -1 when there is none.
+ */
+static int
+find_other(const CvxTableOptions *options, const CvxKeyColumn *columns,
+		   const char *doc, size_t len, CvxKind *kind)
+{
+	for (int i = 0; i < options->key->n; i++)
+	{
+		CvxText		text;
+		CvxValue	value;
+
+		if (columns[i].name == NULL ||
+			!cvx_document_get(doc, len, &options->key->paths[i], &text))
+			continue;
+		cvx_value_read(text.data, text.len, &value);
+		*kind = value.kind;
+		if (value.kind != CVX_KIND_NULL && value.kind != columns[i].kind)
+			return i;
+	}
+	return -1;
+}
+
+/* The server, the table, the key, and what the columns write. */
+static char *
+name_check(const CvxTableOptions *options, const CvxKeyColumn *columns)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%u %s %s", options->serverid, options->table_name,
+					 options->key->text);
+	for (int i = 0; i < options->key->n; i++)
+		appendStringInfo(&buf, " %s", columns[i].name == NULL ? "any" :
+						 cvx_value_kind_name(columns[i].kind));
+	return buf.data;
+}
+
+static void
+note_known(const CvxTableOptions *options, const CvxKeyColumn *columns)
+{
+	MemoryContext old;
+	char	   *name;
+
+	if (cvx_keycheck_is_known(options, columns))
+		return;
+	name = name_check(options, columns);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	known = lappend(known, pstrdup(name));
+	MemoryContextSwitchTo(old);
+	pfree(name);
 }
 
 /* field "a", or fields "a", "b" */

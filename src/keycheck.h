@@ -23,6 +23,16 @@ extern CvxKeyColumn *cvx_keycheck_columns(Oid relid,
 										  const CvxTableOptions *options);
 extern void cvx_keycheck(CvxHttp *http, const CvxTableOptions *options,
 						 const CvxKeyColumn *columns);
+extern bool cvx_keycheck_is_known(const CvxTableOptions *options,
+								  const CvxKeyColumn *columns);
+extern void cvx_keycheck_saw(const CvxTableOptions *options,
+							 const CvxKeyColumn *columns, const char *doc,
+							 size_t len);
+extern void cvx_keycheck_look(const CvxTableOptions *options,
+							  const CvxKeyColumn *columns, Oid userid);
+extern void cvx_keycheck_document(const CvxTableOptions *options,
+								  const CvxKeyColumn *columns,
+								  const char *doc, size_t len);
 extern bool cvx_keycheck_has_other_index(CvxHttp *http, const char *table,
 										 const CvxKey *key);
 

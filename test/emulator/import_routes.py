@@ -7,8 +7,9 @@ npm-packages/system-udfs/convex/_system/cli/queryImport.ts.
 import json
 
 import arguments
+import functions
 import values
-from auth import IMPORT_BACKUPS, VIEW_BACKUPS
+from auth import IMPORT_BACKUPS, VIEW_BACKUPS, VIEW_DATA
 from errors import bad_request
 from imports import IMPORTS_TABLE_NUMBER, MODES
 from server import Response
@@ -124,7 +125,7 @@ class SnapshotImportRoutes:
     # ------------------------------------------------------------ the state, as a query
 
     def query(self, request):
-        """The functions that exist are those of `_system/cli/queryImport`; their errors are no HTTP errors."""
+        """Functions: those of `_system/cli/queryImport`, and that of functions.py. Their errors are no HTTP errors."""
         body = arguments.json_object(request)
         path = arguments.body_string(body, "path")
         if path is None or "args" not in body:
@@ -135,6 +136,8 @@ class SnapshotImportRoutes:
     def run_query(self, identity, path, args, value_format):
         args = args[0] if isinstance(args, list) and args else args
         module, _, function = path.partition(":")
+        if module.removesuffix(".js") == "_system/frontend/paginatedTableDocuments" and function in ("", "default"):
+            return self._documents(identity, args, value_format)
         if module.removesuffix(".js") != "_system/cli/queryImport" or function not in ("", "default", "list"):
             return self._function_error(f"Could not find public function for '{path}'. Did you forget to run `npx "
                                         "convex dev` or `npx convex deploy`?")
@@ -152,6 +155,18 @@ class SnapshotImportRoutes:
         with self.imports.changed:
             work = self.imports.imports.get(import_id)
             return self._function_value(None if work is None else work.document(), found)
+
+    def _documents(self, identity, args, value_format):
+        if identity.ops is None or identity.is_acting:
+            return self._function_error("Operation query not permitted")
+        if VIEW_DATA not in identity.ops:
+            return self._function_error(f"You do not have permission to perform this operation ({VIEW_DATA}).")
+        found = arguments.value_format(value_format)
+        try:
+            page = functions.paginated_documents(self.emulator.store, args, found)
+        except functions.FunctionError as error:
+            return self._function_error(str(error))
+        return Response(200, [b'{"status":"success","value":', page.encode(), b"}"])
 
     def _list(self, args, value_format):
         """The twenty newest imports, which a client looks through before it starts another."""

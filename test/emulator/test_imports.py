@@ -749,6 +749,28 @@ class SnapshotImport(ImportTest):
         self.assertEqual(self.post("/api/query", {"path": "_system/cli/queryImport:list", "args": {}}, {})
                          .json()["errorMessage"].split("\n")[1], "Operation query not permitted")
 
+    def test_pages_of_a_table(self):
+        """The newest document first; a page that is full may not be the last."""
+        def asked(args, key=ADMIN):
+            return self.post("/api/query", {"path": "_system/frontend/paginatedTableDocuments", "args": args,
+                                            "format": "convex_encoded_json"}, key).json()
+
+        def page(cursor, items=2, table="t"):
+            return asked({"table": table, "filters": None, "paginationOpts": {"numItems": items, "cursor": cursor}})
+        self.control("mutate", {"ops": [{"op": "insert", "table": "t", "doc": {"n": n, "_creationTime": 1.0 + n}}
+                                        for n in range(4)]})
+        first = page(None)["value"]
+        self.assertEqual(([row["n"] for row in first["page"]], first["isDone"]), ([3, 2], False))
+        second = page(first["continueCursor"])["value"]
+        self.assertEqual(([row["n"] for row in second["page"]], second["isDone"]), ([1, 0], False))
+        last = page(second["continueCursor"])["value"]
+        self.assertEqual((last["page"], last["isDone"], last["pageStatus"]), ([], True, None))
+        self.assertEqual(page(None, table="none")["value"]["page"], [])
+        self.assertIn("required field `filters`", asked({"table": "t"})["errorMessage"])
+        self.assertIn("Operation query not permitted", asked({"table": "t"}, {})["errorMessage"])
+        self.control("config", {"keys": {"prod:x|import": ["deployment:backups:import"]}})
+        self.assertIn("deployment:data:view", asked({}, {"Authorization": "Convex prod:x|import"})["errorMessage"])
+
     def test_what_a_key_may_do(self):
         def told(key):
             answer = self.get("/api/check_admin_key", {"Authorization": f"Convex {key}"})
