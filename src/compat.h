@@ -203,8 +203,13 @@ typedef bool CvxIndexUpdate;
 #if LIBCURL_VERSION_NUM >= 0x075700		/* 7.87.0 */
 #define cvx_curl_quick_exit(easy) \
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L)
+
+/* Earlier versions read the authorities for each connection. */
+#define cvx_curl_keep_no_authorities(easy) \
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L)
 #else
 #define cvx_curl_quick_exit(easy) ((void) 0)
+#define cvx_curl_keep_no_authorities(easy) ((void) 0)
 #endif
 
 #endif							/* LIBCURL_VERSION_NUM */

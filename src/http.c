@@ -35,6 +35,7 @@
 #include <arpa/inet.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
@@ -118,6 +119,23 @@ typedef enum HeadKind
 	HEAD_FINAL					/* the answer's */
 } HeadKind;
 
+/* Which file it is, and in which state; all zeros: none. */
+typedef struct FileMark
+{
+	dev_t		device;
+	ino_t		inode;
+	off_t		size;
+	struct timespec modified;
+	struct timespec changed;
+} FileMark;
+
+/* The files that say whom to trust: a bundle, and a directory. */
+typedef struct Authorities
+{
+	FileMark	bundle;
+	FileMark	directory;
+} Authorities;
+
 struct CvxHttp
 {
 	dlist_node	node;			/* in pool */
@@ -126,6 +144,7 @@ struct CvxHttp
 	MemoryContext cxt;
 	CvxRemote	remote;
 	char	   *allowed_hosts;	/* the setting at that time */
+	Authorities authorities;	/* the files at that time */
 	uint32		server_hash;
 	uint32		user_hash;
 	char	   *authorization;	/* header line, or NULL */
@@ -137,6 +156,7 @@ struct CvxHttp
 	dlist_head	calls;
 	int			nrefs;
 	bool		is_valid;		/* cleared by invalidation callbacks */
+	bool		is_distrusted;	/* the authorities have changed since */
 	int64		driven_at_ms;	/* when drive() last ran */
 	int64		turn_ms;		/* when libcurl's present turn began, or -1 */
 	bool		is_awaited;		/* somebody has waited for it since */
@@ -206,6 +226,12 @@ static dlist_head pool = DLIST_STATIC_INIT(pool);
 static bool curl_is_ready = false;
 
 static CvxHttp *http_create(const CvxRemote *remote);
+static void init_curl(void);
+static void look_at_authorities(const CvxRemote *remote,
+								Authorities *authorities);
+static void mark_file(const char *path, FileMark *mark);
+static bool has_same_authorities(const CvxHttp *http,
+								 const CvxRemote *remote);
 static struct curl_slist *request_headers(CvxHttp *http,
 										  const char *content_type);
 static void http_destroy(CvxHttp *http);
@@ -579,15 +605,7 @@ http_create(const CvxRemote *remote)
 	MemoryContext old;
 	CvxHttp    *http;
 
-	if (!curl_is_ready)
-	{
-		if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("could not initialise libcurl")));
-		curl_is_ready = true;
-	}
-
+	init_curl();
 	cxt = AllocSetContextCreate(TopMemoryContext, "convex connection",
 								ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
@@ -606,6 +624,7 @@ http_create(const CvxRemote *remote)
 	http->remote.proxy_password =
 		remote->proxy_password ? pstrdup(remote->proxy_password) : NULL;
 	http->allowed_hosts = pstrdup(cvx_address_setting());
+	look_at_authorities(remote, &http->authorities);
 	http->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID,
 											  ObjectIdGetDatum(remote->serverid));
 	http->user_hash = GetSysCacheHashValue1(USERMAPPINGOID,
@@ -659,6 +678,84 @@ http_create(const CvxRemote *remote)
 #endif
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 4L);
 	return http;
+}
+
+/*
+ * Once in each process that needs it.  libcurl and TLS libraries write session
+ * secrets into the file that SSLKEYLOGFILE names, some when they are set up,
+ * some with the first handshake; so it goes, from this process alone.  What
+ * else they read from the environment is overruled for each request; see
+ * configure().
+ */
+static void
+init_curl(void)
+{
+	if (curl_is_ready)
+		return;
+	unsetenv("SSLKEYLOGFILE");
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not initialise libcurl")));
+	curl_is_ready = true;
+}
+
+/*
+ * The files that libcurl would read now to learn whom to trust.  A certificate
+ * that is withdrawn must not be accepted by what was kept: a connection, a TLS
+ * session, the parsed file.
+ */
+static void
+look_at_authorities(const CvxRemote *remote, Authorities *authorities)
+{
+	const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+
+	memset(authorities, 0, sizeof(Authorities));
+	if (remote->is_plain)
+		return;
+	if (remote->ca_file != NULL)
+		mark_file(remote->ca_file, &authorities->bundle);
+	else if (info->age >= CURLVERSION_SEVENTH)
+	{
+		mark_file(info->cainfo, &authorities->bundle);
+		mark_file(info->capath, &authorities->directory);
+	}
+}
+
+static void
+mark_file(const char *path, FileMark *mark)
+{
+	struct stat file;
+
+	if (path == NULL || stat(path, &file) != 0)
+		return;
+	mark->device = file.st_dev;
+	mark->inode = file.st_ino;
+	mark->size = file.st_size;
+	mark->modified = file.st_mtim;
+	mark->changed = file.st_ctim;
+}
+
+static bool
+is_same_file(const FileMark *a, const FileMark *b)
+{
+	return a->device == b->device && a->inode == b->inode &&
+		a->size == b->size &&
+		a->modified.tv_sec == b->modified.tv_sec &&
+		a->modified.tv_nsec == b->modified.tv_nsec &&
+		a->changed.tv_sec == b->changed.tv_sec &&
+		a->changed.tv_nsec == b->changed.tv_nsec;
+}
+
+/* Are the files what they were when the connection was opened? */
+static bool
+has_same_authorities(const CvxHttp *http, const CvxRemote *remote)
+{
+	Authorities now;
+
+	look_at_authorities(remote, &now);
+	return is_same_file(&now.bundle, &http->authorities.bundle) &&
+		is_same_file(&now.directory, &http->authorities.directory);
 }
 
 /* The headers of a request, to be freed by the caller; NULL: no memory. */
@@ -776,8 +873,8 @@ is_same_remote(const CvxHttp *http, const CvxRemote *remote)
 		have->max_retries == remote->max_retries &&
 		have->max_retry_wait_ms == remote->max_retry_wait_ms &&
 		have->max_response_bytes == remote->max_response_bytes &&
-		is_same_text(http->allowed_hosts,
-					 cvx_address_setting());
+		is_same_text(http->allowed_hosts, cvx_address_setting()) &&
+		has_same_authorities(http, remote);
 }
 
 /* Close what is invalid and no longer used. */
@@ -830,6 +927,13 @@ start_attempt(CvxCall *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory while preparing a request")));
+
+	/* Whoever holds the connection goes on with it, but trusts anew. */
+	if (!http->is_distrusted && !has_same_authorities(http, &http->remote))
+	{
+		http->is_distrusted = true;
+		http->is_valid = false;
+	}
 	configure(call);
 	call->fault = CVX_TRANSPORT_OK;
 	call->fault_reason = NULL;
@@ -867,6 +971,7 @@ configure(CvxCall *call)
 {
 	CURL	   *easy = call->easy;
 	const CvxRemote *remote = &call->http->remote;
+	bool		is_alone;
 
 	curl_easy_reset(easy);
 	curl_easy_setopt(easy, CURLOPT_URL, call->url);
@@ -879,10 +984,11 @@ configure(CvxCall *call)
 	 * On a kept connection that turns out to be closed libcurl would send the
 	 * request again by itself.  So a write has a connection of its own.
 	 */
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT,
-					 call->request.is_write ? 1L : 0L);
-	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE,
-					 call->request.is_write ? 1L : 0L);
+	is_alone = call->request.is_write || call->http->is_distrusted;
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, is_alone ? 1L : 0L);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, is_alone ? 1L : 0L);
+	curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE,
+					 call->http->is_distrusted ? 0L : 1L);
 	if (call->request.body)
 	{
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
@@ -919,6 +1025,7 @@ configure(CvxCall *call)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, remote->ca_file);
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	}
+	cvx_curl_keep_no_authorities(easy);
 
 	/* how it is waited for */
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);

@@ -95,7 +95,10 @@ my $weak = write_file('openssl.cnf', <<~'END');
 	MinProtocol = None
 	CipherString = ALL:@SECLEVEL=0
 	END
-my $cluster = ConvexTest::Cluster->new(env => { OPENSSL_CONF => $weak });
+# Nor must a wish for the secrets of its sessions.
+my $secrets = write_file('secrets', '');
+chmod 0666, $secrets;
+my $cluster = ConvexTest::Cluster->new(env => { OPENSSL_CONF => $weak, SSLKEYLOGFILE => $secrets });
 my $plain = ConvexTest::Emulator->new;
 $cluster->setup($plain);
 
@@ -185,6 +188,36 @@ $session->query("SELECT count(*) FROM ${good}_users");
 is($session->sqlstate, 'HV00N', 'an authority that is changed counts at once');
 $cluster->value("ALTER SERVER $good OPTIONS (SET ca_file '$ca')");
 cmp_ok($session->query("SELECT count(*) FROM ${good}_users"), '>', 0, 'and so does changing it back');
+$session->quit;
+
+# The same file with other contents: nothing that was learned from the old ones
+# is kept, for a pooled connection or for a scan that is under way.
+my $rotating = "$scratch/rotating.crt";
+
+sub rotate
+{
+	my ($authority) = @_;
+	write_file('rotating.new', ConvexTest::slurp("$scratch/$authority.crt"));
+	rename("$scratch/rotating.new", $rotating) or die "rotate: $!\n";
+	return;
+}
+rotate('good');
+my $rotated = table_at($good_url, ca_file => $rotating, max_retries => 0);
+$session = $cluster->session;
+cmp_ok($session->query("SELECT count(*) FROM ${rotated}_users"), '>', 0, 'a session is connected');
+$session->query("BEGIN; DECLARE walk CURSOR FOR SELECT FROM ${rotated}_users");
+rotate('other');
+$session->query("FETCH ALL FROM walk");
+is($session->sqlstate, 'HV00N', 'an authority that is withdrawn is not trusted any more');
+$session->query('ROLLBACK');
+$session->query("INSERT INTO ${rotated}_users (name) VALUES ('Eve')");
+is($session->sqlstate, 'HV00N', 'nor for a write');
+rotate('good');
+cmp_ok($session->query("SELECT count(*) FROM ${rotated}_users"), '>', 0, 'one that is new in the file is, at once');
+$session->query("BEGIN; DECLARE one CURSOR FOR SELECT FROM ${rotated}_users; FETCH 1 FROM one; DECLARE two CURSOR FOR SELECT FROM ${rotated}_users");
+rotate('other');
+$session->query("FETCH 1 FROM two");
+is($session->sqlstate, 'HV00N', 'and a transaction that has read does not go on reading from a server that is no longer trusted');
 $session->quit;
 
 # -- protocols -------------------------------------------------------------------
@@ -358,5 +391,6 @@ is($cluster->sqlstate("INSERT INTO ${silent}_users (name) VALUES ('Eve')"), 'HV0
 my $direct = table_at('https://127.0.0.1:' . $mute->sockport, ca_file => $ca, connect_timeout => '500ms', max_retries => 0);
 is($cluster->sqlstate("INSERT INTO ${direct}_users (name) VALUES ('Eve')"), 'HV00N', 'nor without a proxy');
 $harness->kill_kill(grace => 1);
+is(-s $secrets, 0, 'no secret of a session has been written, whatever SSLKEYLOGFILE says');
 
 done_testing();
