@@ -37,6 +37,9 @@
  */
 #define MAX_JSONB_BODY	(16 * 1024 * 1024)
 
+/* No deployment forgets what is younger. */
+#define OLD_SNAPSHOT_NS	(INT64CONST(3600) * 1000000000)
+
 /* Another transaction has committed what this one had read. */
 #define CONFLICT_CODE	"OptimisticConcurrencyControlFailure"
 
@@ -906,6 +909,37 @@ read_jsonb(char *text)
 }
 
 /*
+ * A page at a snapshot was refused with what overload looks like, 503
+ * InternalServerError.  Does the server answer at its head?  Then it is the
+ * snapshot, which is no longer kept: report that, when it was chosen or is old.
+ */
+void
+cvx_api_fail_if_lost(CvxCall *call, CvxHttp *http, int64 snapshot,
+					 bool is_chosen)
+{
+	static const CvxSelection nothing = {0};
+	static const CvxPageWant any = {0};
+	CvxIncident incident = {0};
+	CvxCall    *fresh;
+	int64		head;
+
+	if (!cvx_api_has_code(call, 503, "InternalServerError"))
+		return;
+	fresh = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	cvx_http_wait(fresh);
+	if (cvx_http_answer(fresh)->status != 200)
+		return;
+	head = cvx_api_page(fresh, http, &any)->ts;
+	if (!is_chosen && head - snapshot < OLD_SNAPSHOT_NS)
+		return;
+	fill_incident(&incident, call, http,
+				  psprintf("Snapshot " INT64_FORMAT " was asked for; the server answers at its head, " INT64_FORMAT ".",
+						   snapshot, head));
+	incident.is_lost = true;
+	cvx_error_http(&incident);
+}
+
+/*
  * Report the answer of a call as the failure that it is; more may be a further
  * sentence of detail, or NULL.
  */
@@ -929,6 +963,7 @@ fill_incident(CvxIncident *incident, CvxCall *call, CvxHttp *http,
 
 	incident->server = remote->server_name;
 	incident->endpoint = cvx_http_endpoint(call);
+	incident->has_key = remote->key != NULL;
 	incident->transport = answer->transport;
 	incident->reason = answer->reason;
 	incident->status = answer->status;

@@ -95,6 +95,8 @@ extern CvxCall *cvx_api_cancel_import(CvxHttp *http, const char *import_id);
 extern void cvx_api_expect_success(CvxCall *call, CvxHttp *http);
 extern CvxCall *cvx_api_ask(CvxHttp *http, const char *method,
 							const char *path, const char *body);
+extern void cvx_api_fail_if_lost(CvxCall *call, CvxHttp *http, int64 snapshot,
+								 bool is_chosen);
 extern Jsonb *cvx_api_json(CvxCall *call, CvxHttp *http);
 CVX_NORETURN extern void cvx_api_fail(CvxCall *call, CvxHttp *http,
 									  const char *more);

@@ -17,6 +17,9 @@
 #include "error.h"
 #include "redact.h"
 
+/* snapshot_too_old, whose name newer servers do not define */
+#define SQLSTATE_SNAPSHOT_TOO_OLD	MAKE_SQLSTATE('7', '2', '0', '0', '0')
+
 /* What a status, or a status with a code, means.  First match wins. */
 typedef struct Meaning
 {
@@ -27,6 +30,8 @@ typedef struct Meaning
 	CvxErrorClass class;
 	const char *summary;		/* "server \"x\" <summary>" */
 	const char *hint;			/* or NULL */
+	bool		needs_key;		/* only when a key was sent */
+	bool		needs_lost;		/* only when a snapshot is lost */
 } Meaning;
 
 static const Meaning meanings[] = {
@@ -36,6 +41,10 @@ static const Meaning meanings[] = {
 	{403, 403, "StreamingExportNotEnabled", ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_PLAN,
 		"does not allow reading: streaming export is not part of its plan",
 	"Reading needs the Convex Professional plan or a self-hosted deployment.  Writing still works."},
+	{403, 403, "BadDeployKey", ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_AUTH,
+		"has not received the deploy key",
+		"The key was sent: a proxy on the way may take the header Authorization away.",
+	.needs_key = true},
 	{403, 403, "BadDeployKey", ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_AUTH,
 		"wants a deploy key",
 	"Set deploy_key or deploy_key_file in the user mapping."},
@@ -53,11 +62,11 @@ static const Meaning meanings[] = {
 	"Check deployment_url; or the Convex server is too old for this feature."},
 	{407, 407, NULL, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, CVX_CLASS_CONFIG,
 		"is behind a proxy that demands other credentials",
-	"Check the option http_proxy of the server and the credentials for it."},
+	"Set proxy_user and proxy_password in the user mapping, or check the option http_proxy of the server."},
 	{408, 408, NULL, ERRCODE_CONNECTION_FAILURE, CVX_CLASS_OVERLOAD,
 		"gave up on the request after its own time limit",
 	"Try again; a first page of an old snapshot can take long."},
-	{400, 400, "SnapshotTooOld", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_RETENTION,
+	{400, 400, "SnapshotTooOld", SQLSTATE_SNAPSHOT_TOO_OLD, CVX_CLASS_RETENTION,
 		"no longer serves that snapshot",
 	"Convex serves snapshots of the last days only.  Start a new transaction, or choose a later convex_fdw.snapshot."},
 	{400, 400, "SnapshotTooNew", ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION, CVX_CLASS_RETENTION,
@@ -121,10 +130,23 @@ static const Meaning meanings[] = {
 	{503, 503, "OptimisticConcurrencyControlFailure", ERRCODE_T_R_SERIALIZATION_FAILURE, CVX_CLASS_OVERLOAD,
 		"could not commit because of concurrent changes",
 	"Run the transaction again."},
+	{503, 503, "InternalServerError", SQLSTATE_SNAPSHOT_TOO_OLD, CVX_CLASS_RETENTION,
+		"may no longer keep that snapshot",
+		"Convex keeps documents of the last days only, as the deployment is set.  Start a new transaction, or choose a later convex_fdw.snapshot.",
+	.needs_lost = true},
 	{503, 503, "TableSummariesUnavailable", ERRCODE_INSUFFICIENT_RESOURCES, CVX_CLASS_OVERLOAD,
 	"is still starting", "Try again in a minute."},
 	{503, 503, NULL, ERRCODE_INSUFFICIENT_RESOURCES, CVX_CLASS_OVERLOAD,
 	"is overloaded or unavailable", "Try again later."},
+	{502, 502, NULL, ERRCODE_FDW_ERROR, CVX_CLASS_OVERLOAD,
+		"cannot be reached by the proxy in front of it",
+	"Check that the Convex server runs, and the log of the proxy or load balancer that gave this answer."},
+	{504, 504, NULL, ERRCODE_FDW_ERROR, CVX_CLASS_OVERLOAD,
+		"did not answer the proxy in front of it in time",
+	"Try again; or allow requests more time in the proxy or load balancer that gave this answer."},
+	{520, 599, NULL, ERRCODE_FDW_ERROR, CVX_CLASS_OVERLOAD,
+		"was not reached: a proxy in front of it has answered",
+	"Try again; the documentation of the proxy or content network says what its status means."},
 	{500, 599, NULL, ERRCODE_FDW_ERROR, CVX_CLASS_OVERLOAD,
 		"failed to answer",
 	"Convex answers some invalid requests with status 500: check table, component and column names, then the server's log."},
@@ -147,7 +169,33 @@ static const struct
 	CvxErrorClass class;
 	const char *summary;		/* one %s: the server */
 	const char *hint;
+	const char *word;			/* only when the reason has it; or NULL */
 }			failures[] = {
+	/* What the library that makes secure connections says, first. */
+	{CVX_TRANSPORT_TLS, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
+		"could not establish a secure connection to server \"%s\"",
+		"Check the clock of this machine, and whether the server's certificate was renewed.",
+	"expired"},
+	{CVX_TRANSPORT_TLS, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
+		"could not establish a secure connection to server \"%s\"",
+		"Check the clock of this machine: the server's certificate begins to be valid later.",
+	"not yet valid"},
+	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
+		"could not establish a secure connection to server \"%s\"",
+		"This PostgreSQL server and the other side have no version of TLS in common: at least TLS 1.2 is needed.",
+	"protocol version"},
+	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
+		"could not establish a secure connection to server \"%s\"",
+		"This PostgreSQL server and the other side have no version of TLS in common: at least TLS 1.2 is needed.",
+	"unsupported protocol"},
+	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
+		"could not establish a secure connection to server \"%s\"",
+		"Check deployment_url: what answers at this port does not speak TLS.",
+	"wrong version number"},
+	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
+		"could not establish a secure connection to server \"%s\"",
+		"The other side refused the TLS handshake: check deployment_url and what it demands.",
+	"alert"},
 	{CVX_TRANSPORT_NO_CONNECTION, ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, CVX_CLASS_NETWORK,
 		"could not connect to server \"%s\"",
 	"Check deployment_url and the network between this PostgreSQL server and Convex."},
@@ -159,7 +207,7 @@ static const struct
 	"Client certificates are not supported.  Let deployment_url name an address that does without, or a proxy of your own that has one."},
 	{CVX_TRANSPORT_PROXY_AUTH, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, CVX_CLASS_CONFIG,
 		"the proxy of server \"%s\" demands other credentials",
-	"Check the credentials for the option http_proxy of the server."},
+	"Set proxy_user and proxy_password in the user mapping."},
 	{CVX_TRANSPORT_PROXY_REFUSED, ERRCODE_INSUFFICIENT_PRIVILEGE, CVX_CLASS_CONFIG,
 		"the proxy of server \"%s\" refuses the connection",
 	"Check the option http_proxy of the server, and the rules of the proxy."},
@@ -215,7 +263,7 @@ static struct
 	int			retry_after_s;
 }			last;
 
-static const Meaning *find_meaning(int status, const char *code);
+static const Meaning *find_meaning(const CvxIncident *incident);
 static void note(int sqlstate, CvxErrorClass class, int retry_after_s);
 static int	explain_exchange(const CvxIncident *incident);
 static void place_callback(void *arg);
@@ -227,7 +275,7 @@ static void place_callback(void *arg);
 void
 cvx_error_http(const CvxIncident *incident)
 {
-	const Meaning *meaning = find_meaning(incident->status, incident->code);
+	const Meaning *meaning = find_meaning(incident);
 	int			sqlstate = meaning->sqlstate;
 	const char *hint = incident->hint ? incident->hint : meaning->hint;
 
@@ -272,7 +320,10 @@ cvx_error_transport(const CvxIncident *incident)
 {
 	for (int i = 0; i < lengthof(failures); i++)
 	{
-		if (failures[i].transport != incident->transport)
+		if (failures[i].transport != incident->transport ||
+			(failures[i].word != NULL &&
+			 (incident->reason == NULL ||
+			  strcasestr(incident->reason, failures[i].word) == NULL)))
 			continue;
 		note(failures[i].sqlstate, failures[i].class, 0);
 		ereport(ERROR,
@@ -334,12 +385,16 @@ cvx_error_pop(CvxErrorPlace *place)
 }
 
 static const Meaning *
-find_meaning(int status, const char *code)
+find_meaning(const CvxIncident *incident)
 {
 	const Meaning *meaning = meanings;
 
-	while (status < meaning->first_status || status > meaning->last_status ||
-		   (meaning->code && (!code || strcmp(code, meaning->code) != 0)))
+	while (incident->status < meaning->first_status ||
+		   incident->status > meaning->last_status ||
+		   (meaning->code && (incident->code == NULL ||
+							  strcmp(incident->code, meaning->code) != 0)) ||
+		   (meaning->needs_key && !incident->has_key) ||
+		   (meaning->needs_lost && !incident->is_lost))
 		meaning++;
 	return meaning;
 }

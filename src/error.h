@@ -58,6 +58,8 @@ typedef struct CvxIncident
 	size_t		body_len;
 	const char *more;			/* a further sentence of detail, or NULL */
 	const char *hint;			/* instead of the usual one, or NULL */
+	bool		has_key;		/* a deploy key was sent */
+	bool		is_lost;		/* the server answers, but not at that snapshot */
 	bool		is_partial;		/* earlier requests of the transaction were applied */
 } CvxIncident;
 

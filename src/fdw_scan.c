@@ -892,6 +892,11 @@ receive_page(CvxScan *scan)
 	cvx_http_wait(scan->call);
 	if (cvx_api_has_code(scan->call, 400, "SnapshotTooNew"))
 		fail_too_new(scan);
+	if (cvx_http_answer(scan->call)->status == 404)
+		check_table_exists(scan);
+	if (scan->ts != 0)
+		cvx_api_fail_if_lost(scan->call, scan->http, scan->ts,
+							 scan->pinned != 0);
 
 	/* Nothing of the scan changes before the page has passed. */
 	old = MemoryContextSwitchTo(scan->page_cxt[1 - scan->current_cxt]);

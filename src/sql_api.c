@@ -36,9 +36,6 @@
 /* A clock that differs by more makes timestamps confusing to people. */
 #define MAX_CLOCK_SKEW_S	60
 
-/* An import that does not exist: asking for it needs backups:view only. */
-#define NO_IMPORT_ID	"hc2000820c20a1g7104gm2rc1m70y1xj"
-
 /* Rows that a set-returning function collects. */
 typedef struct Rows
 {
@@ -46,15 +43,16 @@ typedef struct Rows
 	TupleDesc	tupdesc;
 } Rows;
 
-/* One check of convex_test_connection(): a request and what answers mean. */
-typedef struct Probe
+/* A permission that convex_test_connection() looks for. */
+typedef struct Permission
 {
 	const char *name;
-	const char *method;
+	const char *op;				/* as check_admin_key names it */
+	const char *method;			/* a request that needs it and writes nothing */
 	const char *path;
 	const char *body;
-	const char *hint;			/* when the answer is 403 */
-} Probe;
+	const char *hint;			/* when it is missing */
+} Permission;
 
 static Rows begin_rows(FunctionCallInfo fcinfo);
 static CvxTableName *read_table_names(ArrayType *array, int *ntables);
@@ -65,7 +63,10 @@ static void put_check(Rows *rows, const char *name, int ok, const char *detail,
 					  const char *hint);
 static CvxHttp *try_open(ForeignServer *server, Rows *rows);
 static bool check_export(Rows *rows, CvxHttp *http);
-static void check_probe(Rows *rows, CvxHttp *http, const Probe *probe);
+static void check_permission(Rows *rows, CvxHttp *http, Jsonb *ops,
+							 const Permission *permission);
+static Jsonb *ask_ops(CvxHttp *http);
+static int	query_outcome(CvxCall *call, CvxHttp *http);
 static void check_clock(Rows *rows, int64 date);
 static void check_features(Rows *rows, CvxHttp *http);
 static void check_head(Rows *rows, CvxHttp *http);
@@ -235,21 +236,24 @@ convex_changes(PG_FUNCTION_ARGS)
 Datum
 convex_test_connection(PG_FUNCTION_ARGS)
 {
-	static const Probe probes[] = {
-		{"backups:import", "GET", "/api/streaming_import/get_schema", NULL,
+	static const Permission permissions[] = {
+		{"backups:import", "ImportBackups", "GET",
+			"/api/streaming_import/get_schema", NULL,
 		"Writing needs a deploy key that allows deployment:backups:import."},
-		{"backups:view", "POST", "/api/query",
-			"{\"path\": \"_system/cli/queryImport\", \"args\": {\"importId\": \"" NO_IMPORT_ID "\"}, \"format\": \"json\"}",
+		{"backups:view", "ViewBackups", "POST", "/api/query",
+			"{\"path\": \"_system/cli/queryImport:list\", \"args\": {}, \"format\": \"json\"}",
 		"convex_import() needs a deploy key that allows deployment:backups:view."},
 	};
 	ForeignServer *server = cvx_sql_find_server(PG_GETARG_NAME(0));
 	Rows		rows = begin_rows(fcinfo);
 	CvxHttp    *http = try_open(server, &rows);
+	Jsonb	   *ops;
 
 	if (http == NULL || !check_export(&rows, http))
 		return (Datum) 0;
-	for (int i = 0; i < lengthof(probes); i++)
-		check_probe(&rows, http, &probes[i]);
+	ops = ask_ops(http);
+	for (int i = 0; i < lengthof(permissions); i++)
+		check_permission(&rows, http, ops, &permissions[i]);
 	check_features(&rows, http);
 	check_head(&rows, http);
 	return (Datum) 0;
@@ -503,6 +507,7 @@ check_export(Rows *rows, CvxHttp *http)
 	const CvxAnswer *answer = cvx_http_answer(call);
 	char	   *detail = describe_answer(call);
 	bool		is_gated = cvx_api_has_code(call, 403, "StreamingExportNotEnabled");
+	bool		is_keyless = cvx_api_has_code(call, 403, "BadDeployKey");
 
 	if (answer->transport != CVX_TRANSPORT_OK)
 	{
@@ -522,9 +527,11 @@ check_export(Rows *rows, CvxHttp *http)
 			  "plain http, to loopback only",
 			  "Use https and drop the option allow_insecure_http.");
 	put_check(rows, "key", remote->key != NULL && answer->status != 401 &&
-			  !cvx_api_has_code(call, 403, "BadDeployKey"),
+			  !is_keyless,
 			  remote->key == NULL ? "no key" :
-			  answer->status == 401 ? detail : "accepted",
+			  answer->status == 401 || is_keyless ? detail : "accepted",
+			  remote->key != NULL && is_keyless ?
+			  "The key was sent: a proxy on the way may take the header Authorization away." :
 			  "Check deploy_key or deploy_key_file of the user mapping.");
 	put_check(rows, "plan", is_gated ? 0 : answer->status == 200 ? 1 : -1,
 			  is_gated ? detail : answer->status == 200 ?
@@ -537,20 +544,94 @@ check_export(Rows *rows, CvxHttp *http)
 	return answer->status != 404;
 }
 
-static void
-check_probe(Rows *rows, CvxHttp *http, const Probe *probe)
+/*
+ * What the key may do, as a list of operations; NULL when the server does not
+ * tell.  Servers before 2026-04 do not, and an empty list stands for all: both
+ * leave it to a try.
+ */
+static Jsonb *
+ask_ops(CvxHttp *http)
 {
-	CvxCall    *call = cvx_api_ask(http, probe->method, probe->path,
-								   probe->body);
-	const CvxAnswer *answer = cvx_http_answer(call);
-	int			ok = answer->status == 200;
+	CvxCall    *call = cvx_api_ask(http, "GET", "/api/check_admin_key", NULL);
+	JsonbValue	buffer;
+	JsonbValue *ops = NULL;
+	Jsonb	   *answer;
 
-	/* A query's own failure comes with status 200. */
-	if (ok && probe->body != NULL && answer->body_len > 0 &&
-		strstr(answer->body, "\"success\"") == NULL)
-		ok = strstr(answer->body, "ArgumentValidationError") ? -1 : 0;
-	put_check(rows, probe->name, ok,
-			  ok == 1 ? "allowed" : describe_answer(call), probe->hint);
+	if (cvx_http_answer(call)->status != 200)
+		return NULL;
+	answer = cvx_api_json(call, http);
+	if (JB_ROOT_IS_OBJECT(answer))
+		ops = getKeyJsonValueFromContainer(&answer->root, "allowedOps",
+										   strlen("allowedOps"), &buffer);
+	if (ops == NULL || ops->type != jbvBinary ||
+		!JsonContainerIsArray(ops->val.binary.data) ||
+		JsonContainerSize(ops->val.binary.data) == 0)
+		return NULL;
+	return JsonbValueToJsonb(ops);
+}
+
+/* May the key do this: by what the server tells of it, or by trying. */
+static void
+check_permission(Rows *rows, CvxHttp *http, Jsonb *ops,
+				 const Permission *permission)
+{
+	CvxCall    *call;
+	const CvxAnswer *answer;
+	int			ok;
+
+	if (ops != NULL)
+	{
+		JsonbValue	op = {.type = jbvString};
+
+		op.val.string.val = unconstify(char *, permission->op);
+		op.val.string.len = strlen(permission->op);
+		ok = findJsonbValueFromContainer(&ops->root, JB_FARRAY, &op) != NULL;
+		put_check(rows, permission->name, ok, ok ? "allowed" :
+				  psprintf("the key does not allow %s", permission->op),
+				  permission->hint);
+		return;
+	}
+	call = cvx_api_ask(http, permission->method, permission->path,
+					   permission->body);
+	answer = cvx_http_answer(call);
+	ok = answer->status == 200 ? 1 : answer->status == 403 ? 0 : -1;
+
+	/* A query's own failure comes with status 200, or 560. */
+	if ((answer->status == 200 || answer->status == 560) &&
+		permission->body != NULL)
+		ok = query_outcome(call, http);
+	put_check(rows, permission->name, ok,
+			  ok == 1 ? "allowed" : describe_answer(call), permission->hint);
+}
+
+/*
+ * What the answer of a system function says of the permission: 1, 0 or -1 for
+ * unknown.  An old server does not have the function; whatever else keeps it
+ * from answering tells nothing, either.
+ */
+static int
+query_outcome(CvxCall *call, CvxHttp *http)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	Jsonb	   *root;
+	JsonbValue	buffer;
+	JsonbValue *status = NULL;
+
+	if (answer->status == 200)
+	{
+		root = cvx_api_json(call, http);
+		if (JB_ROOT_IS_OBJECT(root))
+			status = getKeyJsonValueFromContainer(&root->root, "status",
+												  strlen("status"), &buffer);
+		if (status != NULL && status->type == jbvString &&
+			status->val.string.len == strlen("success") &&
+			strncmp(status->val.string.val, "success",
+					status->val.string.len) == 0)
+			return 1;
+	}
+	return answer->body_len > 0 &&
+		(strstr(answer->body, "permission") != NULL ||
+		 strstr(answer->body, "not permitted") != NULL) ? 0 : -1;
 }
 
 static void

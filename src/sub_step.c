@@ -46,6 +46,7 @@ static bool is_entered(const CvxSubscription *sub, const char *component,
 					   const char *table);
 static bool is_named(const CvxTableName *names, int n, const char *component,
 					 const char *table);
+static void look_for_dropped(CvxSync *sync);
 static char *cursor_member(const char *cursor, const char *label);
 
 /* Begin a transaction; the current context stays the step's. */
@@ -344,6 +345,31 @@ cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
 	cvx_step_prefetch(sync, &next);
 }
 
+/*
+ * The server does not know what it was asked for.  When it no longer lists a
+ * table of the subscription, that is dropped, and the step is tried again
+ * without it although the page fails.
+ */
+static void
+look_for_dropped(CvxSync *sync)
+{
+	List	   *tables = cvx_catalog_fetch(sync->http);
+	ListCell   *lc;
+	int			ndropped = 0;
+
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+	{
+		foreach(lc, sync->sub->rels)
+			ndropped -= ((CvxSubRel *) lfirst(lc))->state == CVX_REL_DROPPED;
+		(void) cvx_catalog_add_tables(sync->sub, tables, false);
+		foreach(lc, sync->sub->rels)
+			ndropped += ((CvxSubRel *) lfirst(lc))->state == CVX_REL_DROPPED;
+	}
+	cvx_step_commit(sync);
+	sync->has_dropped = ndropped > 0;
+}
+
 /* Parse the answer; the page lives until the next is received. */
 CvxPage *
 cvx_step_read_page(CvxSync *sync, CvxPageAnswer received, CvxPageRequest *request)
@@ -353,6 +379,8 @@ cvx_step_read_page(CvxSync *sync, CvxPageAnswer received, CvxPageRequest *reques
 	CvxPage    *page;
 	ListCell   *lc;
 
+	if (cvx_http_answer(received.call)->status == 404)
+		look_for_dropped(sync);
 	want.tables = request->selection.tables;
 	want.ntables = request->selection.ntables;
 	/* Pages of one table come together. */

@@ -53,6 +53,7 @@ struct CvxSync
 	MemoryContext sub_cxt;
 	CvxSubscription *kept;
 	bool		is_kept;		/* up to date after the last step */
+	bool		has_dropped;	/* this step found a table gone that it asked for */
 	uint64		kept_at;		/* the catalogs then, as a count of changes */
 	TimestampTz kept_since;
 

@@ -94,6 +94,7 @@ cvx_sync_step(CvxSync *sync)
 	sync->is_waiting = false;
 	sync->is_aside = false;
 	sync->is_looking = false;
+	sync->has_dropped = false;
 	sync->is_productive = false;
 	sync->has_changes = false;
 	cvx_error_forget();
@@ -119,7 +120,9 @@ cvx_sync_step(CvxSync *sync)
 		sync->host.rollback();
 		MemoryContextSwitchTo(sync->step_cxt);
 		cvx_step_note_locks(sync);
-		if (sync->is_looking)
+		if (sync->has_dropped)
+			result = CVX_STEP_WORKED;	/* once more, without that table */
+		else if (sync->is_looking)
 		{
 			/* The check that comes instead tells what is wrong. */
 			sync->skips_look = true;

@@ -113,6 +113,7 @@ static void read_look(Upload *upload, CvxCall *call, Look *seen);
 static void refuse_unseen(Upload *upload, const char *why);
 static void confirm(Upload *upload, const Look *seen);
 static void tell_progress(Upload *upload, const Look *seen);
+static void tell(Upload *upload, const char *text);
 static void fail_import(Upload *upload, const Look *seen);
 static void await(Upload *upload, CvxCall *call);
 static void pause_ms(Upload *upload, int ms);
@@ -357,14 +358,20 @@ static void
 tell_progress(Upload *upload, const Look *seen)
 {
 	for (; upload->nsteps_told < seen->nsteps; upload->nsteps_told++)
-		ereport(NOTICE,
-				(errmsg("%s", printable(seen->steps[upload->nsteps_told]))));
-	if (seen->text == NULL ||
-		(upload->told && strcmp(upload->told, seen->text) == 0))
+		tell(upload, seen->steps[upload->nsteps_told]);
+	if (seen->text != NULL)
+		tell(upload, seen->text);
+}
+
+/* What has just been done is a step and, for a while, the state as well. */
+static void
+tell(Upload *upload, const char *text)
+{
+	if (upload->told && strcmp(upload->told, text) == 0)
 		return;
 	ereport(NOTICE,
-			(errmsg("%s", printable(seen->text))));
-	upload->told = MemoryContextStrdup(upload->told_cxt, seen->text);
+			(errmsg("%s", printable(text))));
+	upload->told = MemoryContextStrdup(upload->told_cxt, text);
 }
 
 static void

@@ -149,7 +149,7 @@ class SnapshotImportRoutes:
             return self._list(args, value_format)
         import_id = args.get("importId") if isinstance(args, dict) else None
         if (values.decode_id(import_id) or (None,))[0] != IMPORTS_TABLE_NUMBER:
-            return self._function_error("ArgumentValidationError: Value does not match validator.\nPath: "
+            return self._function_error("Value does not match validator.\nPath: "
                                         ".importId\nValidator: v.id(\"_snapshot_imports\")")
         found = arguments.value_format(value_format)
         with self.imports.changed:

@@ -75,7 +75,7 @@ CREATE TEMP TABLE refusal (place int GENERATED ALWAYS AS IDENTITY, status int, c
 INSERT INTO refusal (status, code, state, sent)
 SELECT 400, code, 'HV00L', 1 FROM unnest('{InvalidClientVersion,ClientVersionUnsupported,HeaderParseFailure,
 	InvalidHeaderFailure,InvalidAdminKey,BadQueryArgs,BadJsonBody,BadFormat,DocumentDeltasCursorRequired,
-	InvalidWindowToReadDocuments,SnapshotTooOld,InvalidListSnapshotCursor,InvalidDataSyncCursor,
+	InvalidWindowToReadDocuments,InvalidListSnapshotCursor,InvalidDataSyncCursor,
 	DataSyncCursorExpired,InvalidDataSyncSelection,LimitOutOfRange,InvalidCursor,NoSchemaForExport,
 	NoTableDefinitionForExport,UnsupportedSchemaForExport,EmptyPrimaryKey,
 	SchemaEnforcementError,ValueTooLargeError,TooManyWrites,TooManyReads,TooManyTables,InvalidTableName,
@@ -91,6 +91,7 @@ INSERT INTO refusal (status, code, state, sent) VALUES
 	(403, 'SystemIdentityRequired', '42501', 1),
 	(403, 'StreamingExportNotEnabled', '42501', 1),
 	(403, NULL, '42501', 1),
+	(400, 'SnapshotTooOld', '72000', 1),
 	(404, NULL, '0A000', 1),
 	(405, NULL, '0A000', 1),
 	(400, 'InvalidPrimaryKey', '22023', 1),

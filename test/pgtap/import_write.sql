@@ -136,6 +136,11 @@ SELECT matches(notices($$SELECT convex_import('convex', 't', 'SELECT 1 AS n', 'r
 SELECT emu.config('{"import_hold": "in_progress"}') \g /dev/null
 SELECT matches(notices($$SET statement_timeout = '3s'; SELECT convex_import('convex', 't', 'SELECT 2 AS n', 'replace')$$), 'NOTICE: .*Importing "t"', 'and so is progress');
 SELECT emu.config('{"import_hold": null}') \g /dev/null
+SELECT emu.fault(jsonb_build_object('path', '/api/query', 'count', 2, 'action', 'body', 'body_base64', translate(encode(convert_to(
+	'{"status":"success","value":{"state":{"state":"in_progress","progress_message":"Imported t","checkpoint_messages":["Began","Imported t"]}}}',
+	'UTF8'), 'base64'), E'\n', ''))) \g /dev/null
+SELECT is((SELECT array_agg(m[1]) FROM regexp_matches(notices($$SELECT convex_import('convex', 't', 'SELECT 3 AS n', 'replace')$$), 'NOTICE:  (Began|Imported t)', 'g') AS m),
+	'{Began,Imported t}', 'a step that is the state as well is told once');
 
 -- ------------------------------------------------------------------ refused before anything is sent
 

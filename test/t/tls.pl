@@ -166,8 +166,8 @@ fails('HV00N', 'an authority file that is none', $good_url, ca_file => write_fil
 is(journal('good'), $requests, 'and nothing has been sent');
 
 fails('HV00N', 'a certificate for another name', $emulator{wrong_name}->url, ca_file => $ca);
-fails('HV00N', 'a certificate that has expired', $emulator{expired}->url, ca_file => $ca);
-fails('HV00N', 'a certificate that is not valid yet', $emulator{early}->url, ca_file => $ca);
+like(fails('HV00N', 'a certificate that has expired', $emulator{expired}->url, ca_file => $ca), qr/^HINT:.*clock/m, 'and the hint names the clock');
+like(fails('HV00N', 'a certificate that is not valid yet', $emulator{early}->url, ca_file => $ca), qr/^HINT:.*clock/m, 'and so does this one');
 fails('HV00N', 'a certificate of another authority', $emulator{other}->url, ca_file => $ca);
 is(journal($_), 0, "and nothing has been sent ($_)") for qw(wrong_name expired early other);
 
@@ -260,8 +260,9 @@ for my $case ([ 'HV00N', 'TLSv1', '-tls1' ], [ 'HV00N', 'TLSv1_1', '-tls1_1' ], 
 	IPC::Run::run([ 'openssl', 's_client', '-connect', "127.0.0.1:$port", $flag, '-cipher', 'ALL:@SECLEVEL=0' ], '<', \"Q\n", '>&', \$seen);
 	SKIP:
 	{
-		skip "this OpenSSL has no $version", 3 if $seen !~ /^New, (?:TLS|SSL)v.*Cipher is (?!\(NONE\))/m;
-		fails($state, "a server with $version", "https://127.0.0.1:$port", ca_file => $ca, request_timeout => '60s');
+		skip "this OpenSSL has no $version", $state eq 'HV00N' ? 4 : 3 if $seen !~ /^New, (?:TLS|SSL)v.*Cipher is (?!\(NONE\))/m;
+		my $said = fails($state, "a server with $version", "https://127.0.0.1:$port", ca_file => $ca, request_timeout => '60s');
+		like($said, qr/secure connection.*^HINT:.*no version of TLS in common/ms, 'and the hint says why') if $state eq 'HV00N';
 	}
 	$harness->kill_kill(grace => 1);
 }
@@ -309,15 +310,16 @@ sub answer_with
 }
 my @servers;
 for my $case (
-	[ 'a plain server behind an https URL', "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" ],
+	[ 'a plain server behind an https URL', "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", qr/^HINT:.*does not speak TLS/m ],
 	[ 'a server that hangs up on the handshake', '' ],
-	[ 'a server that answers the handshake with an alert', "\x15\x03\x03\x00\x02\x02\x28" ],
+	[ 'a server that answers the handshake with an alert', "\x15\x03\x03\x00\x02\x02\x28", qr/^HINT:.*refused the TLS handshake/m ],
 	[ 'a server that answers the handshake with noise', join '', map { chr int rand 256 } 1 .. 3000 ])
 {
-	my ($what, $bytes) = @$case;
+	my ($what, $bytes, $hint) = @$case;
 	my ($pid, $port) = answer_with($bytes);
 	push @servers, $pid;
-	fails('HV00N', $what, "https://127.0.0.1:$port", ca_file => $ca);
+	my $said = fails('HV00N', $what, "https://127.0.0.1:$port", ca_file => $ca);
+	like($said, $hint, 'and the hint says so') if $hint;
 }
 kill 'TERM', @servers;
 waitpid $_, 0 for @servers;
