@@ -486,6 +486,9 @@ entry("schemas of 20 MB", {SCHEMAS: b"[" + b"1," * 10_000_000 + b"1]"}, imports=
       limits={**FAST, "max_response_size": "64MB"}, memory_mb=96)
 entries("schemas that are refused", SCHEMAS,
         [lambda line, code=code: (line.answer(code), ...)[1] for code in (400, 404, 500, 503)], imports="right", requests=1)
+entry("200,000 components",
+      {COLUMNS: b'{"byComponent":{%s}}' % b",".join(b'"c%d":[]' % n for n in range(200_000))}, imports="HV00M",
+      limits={**FAST, "max_response_size": "8MB"}, memory_mb=64)
 entry("a table of 60,000 columns",
       {COLUMNS: named("users", ["_creationTime", "_id"] + ["c%d" % n for n in range(60_000)])}, imports="HV00M|54000|right",
       memory_mb=64)
