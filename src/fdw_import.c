@@ -330,10 +330,7 @@ infer_from_page(Import *import, CvxTableSchema *table)
 	field->type = CVX_TYPE_FLOAT64;
 	field->is_optional = false;
 	for (int i = 0; i < page->ndocs; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
 		infer_document(import, table, page, i);
-	}
 	cvx_http_free(call);
 	cvx_walk_close(walk);
 }
@@ -356,6 +353,7 @@ infer_document(Import *import, CvxTableSchema *table, const CvxPage *page,
 		CvxFieldSchema *field;
 		char	   *label;
 
+		CHECK_FOR_INTERRUPTS();
 		cvx_json_skip(&json, &text);
 		if (!cvx_page_is_document_member(&name))
 			continue;

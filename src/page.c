@@ -148,6 +148,7 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	cvx_json_open(&parser.json, '{');
 	for (; cvx_json_member(&parser.json, &name, is_first); is_first = false)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (IS_NAME(&name, "values"))
 		{
 			see_once(&parser, &has_values);
@@ -361,7 +362,8 @@ parse_document(Parser *parser)
 		int			field = guess_field(parser, is_first);
 		Meta		meta;
 
-		nmembers++;
+		if ((++nmembers & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
 		if (field < 0)
 		{
 			if (!cvx_json_member(json, &name, is_first))

@@ -36,7 +36,7 @@ typedef struct NamesReader
 	CvxJson		json;
 	const CvxTableName *only;	/* NULL: all */
 	char	   *component;
-	int			ntables;
+	int			nnames;			/* of components and tables */
 	List	   *tables;			/* CvxTableSchema */
 } NamesReader;
 
@@ -48,6 +48,7 @@ typedef struct NamedSlot
 } NamedSlot;
 
 static void read_component(NamesReader *reader, const CvxText *name);
+static void count_one(NamesReader *reader);
 static void read_table(NamesReader *reader, HTAB *seen);
 static List *read_columns(NamesReader *reader);
 static bool is_identifier(const char *name, size_t len);
@@ -151,6 +152,7 @@ read_component(NamesReader *reader, const CvxText *name)
 	HTAB	   *seen = cvx_schema_map(16);
 	bool		is_first = true;
 
+	count_one(reader);
 	for (const char *p = component; *p;)
 	{
 		size_t		len = strcspn(p, "/");
@@ -163,12 +165,19 @@ read_component(NamesReader *reader, const CvxText *name)
 	cvx_json_open(&reader->json, '[');
 	for (; cvx_json_element(&reader->json, is_first); is_first = false)
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (++reader->ntables > MAX_TABLES)
-			cvx_json_fail(&reader->json, "more tables than Convex can have");
+		count_one(reader);
 		read_table(reader, seen);
 	}
 	hash_destroy(seen);
+}
+
+/* A component, or a table: a component without tables is not listed. */
+static void
+count_one(NamesReader *reader)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (++reader->nnames > MAX_TABLES)
+		cvx_json_fail(&reader->json, "more tables than Convex can have");
 }
 
 /* One table: its name and those of its fields. */

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """The table of misbehaviours: what a peer does, and what each use of it must come to.
 
-    entry(name, rules, scan=.., imports=.., write=.., follow=.., requests=.., variants=.., limits=.., memory_mb=..)
+    entry(name, rules, scan=.., imports=.., write=.., requests=.., variants=.., limits=.., memory_mb=..)
 
 `rules`   route -> what it answers: JSON, bytes, or a function (line, request, nth) that answers or misbehaves.
           TARGET is the route that a use cannot do without: the page of a scan, the list of tables of
           IMPORT FOREIGN SCHEMA, the write of an UPDATE by key. Everything else is answered well.
-`scan`, `imports`, `write`, `follow`   SQLSTATEs separated by "|", or "right": the result of a good deployment.
-          None: the line says nothing to this use.
+`scan`, `imports`, `write`, `follow`, `changes`, `keys`   what a use must come to: SQLSTATEs separated by "|",
+          or "right", the result of a good deployment. Without it the line says nothing to this use.
 `requests`   how many requests a use may send to the routes with rules, for each variant; a load of a
           subscription may send three times as many.
 `variants`   how often the use is tried; the peer counts, and answers each time another way.
@@ -28,7 +28,7 @@ from peer import (
 )
 
 TARGET = "target"
-TARGETS = {"scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS}
+TARGETS = {"scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS, "changes": DELTAS, "keys": SNAPSHOT}
 
 # The limits of a line that is answered at once, and of one that has to be ended. Before a write comes to that it asks
 # for other things, which a loaded machine is to answer in time.
@@ -43,12 +43,14 @@ ENTRIES = []
 
 
 class Entry:
-    def __init__(self, name, rules, *, scan=None, imports=None, write=None, follow=None, requests=1, variants=1, limits=FAST,
+    def __init__(self, name, rules, *, scan=None, imports=None, write=None, follow=None, changes=None, keys=None,
+                 requests=1, variants=1, limits=FAST,
                  memory_mb=24, greet=None, scheme="http", columns=""):
         self.name = name
         self.rules = rules
         self.outcomes = {use: outcome for use, outcome in
-                         (("scan", scan), ("imports", imports), ("write", write), ("follow", follow)) if outcome}
+                         (("scan", scan), ("imports", imports), ("write", write), ("follow", follow), ("changes", changes),
+                          ("keys", keys)) if outcome}
         self.requests = requests
         self.variants = variants
         self.limits = limits
@@ -157,6 +159,8 @@ def cuts(answer):
     return [body[:at] for at in places if at < len(body)]
 
 
+BROKEN_WALK = dict(scan="HV00M", write="HV00M", follow="HV00M", keys="HV00M")
+BROKEN_LOG = dict(write="HV00M", follow="HV00M", changes="HV00M")
 LOST = dict(scan="08006", imports="08006", write="08007")
 UNREADABLE = dict(scan="HV00M", imports="HV00M", write="08007")
 
@@ -272,7 +276,7 @@ entries("the key as a name in a list", COLUMNS,
 
 entries("a page cut at every place of its structure", SNAPSHOT, cuts(PAGE), scan="HV00M")
 entries("a list of tables cut at every place", COLUMNS, cuts(columns(("users", ("_id", "_creationTime")))), imports="HV00M")
-entries("a page of changes cut at every place", DELTAS, cuts(deltas(change())), write="HV00M")
+entries("a page of changes cut at every place", DELTAS, cuts(deltas(change())), write="HV00M", changes="HV00M")
 entries("deep nesting", SNAPSHOT,
         [page(document(name=0)) and text(page(document(name=0))).replace(b'"name":0', b'"name":' + bracket)
          for bracket in (b"[" * 400_000, b'{"a":' * 180_000, b"[" * 200 + b"]" * 200, b'[{"":' * 80 + b"1" + b"}]" * 80)],
@@ -294,7 +298,8 @@ entries("odd ids", SNAPSHOT,
 
 entries("a snapshot of another type", SNAPSHOT, [raw_with(PAGE, "snapshot", value) for value in WRONG + ["0"]],
         scan="HV00M", write="HV00M")
-entries("a delta cursor of another type", DELTAS, [raw_with(deltas(), "cursor", value) for value in WRONG], write="HV00M")
+entries("a delta cursor of another type", DELTAS, [raw_with(deltas(), "cursor", value) for value in WRONG], write="HV00M",
+        changes="HV00M|22023")
 entries("hasMore of another type", SNAPSHOT, [raw_with(PAGE, "hasMore", value) for value in NO_BOOLS], scan="HV00M")
 entries("values of another type", SNAPSHOT, [raw_with(PAGE, "values", value) for value in NO_ARRAYS + ["[[]]", "[5]", "[null]"]],
         scan="HV00M")
@@ -316,8 +321,7 @@ entries("a document without one of its members", SNAPSHOT,
         [page(document(), document(2, **{member: ...})) for member in ("_id", "_ts", "_table", "_component")],
         scan="HV00M", write="HV00M")
 entries("a change without one of its members", DELTAS,
-        [deltas(change(2, **{member: ...})) for member in ("_id", "_ts", "_deleted", "_table", "_component")], write="HV00M",
-        follow="HV00M", requests=2)
+        [deltas(change(2, **{member: ...})) for member in ("_id", "_ts", "_deleted", "_table", "_component")], requests=2, **BROKEN_LOG)
 entries("members that nobody knows", SNAPSHOT, [{**page(document(_future=1, extra=[])), "future": {"values": [1]}}],
         scan="right")
 entries("a timestamp of another type", SNAPSHOT,
@@ -346,64 +350,56 @@ def numbered(make):
 LAST = page(document(9))
 
 entry("another snapshot than the first page's", {SNAPSHOT: walk(more(document(1)), {**LAST, "snapshot": HEAD + 1})},
-      scan="HV00M", write="HV00M", follow="HV00M", requests=2)
+      requests=2, **BROKEN_WALK)
 entry("an older snapshot than the first page's", {SNAPSHOT: walk(more(document(1)), {**LAST, "snapshot": HEAD - 1})},
-      scan="HV00M", write="HV00M", follow="HV00M", requests=2)
-entry("a cursor on the last page", {SNAPSHOT: {**PAGE, "cursor": "A"}}, scan="HV00M", write="HV00M", follow="HV00M")
-entry("a document newer than its snapshot", {SNAPSHOT: page(document(_ts=HEAD + 1))}, scan="HV00M", write="HV00M", follow="HV00M")
-entry("ids that descend", {SNAPSHOT: page(document(2), document(1))}, scan="HV00M", write="HV00M", follow="HV00M")
-entry("an id twice in a page", {SNAPSHOT: page(document(1), document(1))}, scan="HV00M", write="HV00M", follow="HV00M")
-entry("ids that descend from page to page", {SNAPSHOT: walk(more(document(5)), page(document(4)))}, scan="HV00M",
-      write="HV00M", follow="HV00M", requests=2)
+      requests=2, **BROKEN_WALK)
+entry("a cursor on the last page", {SNAPSHOT: {**PAGE, "cursor": "A"}}, **BROKEN_WALK)
+entry("a document newer than its snapshot", {SNAPSHOT: page(document(_ts=HEAD + 1))}, **BROKEN_WALK)
+entry("ids that descend", {SNAPSHOT: page(document(2), document(1))}, **BROKEN_WALK)
+entry("an id twice in a page", {SNAPSHOT: page(document(1), document(1))}, **BROKEN_WALK)
+entry("ids that descend from page to page", {SNAPSHOT: walk(more(document(5)), page(document(4)))}, requests=2, **BROKEN_WALK)
 entry("a page that is answered twice",
-      {SNAPSHOT: walk(more(document(1), document(2)), more(document(1), document(2)), LAST)}, scan="HV00M", write="HV00M", follow="HV00M",
-      requests=3)
+      {SNAPSHOT: walk(more(document(1), document(2)), more(document(1), document(2)), LAST)}, requests=3, **BROKEN_WALK)
 entry("a page that is answered twice with another cursor",
-      {SNAPSHOT: walk(more(document(1), document(2)), more(document(1), document(2), cursor="B"), LAST)}, scan="HV00M",
-      write="HV00M", follow="HV00M", requests=3)
+      {SNAPSHOT: walk(more(document(1), document(2)), more(document(1), document(2), cursor="B"), LAST)}, requests=3, **BROKEN_WALK)
 entry("a page that overlaps the one before",
-      {SNAPSHOT: walk(more(document(1), document(2)), more(document(2), document(3), cursor="B"), LAST)}, scan="HV00M",
-      write="HV00M", follow="HV00M", requests=3)
-entry("the same cursor for ever", {SNAPSHOT: numbered(lambda n: more(document(n + 1)))}, scan="HV00M", write="HV00M", follow="HV00M",
-      requests=3)
-entry("the same cursor for ever and nothing else", {SNAPSHOT: more()}, scan="HV00M", write="HV00M", follow="HV00M", requests=3)
-entry("cursors in a circle", {SNAPSHOT: numbered(lambda n: more(cursor="AB"[n % 2]))}, scan="HV00M", write="HV00M", follow="HV00M",
-      requests=6)
-entry("a long circle of cursors", {SNAPSHOT: numbered(lambda n: more(document(n % 7 + 1), cursor=str(n % 7)))}, scan="HV00M",
-      write="HV00M", follow="HV00M", requests=9)
-entry("empty pages for ever", {SNAPSHOT: numbered(lambda n: more(cursor=str(n)))}, scan="HV00M", write="HV00M", follow="HV00M", requests=6)
+      {SNAPSHOT: walk(more(document(1), document(2)), more(document(2), document(3), cursor="B"), LAST)}, requests=3, **BROKEN_WALK)
+entry("the same cursor for ever", {SNAPSHOT: numbered(lambda n: more(document(n + 1)))}, requests=3, **BROKEN_WALK)
+entry("the same cursor for ever and nothing else", {SNAPSHOT: more()}, requests=3, **BROKEN_WALK)
+entry("cursors in a circle", {SNAPSHOT: numbered(lambda n: more(cursor="AB"[n % 2]))}, requests=6, **BROKEN_WALK)
+entry("a long circle of cursors", {SNAPSHOT: numbered(lambda n: more(document(n % 7 + 1), cursor=str(n % 7)))}, requests=9, **BROKEN_WALK)
+entry("empty pages for ever", {SNAPSHOT: numbered(lambda n: more(cursor=str(n)))}, requests=6, **BROKEN_WALK)
 entry("empty pages for ever after the first one",
-      {SNAPSHOT: numbered(lambda n: more(*[document(1)] * (n == 0), cursor=str(n)))}, scan="HV00M", write="HV00M", follow="HV00M", requests=7)
+      {SNAPSHOT: numbered(lambda n: more(*[document(1)] * (n == 0), cursor=str(n)))}, requests=7, **BROKEN_WALK)
 entry("one empty page", {SNAPSHOT: numbered(lambda n: more() if n == 0 else None)}, scan="right", write="right", follow="right", requests=2)
 entry("cursors of 500 kB", {SNAPSHOT: walk(more(document(1), cursor="c" * 500_000), LAST)}, scan="right 2", requests=2)
 
 # ---------------------------------------------------------------- the change log
 
-entry("the same delta cursor for ever", {DELTAS: deltas(cursor=HEAD + 5, more=True)}, write="HV00M", follow="HV00M", requests=3)
+entry("the same delta cursor for ever", {DELTAS: deltas(cursor=HEAD + 5, more=True)}, requests=3, **BROKEN_LOG)
 entry("a delta cursor that stays where it was",
-      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"], more=True)}, write="HV00M", follow="HV00M", requests=2)
+      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"], more=True)}, requests=2, **BROKEN_LOG)
 entry("a delta cursor that runs behind",
-      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] - 1000)}, write="HV00M", follow="HV00M", requests=2)
+      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] - 1000)}, write="HV00M", follow="HV00M", changes="22023", requests=2)
 entry("a delta cursor that runs behind, and more",
-      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] - 1000, more=True)}, write="HV00M", follow="HV00M", requests=2)
-entry("a delta cursor of zero", {DELTAS: deltas(cursor=0)}, write="HV00M", follow="HV00M", requests=2)
+      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] - 1000, more=True)}, requests=2, **BROKEN_LOG)
+entry("a delta cursor of zero", {DELTAS: deltas(cursor=0)}, write="HV00M", follow="HV00M", changes="22023", requests=2)
 entry("a delta cursor one further for ever",
-      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] + 1, more=True)}, write="HV00M", follow="right",
+      {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] + 1, more=True)}, write="HV00M", follow="right", changes="HV00M",
       requests=40)
-entry("delta cursors in a circle", {DELTAS: numbered(lambda n: deltas(cursor=HEAD + 5 + n % 2, more=True))}, write="HV00M", follow="HV00M",
-      requests=4)
+entry("delta cursors in a circle", {DELTAS: numbered(lambda n: deltas(cursor=HEAD + 5 + n % 2, more=True))}, requests=4, **BROKEN_LOG)
 entry("a long run of empty pages whose cursors move",
       {DELTAS: lambda line, request, nth: deltas(cursor=request.json["cursor"] + 1_000_000, more=True) if nth < 300 else None},
-      write="right", follow="right", requests=310)
+      write="right", follow="right", changes="right 0", requests=310)
 entries("a change at or below the cursor", DELTAS, [deltas(change(2, ts=HEAD)), deltas(change(2, ts=HEAD - 5)),
                                                     deltas(change(2, ts=1)), deltas(change(2, ts=0)), deltas(change(2, ts=-1))],
-        write="HV00M", follow="HV00M", requests=2)
-entry("changes that descend", {DELTAS: deltas(change(2, ts=HEAD + 6), change(3, ts=HEAD + 5))}, write="HV00M", follow="HV00M", requests=2)
-entry("a change beyond the page's cursor", {DELTAS: deltas(change(2, ts=HEAD + 11))}, write="HV00M", follow="HV00M", requests=2)
-entry("a change of another table", {DELTAS: deltas(change(2, _table="secrets"))}, write="HV00M", follow="HV00M", requests=2)
-entry("a change of the row that is written", {DELTAS: deltas(change(1, name="Adam"))}, write="40001", requests=2)
+        requests=2, **BROKEN_LOG)
+entry("changes that descend", {DELTAS: deltas(change(2, ts=HEAD + 6), change(3, ts=HEAD + 5))}, requests=2, **BROKEN_LOG)
+entry("a change beyond the page's cursor", {DELTAS: deltas(change(2, ts=HEAD + 11))}, requests=2, **BROKEN_LOG)
+entry("a change of another table", {DELTAS: deltas(change(2, _table="secrets"))}, requests=2, **BROKEN_LOG)
+entry("a change of the row that is written", {DELTAS: deltas(change(1, name="Adam"))}, write="40001", changes="right 1", requests=2)
 entry("changes of other rows", {DELTAS: lambda line, request, nth: deltas(change(2), change(3, ts=HEAD + 2)) if nth == 0 else None},
-      write="right", follow="right", requests=9)
+      write="right", follow="right", changes="right 2", requests=9)
 
 entries("a head that is none", QUERY_TS,
         [b"", b"5", [], {}, {"ts": 5}, {"ts": "####"}, {"ts": "AAAA"}, {"ts": "//////////8="}, {"ts": "A" * 900_000},
@@ -451,8 +447,10 @@ entry("a page of 17,000 empty documents", {SNAPSHOT: b'{"values":[%s],"snapshot"
 entry("the same for a table of 1,200 columns",
       {SNAPSHOT: b'{"values":[%s],"snapshot":%d,"cursor":null,"hasMore":false}' % (b",".join(MANY), HEAD)},
       scan="right 17000", columns=", ".join(f"c{n} text" for n in range(1200)), memory_mb=24)
-entry("a document of 100,000 fields",
-      {SNAPSHOT: text(page(document(**{"f%d" % n: 0 for n in range(70_000)})))}, scan="right")
+WIDE = {"f%d" % n: 0 for n in range(70_000)}
+entry("a document of 70,000 fields",
+      {SNAPSHOT: lambda line, request, nth: page(document(**WIDE), snapshot=request.json.get("snapshot", HEAD))}, scan="right",
+      write="54000", follow="right", requests=2, memory_mb=64)
 
 # ---------------------------------------------------------------- what a deployment has
 
@@ -488,6 +486,9 @@ entry("schemas of 20 MB", {SCHEMAS: b"[" + b"1," * 10_000_000 + b"1]"}, imports=
       limits={**FAST, "max_response_size": "64MB"}, memory_mb=96)
 entries("schemas that are refused", SCHEMAS,
         [lambda line, code=code: (line.answer(code), ...)[1] for code in (400, 404, 500, 503)], imports="right", requests=1)
+entry("200,000 components",
+      {COLUMNS: b'{"byComponent":{%s}}' % b",".join(b'"c%d":[]' % n for n in range(200_000))}, imports="HV00M",
+      limits={**FAST, "max_response_size": "8MB"}, memory_mb=64)
 entry("a table of 60,000 columns",
       {COLUMNS: named("users", ["_creationTime", "_id"] + ["c%d" % n for n in range(60_000)])}, imports="HV00M|54000|right",
       memory_mb=64)

@@ -1,5 +1,6 @@
 # A hostile server: each line of test/hostile/lines.py against a scan, IMPORT
-# FOREIGN SCHEMA, an UPDATE by key, and the load of a subscription. Whatever the peer does, a use ends with
+# FOREIGN SCHEMA, an UPDATE by key, the load of a subscription, the change log
+# and the check of a key. Whatever the peer does, a use ends with
 # the right result or the right SQLSTATE, after a bounded number of requests,
 # within its limits, and without more memory than two pages need.
 #
@@ -61,6 +62,8 @@ my %uses = (
 		SELECT convex_drop_subscription('$id', true) \\g /dev/null
 		DROP SCHEMA IF EXISTS ${id}_mirror;
 		END
+	keys => sub { my ($id) = @_; return ("SELECT convex_ensure_primary_key('$id.users');", qr/^$/) },
+	changes => sub { my ($id) = @_; return ("SELECT count(id) FROM convex_changes('$id', 1787000001000000000, '{users}');", qr/^\d+$/) },
 	write => sub { my ($id) = @_; return ("UPDATE $id.users SET name = 'Ada' WHERE id = 1;", qr/^$/) });
 
 # VmHWM from now on; 0 where the kernel does not say.
@@ -118,7 +121,7 @@ sub judge
 	my $outcome = $line->{outcome};
 	if ($outcome =~ s/^right (\d+)$/right/)
 	{
-		$right = qr/^$1\|/;
+		$right = qr/^$1\b/;
 	}
 	my @wrong = grep { !/^(?:$outcome)$/ } @states;
 	push @problems, 'SQLSTATE ' . join(' ', @wrong) if @wrong;

@@ -247,13 +247,13 @@ sub serve
 {
 	my (@values) = @_;
 	my $i = 0;
-	my $page = '{"values":[' . join(',', map { sprintf '{"_component":"","_table":"texts","_ts":1700000000000000000,"_creationTime":1.5,"_id":"j%d","x":%s}', ++$i, $_ } @values)
+	my $page = '{"values":[' . join(',', map { sprintf '{"_component":"","_table":"texts","_ts":1700000000000000000,"_creationTime":1.5,"_id":"j%06d","x":%s}', ++$i, $_ } @values)
 	  . '],"snapshot":1700000000000000001,"cursor":null,"hasMore":false}';
 	utf8::encode($page);
 	$emulator->clear_faults;
 	$emulator->fault({ path => '/api/list_snapshot', action => 'body', body_base64 => MIME::Base64::encode_base64($page, ''), count => -1 });
 	$i = 0;
-	my $lines = join '', map { sprintf "j%d\t\\\\x%s\n", ++$i, do { my $text = $_; utf8::encode($text); unpack('H*', $text) } } @values;
+	my $lines = join '', map { sprintf "j%06d\t\\\\x%s\n", ++$i, do { my $text = $_; utf8::encode($text); unpack('H*', $text) } } @values;
 	$cluster->value("TRUNCATE given; CREATE TEMP TABLE raw (_id text, x bytea);\nCOPY raw FROM stdin;\n$lines\\.\nINSERT INTO given SELECT _id, convert_from(x, 'UTF8')::jsonb FROM raw");
 	return;
 }

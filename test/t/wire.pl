@@ -328,7 +328,7 @@ for my $case (@answers)
 {
 	my ($what, $wanted, $then, $bytes) = @$case;
 	answer($peer, $then, $bytes);
-	my $table = $then =~ /^(?:silence|endless)$/ ? $hasty : $raw;
+	my $table = $then =~ /^(?:silence|endless|drip)$/ || ($then eq 'flood' && $wanted =~ /^08006/) ? $hasty : $raw;
 	my $begun = time;
 	my $rows = $session->query("SELECT name FROM $table");
 	my $state = $session->sqlstate;
