@@ -166,6 +166,7 @@ static void decode_target(CvxModify *modify, const CvxTargetRow *target,
 						  Datum *values, bool *nulls);
 static void key_of(CvxModify *modify, const char *doc, int len,
 				   StringInfo key);
+static void check_key_ends(CvxModify *modify, const char *doc, int len);
 
 /* Called once when the library is loaded. */
 void
@@ -618,7 +619,10 @@ convexExecForeignInsert(EState *estate, ResultRelInfo *rri,
 	message.new_bytes = cvx_document_measure(row.data, row.len);
 	message.op = modify->options->key ? CVX_OP_UPSERT : CVX_OP_APPEND;
 	if (modify->options->key)
+	{
 		key_of(modify, row.data, row.len, &key);
+		check_key_ends(modify, row.data, row.len);
+	}
 	put_message(modify, &message, modify->options->key ? &key : NULL, &row);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
@@ -1252,6 +1256,8 @@ put_whole(CvxModify *modify, const CvxTargetRow *target, Change *changes,
 	key_of(modify, doc.data, doc.len, &new_key);
 	is_new = old_key.len != new_key.len ||
 		memcmp(old_key.data, new_key.data, new_key.len) != 0;
+	if (is_new)
+		check_key_ends(modify, doc.data, doc.len);
 	message.new_bytes = cvx_document_measure(doc.data, doc.len);
 
 	/*
@@ -1502,4 +1508,29 @@ key_of(CvxModify *modify, const char *doc, int len, StringInfo key)
 					   modify->nrows, modify->options->relation),
 			 errhint("Every row needs a value for each field of the table's option primary_key (%s).",
 					 modify->options->key->text)));
+}
+
+/*
+ * Convex looks for a key by a prefix of its bytes, and writes a zero byte in a
+ * string or in bytes as their end and one more byte.  So the key '\\x01' also
+ * finds a document with the key '\\x0100' and replaces it.  After a field that
+ * is not the last one there is a byte that ends the likeness.
+ */
+static void
+check_key_ends(CvxModify *modify, const char *doc, int len)
+{
+	const CvxPath *path = &modify->options->key->paths[modify->options->key->n - 1];
+	CvxText		text;
+	CvxValue	value;
+
+	if (!cvx_document_get(doc, len, path, &text))
+		return;
+	cvx_value_read(text.data, text.len, &value);
+	if (cvx_value_has_nul(&value))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+				 errmsg("key field \"%s\" of foreign table %s has a zero byte",
+						path->label, modify->options->relation),
+				 errdetail("Convex would take the value for the continuation of a shorter key, and replace this document when that key is written."),
+				 errhint("Use a text column, for example with hexadecimal digits, or a primary_key whose last field has another type.")));
 }

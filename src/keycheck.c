@@ -413,6 +413,16 @@ take_document(KeyCheck *check, const CvxPage *page, int n)
 							   printable(id),
 							   cvx_value_kind_name(value.kind)),
 					 errhint("Give the field one type in all documents.")));
+
+		/* Convex finds it by a shorter key, too: see fdw_modify.c. */
+		if (i == check->nkeys - 1 && cvx_value_has_nul(&value))
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+					 errmsg("field \"%s\" of Convex table \"%s\" cannot be the last field of a key: a value has a zero byte",
+							key->path->label, check->table),
+					 errdetail("Convex would take the value of document \"%s\" for the continuation of a shorter key.",
+							   printable(id)),
+					 errhint("Let another field be the last one, or change the document.")));
 		appendBinaryStringInfo(&check->entry, value.raw.data, value.raw.len);
 		appendStringInfoChar(&check->entry, AFTER_VALUE);
 	}

@@ -155,6 +155,7 @@ static bool get_integer(CvxCodec *codec, const CvxValue *value, int64 min,
 						int64 max, int64 *result);
 static bool get_string(CvxCodec *codec, const CvxText *text, char **result,
 					   size_t *len);
+static void *get_bytes(const CvxValue *value, size_t offset, int *len);
 static char *number_text(const CvxValue *value);
 static bool get_milliseconds(CvxCodec *codec, const CvxValue *value,
 							 int64 *whole, double *fraction);
@@ -370,6 +371,29 @@ cvx_value_kind_name(CvxKind kind)
 			break;
 	}
 	return "object";
+}
+
+/* Is there a zero byte in a string, or in bytes? */
+bool
+cvx_value_has_nul(const CvxValue *value)
+{
+	bool		has_nul = false;
+	int			len;
+	char	   *bytes;
+
+	if (value->kind == CVX_KIND_STRING && value->text.is_escaped)
+	{
+		bytes = palloc(value->text.len + 1);
+		cvx_json_unescape(&value->text, bytes, &has_nul);
+		pfree(bytes);
+	}
+	else if (value->kind == CVX_KIND_BYTES &&
+			 (bytes = get_bytes(value, 0, &len)) != NULL)
+	{
+		has_nul = memchr(bytes, 0, len) != NULL;
+		pfree(bytes);
+	}
+	return has_nul;
 }
 
 /* An int64 as convex_encoded_json has it. */

@@ -46,6 +46,7 @@ extern void cvx_value_decode(CvxCodec *codec, const CvxValue *value,
 extern bool cvx_value_takes_document(const CvxCodec *codec);
 extern CvxType cvx_value_type(CvxKind kind);
 extern const char *cvx_value_kind_name(CvxKind kind);
+extern bool cvx_value_has_nul(const CvxValue *value);
 extern void cvx_value_write_int64(StringInfo out, int64 value);
 extern void cvx_value_write_float64(StringInfo out, double value,
 									bool has_markers);

@@ -90,7 +90,7 @@ DROP FOREIGN TABLE computed;
 
 CREATE TABLE keys (declared text, a text, b text);
 INSERT INTO keys VALUES ('text', '''it''''s "q" \ , %s''', 'e''tab\t\x01 \u00e4\U0001F600'''), ('text', '''''', ''' '''), ('bigint', '-9223372036854775808', '9007199254740993'), ('int', '0', '-1'), ('float8', '0.1', '1e300'), ('float8', '''NaN''', '''-Infinity'''),
-	('numeric', '0.5', '12345678901'), ('bool', 'true', 'false'), ('bytea', '''\x00''', '''\x'''), ('uuid', '''a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11''', '''b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'''),
+	('numeric', '0.5', '12345678901'), ('bool', 'true', 'false'), ('bytea', '''\x01''', '''\x'''), ('uuid', '''a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11''', '''b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'''),
 	('timestamptz', '''2026-01-02 03:04:05.678Z''', '''1969-12-31 23:59:59.5Z'''), ('date', '''2026-01-02''', '''1900-01-01'''), ('jsonb', '''{"a": [1, "x"]}''', '''[]'''), ('text[]', '''{a,b}''', '''{}'''), ('varchar(3)', '''abc''', '''d''');
 CREATE TABLE keyed AS SELECT row_number() OVER () AS n, * FROM keys;
 SELECT emu.mutate(jsonb_agg(jsonb_build_object('op', 'index', 'table', 'key' || n, 'fields', '["k"]'::jsonb))) FROM keyed \g /dev/null
