@@ -172,7 +172,7 @@ cvx_sync_has_changed(CvxSync *sync)
 		CvxSubscription *sub;
 
 		cvx_step_begin(sync);
-		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid, false) :
+		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid) :
 			NULL;
 		if (sub && sub->is_enabled && sub->generation == sync->generation)
 			has_changed = cvx_failure_fingerprint(find_remote(sub)) !=
@@ -395,6 +395,7 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		*result = CVX_STEP_GONE;
 		return false;
 	}
+	cvx_catalog_follow(sub);
 	if (cvx_load_mend_staging(sub))
 	{
 		cvx_step_commit(sync);
@@ -419,7 +420,7 @@ load_subscription(CvxSync *sync)
 
 	MemoryContextReset(sync->sub_cxt);
 	old = MemoryContextSwitchTo(sync->sub_cxt);
-	sub = cvx_catalog_load(sync->subid, true);
+	sub = cvx_catalog_load(sync->subid);
 	MemoryContextSwitchTo(old);
 	return sub;
 }

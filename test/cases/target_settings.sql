@@ -59,7 +59,7 @@ SELECT settings() AS before \gset
 
 CREATE TABLE target (name text, place serial);
 INSERT INTO target (name) VALUES ('triggers'), ('domains'), ('indexes'), ('checks'), ('policies'), ('defaults');
-SELECT convex_create_subscription(name, 'convex', ARRAY[name], 'mallory') FROM target \g /dev/null
+SELECT convex_create_subscription(name, 'convex', ARRAY[name], 'mallory', options => jsonb_build_object('adopt', ARRAY[name])) FROM target \g /dev/null
 SELECT s FROM target, LATERAL (VALUES
 	(format('CALL convex_sync(%L)', name)),
 	(format('SELECT is(settings(), %L, %L)', :'before', 'nothing is left of loading ' || name)),
