@@ -908,6 +908,9 @@ is_reached(int32 subid, int64 ts)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT st.cursor >= $2 AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
 					" WHERE r.subid = $1 AND r.state <> 'ready' AND r.state <> 'dropped')"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r JOIN pg_class AS c ON c.oid = r.target_oid"
+					" WHERE r.subid = $1 AND r.state = 'ready' AND r.copied_rows > 0 AND c.relkind = 'r'"
+					" AND c.relpersistence = 'u' AND pg_relation_size(c.oid) = 0)"
 					" FROM @.convex_subscription_state AS st WHERE st.subid = $1",
 					"il", subid, ts);
 	if (SPI_processed != 1)

@@ -237,6 +237,7 @@ extern void cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel,
 extern char *cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,
 							   bool in_staging, const CvxPage *page,
 							   const char *after, const char *upto);
+extern bool cvx_apply_is_emptied(const CvxSubRel *rel);
 extern void cvx_apply_environment(void);
 extern void cvx_apply_check_target(const CvxSubscription *sub,
 								   const CvxSubRel *rel);

@@ -31,6 +31,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -175,6 +176,23 @@ cvx_apply_has_staging(const CvxSubscription *sub, const CvxSubRel *rel)
 
 	return OidIsValid(schema) &&
 		OidIsValid(get_relname_relid(cvx_catalog_staging(sub, rel), schema));
+}
+
+/* Is a target a table that is not logged, without a page? */
+bool
+cvx_apply_is_emptied(const CvxSubRel *rel)
+{
+	Relation	relation;
+	bool		is_emptied;
+
+	if (!OidIsValid(rel->target) ||
+		get_rel_relkind(rel->target) != RELKIND_RELATION ||
+		get_rel_persistence(rel->target) != RELPERSISTENCE_UNLOGGED ||
+		(relation = try_relation_open(rel->target, AccessShareLock)) == NULL)
+		return false;
+	is_emptied = RelationGetNumberOfBlocks(relation) == 0;
+	relation_close(relation, AccessShareLock);
+	return is_emptied;
 }
 
 /* Give a target that exists the columns that its fields ask for. */

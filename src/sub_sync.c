@@ -396,7 +396,8 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		return false;
 	}
 	cvx_catalog_follow(sub);
-	if (cvx_load_mend_staging(sub))
+	if (cvx_load_mend_unlogged(sub, !had_lock) ||
+		cvx_load_mend_staging(sub))
 	{
 		cvx_step_commit(sync);
 		return false;

@@ -205,7 +205,7 @@ add_user('perlman');
 $emulator->clear_journal;
 is($cluster->value(q{SELECT convex_wait_for('app')}), 't', 'convex_wait_for wakes the worker');
 shows('perlman', 'which sees what has changed');
-for my $call (q{convex_alter_subscription('app', poll_interval => '1 h')}, q{convex_refresh_subscription('app')}, q{convex_resync_table('app', 'users')})
+for my $call (q{convex_alter_subscription('app', poll_interval => '1 h')}, q{convex_refresh_subscription('app')})
 {
 	my $name = $call =~ /convex_(\w+)/ ? $1 : die;
 	add_user($name);
