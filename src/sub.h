@@ -203,6 +203,10 @@ extern void cvx_catalog_init(void);
 extern char *cvx_catalog_staging(const CvxSubscription *sub,
 								 const CvxSubRel *rel);
 
+/* ---- sub_target.c: how does a document become a row of its target? */
+
+extern void cvx_target_init(void);
+
 /* ---- sub_failure.c: what becomes of a failure? */
 
 extern TimestampTz cvx_failure_record(int32 subid, const ErrorData *error);

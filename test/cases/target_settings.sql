@@ -74,7 +74,7 @@ SELECT s FROM target, LATERAL (VALUES
 SELECT now() \g /dev/null
 SELECT is((SELECT array_agg(DISTINCT role) FROM who_ran), NULL, 'a superuser''s next statement does not run code of a target''s owner');
 
--- Types of pg_temp stand before those of pg_catalog: PostgreSQL itself refuses them in a restricted operation.
+-- Types of pg_temp stand before those of pg_catalog.
 SET ROLE mallory;
 CREATE FUNCTION mallory.in_temporary() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (mallory.noted(VALUE)); RETURN NULL; END $$;
