@@ -160,8 +160,10 @@ CREATE TABLE convex_subscription (
     subid integer PRIMARY KEY DEFAULT nextval('convex_subscription_subid'),
     name name NOT NULL UNIQUE,
     server name NOT NULL,
+    server_oid oid NOT NULL DEFAULT 0,
     owner name NOT NULL,
     owner_oid oid NOT NULL DEFAULT 0,
+    home text,
     enabled boolean NOT NULL,
     tables text[] NOT NULL,
     target_schema name NOT NULL,
@@ -171,6 +173,7 @@ CREATE TABLE convex_subscription (
     options jsonb NOT NULL
 );
 COMMENT ON TABLE convex_subscription IS 'subscriptions: what is mirrored, and how';
+COMMENT ON COLUMN convex_subscription.home IS 'the catalog that the OIDs are of; elsewhere only the names count, and the subscription is disabled';
 
 CREATE TABLE convex_subscription_state (
     subid integer PRIMARY KEY,
@@ -264,14 +267,16 @@ CREATE FUNCTION convex_subscription_restored()
 RETURNS trigger
 AS 'MODULE_PATHNAME'
 LANGUAGE C;
-COMMENT ON FUNCTION convex_subscription_restored() IS 'makes a restored subscription come back disabled and without OIDs';
+COMMENT ON FUNCTION convex_subscription_restored() IS 'makes a subscription that is restored or replicated come disabled and without OIDs';
 REVOKE EXECUTE ON FUNCTION convex_subscription_restored() FROM PUBLIC;
 
-CREATE TRIGGER restored BEFORE INSERT ON convex_subscription
+CREATE TRIGGER restored BEFORE INSERT OR UPDATE ON convex_subscription
     FOR EACH ROW EXECUTE FUNCTION convex_subscription_restored();
+ALTER TABLE convex_subscription ENABLE ALWAYS TRIGGER restored;
 COMMENT ON TRIGGER restored ON convex_subscription IS 'a restored subscription is disabled';
-CREATE TRIGGER restored BEFORE INSERT ON convex_subscription_rel
+CREATE TRIGGER restored BEFORE INSERT OR UPDATE ON convex_subscription_rel
     FOR EACH ROW EXECUTE FUNCTION convex_subscription_restored();
+ALTER TABLE convex_subscription_rel ENABLE ALWAYS TRIGGER restored;
 COMMENT ON TRIGGER restored ON convex_subscription_rel IS 'a restored table is found by its name';
 
 -- Subscriptions: functions
@@ -289,12 +294,13 @@ REVOKE EXECUTE ON FUNCTION convex_create_subscription(name, name, text[], name, 
 
 CREATE FUNCTION convex_alter_subscription(name name,
     tables text[] DEFAULT NULL, poll_interval interval DEFAULT NULL,
-    options jsonb DEFAULT NULL)
+    options jsonb DEFAULT NULL, server name DEFAULT NULL,
+    owner name DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION convex_alter_subscription(name, text[], interval, jsonb) IS 'change a subscription; what is NULL stays';
-REVOKE EXECUTE ON FUNCTION convex_alter_subscription(name, text[], interval, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION convex_alter_subscription(name, text[], interval, jsonb, name, name) IS 'change a subscription; what is NULL stays';
+REVOKE EXECUTE ON FUNCTION convex_alter_subscription(name, text[], interval, jsonb, name, name) FROM PUBLIC;
 
 CREATE FUNCTION convex_drop_subscription(name name, drop_tables boolean DEFAULT false)
 RETURNS void
@@ -348,7 +354,9 @@ REVOKE EXECUTE ON PROCEDURE convex_sync(name, integer) FROM PUBLIC;
 -- Subscriptions: views
 
 CREATE VIEW convex_stat_subscription WITH (security_barrier) AS
-SELECT s.subid, s.name, s.server, s.owner, s.enabled, w.pid, st.phase,
+SELECT s.subid, s.name, coalesce(f.srvname, s.server) AS server,
+    coalesce(r.rolname, s.owner) AS owner, s.enabled AND h.is_home AS enabled,
+    w.pid, st.phase,
     s.protocol, st.cursor AS applied_ts, st.applied_at, st.head_ts,
     st.caught_up,
     CASE WHEN st.caught_up OR st.cursor >= st.head_ts THEN interval '0'
@@ -357,6 +365,12 @@ SELECT s.subid, s.name, s.server, s.owner, s.enabled, w.pid, st.phase,
     st.failing_since, st.next_attempt_at, st.last_error_class, st.last_error_code, st.last_error_message, st.last_error_at
 FROM convex_subscription AS s
     JOIN convex_subscription_state AS st ON st.subid = s.subid
+    CROSS JOIN LATERAL (
+        SELECT coalesce(s.home = c.system_identifier || '/' || 'convex_subscription'::pg_catalog.regclass::pg_catalog.oid, false)
+        FROM pg_catalog.pg_control_system() AS c) AS h (is_home)
+    LEFT JOIN pg_catalog.pg_foreign_server AS f ON h.is_home AND f.oid = s.server_oid
+    LEFT JOIN pg_catalog.pg_roles AS r
+        ON CASE WHEN h.is_home THEN r.oid = s.owner_oid ELSE r.rolname = s.owner END
     LEFT JOIN LATERAL (
         SELECT l.pid FROM pg_catalog.pg_locks AS l
         WHERE l.locktype = 'advisory' AND l.granted
@@ -364,8 +378,8 @@ FROM convex_subscription AS s
             AND l.classid = 'convex_subscription'::pg_catalog.regclass
             AND l.objid = s.subid::bigint::pg_catalog.oid AND l.objsubid = 11
         LIMIT 1) AS w ON true
-WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = s.owner
-        AND (pg_catalog.pg_has_role(r.oid, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')));
+WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+    OR r.oid IS NOT NULL AND pg_catalog.pg_has_role(r.oid, 'USAGE');
 COMMENT ON VIEW convex_stat_subscription IS 'where each subscription of this database stands';
 GRANT SELECT ON convex_stat_subscription TO PUBLIC;
 

@@ -35,6 +35,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
+#define cvx_check_can_become(member, role) check_can_set_role(member, role)
 #define cvx_server_aclcheck(serverid, userid) \
 	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
 #define cvx_schema_aclcheck(schema, userid) \
@@ -48,6 +49,8 @@
 #define cvx_modify_user(rri, estate) \
 	ExecGetResultRelCheckAsUser(rri, estate)
 #else
+#define cvx_check_can_become(member, role) \
+	check_is_member_of_role(member, role)
 #define cvx_server_aclcheck(serverid, userid) \
 	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
 #define cvx_schema_aclcheck(schema, userid) \

@@ -35,6 +35,7 @@ _PG_init(void)
 	cvx_scan_init();
 	cvx_modify_init();
 	cvx_catalog_init();
+	cvx_target_init();
 	cvx_import_init();
 	cvx_process_init();
 	cvx_launcher_init();

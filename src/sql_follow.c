@@ -59,6 +59,8 @@ static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
 static void end_catalog(const CvxSubscription *sub);
 static CvxSubscription *hold(const char *name);
+static void choose_server(const CvxSubscription *sub, const char *name);
+static void give_to(const CvxSubscription *sub, const char *name);
 static void touch(int32 subid, const char *sets);
 static bool sync_one(int32 subid, const char *name, bool is_alone,
 					 int *max_pages);
@@ -154,23 +156,23 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 				 errmsg("subscription \"%s\" already exists", name)));
 	make_schema(schema, GetUserId());
 	cvx_catalog_run(SPI_OK_INSERT_RETURNING,
-					"INSERT INTO @.convex_subscription (name, server, owner, owner_oid, enabled, tables,"
+					"INSERT INTO @.convex_subscription (name, server, server_oid, owner, owner_oid, home, enabled, tables,"
 					" target_schema, mode, protocol, poll_interval, options)"
-					" VALUES ($1::name, $2::name, $3::name, $4, $5, $6::text[], $7::name, $8, $9, $10::interval, $11)"
-					" RETURNING subid", "tttobtttttj", name, server->servername,
+					" VALUES ($1::name, $2::name, $12, $3::name, $4, $13, $5, $6::text[], $7::name, $8, $9, $10::interval, $11)"
+					" RETURNING subid", "tttobtttttjot", name, server->servername,
 					GetUserNameFromId(GetUserId(), false), GetUserId(),
 					PG_GETARG_BOOL(7),
 					OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(2)),
 					schema, mode, protocol,
 					DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(6))),
-					options);
+					options, server->serverid, cvx_catalog_home());
 	subid = (int32) cvx_catalog_int64(0, 1);
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_state (subid) VALUES ($1)",
 					"i", subid);
-	sub = cvx_catalog_load(subid, false);
+	sub = cvx_catalog_load(subid);
 	(void) cvx_catalog_add_tables(sub, tables, true);
-	check_found(cvx_catalog_load(subid, false));
+	check_found(cvx_catalog_load(subid));
 	cvx_catalog_event(subid, "created", NULL, NULL);
 	SPI_finish();
 	cvx_launcher_wake();
@@ -212,6 +214,10 @@ convex_alter_subscription(PG_FUNCTION_ARGS)
 						"UPDATE @.convex_subscription SET options = options || $2 WHERE subid = $1",
 						"ij", sub->subid, PG_GETARG_JSONB_P(3));
 	}
+	if (!PG_ARGISNULL(4))
+		choose_server(sub, NameStr(*PG_GETARG_NAME(4)));
+	if (!PG_ARGISNULL(5))
+		give_to(sub, NameStr(*PG_GETARG_NAME(5)));
 	touch(sub->subid, PG_ARGISNULL(1) ? "" : ", check_wanted = true");
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -256,6 +262,11 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 
 	begin_catalog();
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
+	if (!sub->is_bound)
+	{
+		cvx_catalog_check_server(sub);
+		cvx_catalog_bind(sub);
+	}
 
 	/* A target that a restored dump did not bring is loaded again. */
 	foreach(lc, sub->rels)
@@ -269,7 +280,7 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 		cvx_catalog_drop_staging(sub, rel);
 		cvx_catalog_rel(sub, rel,
 						"load = 'wanted', is_staged = false, retry_at = NULL,"
-						" synced_ts = NULL, state = 'joining'");
+						" synced_ts = NULL, state = 'joining', target_oid = 0");
 		cvx_catalog_event(sub->subid, "resync", rel, "the target is gone");
 	}
 	cvx_catalog_run(SPI_OK_UPDATE,
@@ -372,7 +383,7 @@ convex_resync_table(PG_FUNCTION_ARGS)
 						"load = 'wanted', is_staged = false, retry_at = NULL, synced_ts = NULL,"
 						" state = CASE state WHEN 'ready' THEN 'resyncing' ELSE state END" :
 						"load = 'wanted', is_staged = false, retry_at = NULL, synced_ts = NULL,"
-						" state = 'joining'");
+						" state = 'joining', target_oid = 0");
 		cvx_catalog_event(sub->subid, "resync", rel, "asked for");
 		touch(sub->subid, "");
 	}
@@ -518,21 +529,26 @@ convex_sync(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* BEFORE INSERT: what the library did not write itself is a restored dump. */
+/*
+ * BEFORE INSERT OR UPDATE: a row that the library did not write is of a
+ * restored dump, or of another cluster whose catalog is replicated.  Neither
+ * brings OIDs along, or decides what runs here.
+ */
 Datum
 convex_subscription_restored(PG_FUNCTION_ARGS)
 {
-	static const char *const oids[] = {"owner_oid", "target_oid"};
+	static const char *const ours[] = {
+		"owner_oid", "server_oid", "target_oid", "home", "enabled"
+	};
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	TupleDesc	tupdesc;
 	HeapTuple	tuple;
-	int			attnum;
-	Datum		zero = ObjectIdGetDatum(InvalidOid);
-	Datum		no = BoolGetDatum(false);
-	bool		isnull = false;
+	bool		is_update;
 
 	/* Its tables have columns of the types that it sets. */
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!(TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+		  TRIGGER_FIRED_BY_UPDATE(data->tg_event)) ||
 		!TRIGGER_FIRED_BEFORE(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
 		!cvx_catalog_has_table(data->tg_relation))
@@ -540,14 +556,26 @@ convex_subscription_restored(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("convex_subscription_restored is for its own trigger only")));
 	tupdesc = RelationGetDescr(data->tg_relation);
-	tuple = data->tg_trigtuple;
-	if (cvx_catalog_is_writing())
+	is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	tuple = is_update ? data->tg_newtuple : data->tg_trigtuple;
+
+	/* A change by hand is the superuser's own. */
+	if (cvx_catalog_is_writing() ||
+		(is_update && SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA))
 		return PointerGetDatum(tuple);
-	for (int i = 0; i < lengthof(oids); i++)
-		if ((attnum = SPI_fnumber(tupdesc, oids[i])) > 0)
-			tuple = heap_modify_tuple_by_cols(tuple, tupdesc, 1, &attnum, &zero, &isnull);
-	if ((attnum = SPI_fnumber(tupdesc, "enabled")) > 0)
-		tuple = heap_modify_tuple_by_cols(tuple, tupdesc, 1, &attnum, &no, &isnull);
+	for (int i = 0; i < lengthof(ours); i++)
+	{
+		int			attnum = SPI_fnumber(tupdesc, ours[i]);
+		Datum		value = (Datum) 0;	/* no OID, or false */
+		bool		isnull = strcmp(ours[i], "home") == 0;
+
+		if (attnum <= 0)
+			continue;
+		if (is_update)
+			value = heap_getattr(data->tg_trigtuple, attnum, tupdesc, &isnull);
+		tuple = heap_modify_tuple_by_cols(tuple, tupdesc, 1, &attnum, &value,
+										  &isnull);
+	}
 	return PointerGetDatum(tuple);
 }
 
@@ -682,7 +710,39 @@ hold(const char *name)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT FROM @.convex_subscription WHERE subid = $1 FOR UPDATE",
 					"i", sub->subid);
-	return cvx_catalog_check(name);
+	sub = cvx_catalog_check(name);
+	cvx_catalog_follow(sub);
+	return sub;
+}
+
+/* Another server; if its deployment is another one all is loaded again. */
+static void
+choose_server(const CvxSubscription *sub, const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, false);
+
+	if (cvx_catalog_server(name) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of convex_fdw", name)));
+	if (OidIsValid(sub->owner) &&
+		cvx_server_aclcheck(server->serverid, sub->owner) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, name);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET server = $2::name, server_oid = $3 WHERE subid = $1",
+					"ito", sub->subid, name, server->serverid);
+}
+
+/* Another owner, whom the role can act for. */
+static void
+give_to(const CvxSubscription *sub, const char *name)
+{
+	Oid			owner = get_role_oid(name, false);
+
+	cvx_check_can_become(GetUserId(), owner);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET owner = $2::name, owner_oid = $3 WHERE subid = $1",
+					"ito", sub->subid, name, owner);
 }
 
 /* Make a step under way look again, and set more. */
@@ -826,9 +886,9 @@ own_subscriptions(void)
 		subids[i] = (int32) cvx_catalog_int64(i, 1);
 	for (uint64 i = 0; i < n; i++)
 	{
-		CvxSubscription *sub = cvx_catalog_load(subids[i], false);
+		CvxSubscription *sub = cvx_catalog_load(subids[i]);
 
-		if (sub && OidIsValid(sub->owner) &&
+		if (sub && sub->is_enabled && OidIsValid(sub->owner) &&
 			has_privs_of_role(GetUserId(), sub->owner))
 			result = lappend(result, sub);
 	}
@@ -848,6 +908,9 @@ is_reached(int32 subid, int64 ts)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT st.cursor >= $2 AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
 					" WHERE r.subid = $1 AND r.state <> 'ready' AND r.state <> 'dropped')"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r JOIN pg_class AS c ON c.oid = r.target_oid"
+					" WHERE r.subid = $1 AND r.state = 'ready' AND r.copied_rows > 0 AND c.relkind = 'r'"
+					" AND c.relpersistence = 'u' AND pg_relation_size(c.oid) = 0)"
 					" FROM @.convex_subscription_state AS st WHERE st.subid = $1",
 					"il", subid, ts);
 	if (SPI_processed != 1)

@@ -10,6 +10,7 @@
 #define CVX_SUB_H
 
 #include "executor/spi.h"
+#include "foreign/foreign.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
@@ -105,6 +106,8 @@ typedef struct CvxSubRel
 	char	   *target_schema;
 	char	   *target_name;
 	Oid			target;			/* as found; invalid when there is none */
+	bool		is_bound;		/* by its OID; else a table of its name */
+	bool		is_moved;		/* the catalog does not say so yet */
 	Jsonb	   *columns;		/* attribute -> field */
 	CvxRelState state;
 	CvxRelLoad	load;
@@ -121,9 +124,13 @@ typedef struct CvxSubscription
 	int32		subid;
 	char	   *name;
 	char	   *server;
-	Oid			serverid;
-	Oid			owner;
+	char	   *owner_name;
+	Oid			serverid;		/* invalid when it is gone */
+	Oid			owner;			/* the same */
+	bool		is_bound;		/* by their OIDs; else disabled */
+	bool		is_moved;		/* the catalog has older names */
 	bool		is_enabled;
+	List	   *adopted;		/* char *: tables of others to be targets */
 	List	   *patterns;		/* char * */
 	char	   *target_schema;
 	CvxMode		mode;
@@ -163,7 +170,13 @@ extern Oid	cvx_catalog_relid(void);
 extern Oid	cvx_catalog_owner(void);
 extern bool cvx_catalog_has_table(Relation relation);
 extern int32 cvx_catalog_find(const char *name);
-extern CvxSubscription *cvx_catalog_load(int32 subid, bool may_write);
+extern CvxSubscription *cvx_catalog_load(int32 subid);
+extern void cvx_catalog_follow(CvxSubscription *sub);
+extern void cvx_catalog_bind(const CvxSubscription *sub);
+extern void cvx_catalog_bind_target(const CvxSubscription *sub,
+									CvxSubRel *rel);
+extern char *cvx_catalog_home(void);
+extern ForeignServer *cvx_catalog_server(const char *name);
 extern void cvx_catalog_event(int32 subid, const char *kind,
 							  const CvxSubRel *rel, const char *detail);
 extern void cvx_catalog_trim_events(int32 subid);
@@ -189,6 +202,10 @@ extern int	cvx_catalog_pid(int32 subid);
 extern void cvx_catalog_init(void);
 extern char *cvx_catalog_staging(const CvxSubscription *sub,
 								 const CvxSubRel *rel);
+
+/* ---- sub_target.c: how does a document become a row of its target? */
+
+extern void cvx_target_init(void);
 
 /* ---- sub_failure.c: what becomes of a failure? */
 
@@ -224,7 +241,9 @@ extern void cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel,
 extern char *cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,
 							   bool in_staging, const CvxPage *page,
 							   const char *after, const char *upto);
+extern bool cvx_apply_is_emptied(const CvxSubRel *rel);
 extern void cvx_apply_environment(void);
-extern void cvx_apply_check_target(const CvxSubscription *sub, Oid target);
+extern void cvx_apply_check_target(const CvxSubscription *sub,
+								   const CvxSubRel *rel);
 
 #endif							/* CVX_SUB_H */

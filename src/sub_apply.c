@@ -31,6 +31,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -88,6 +89,7 @@ static char *set_list(CvxTarget *target, const char *from);
 static void merge(CvxTarget *target, const char *staging, int64 ts);
 static void move_into_place(const CvxSubscription *sub, CvxSubRel *rel,
 							Oid staging);
+static bool may_adopt(const CvxSubscription *sub, const CvxSubRel *rel, Oid owner);
 static bool has_unique_id(Relation relation, AttrNumber attnum);
 
 /* ------------------------------------------------------------------------
@@ -114,7 +116,8 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	{
 		CvxTarget  *target;
 
-		cvx_apply_check_target(sub, rel->target);
+		cvx_apply_check_target(sub, rel);
+		cvx_catalog_bind_target(sub, rel);
 		if (sub->is_evolving)
 			add_known_columns(sub, rel);
 		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
@@ -173,6 +176,23 @@ cvx_apply_has_staging(const CvxSubscription *sub, const CvxSubRel *rel)
 
 	return OidIsValid(schema) &&
 		OidIsValid(get_relname_relid(cvx_catalog_staging(sub, rel), schema));
+}
+
+/* Is a target a table that is not logged, without a page? */
+bool
+cvx_apply_is_emptied(const CvxSubRel *rel)
+{
+	Relation	relation;
+	bool		is_emptied;
+
+	if (!OidIsValid(rel->target) ||
+		get_rel_relkind(rel->target) != RELKIND_RELATION ||
+		get_rel_persistence(rel->target) != RELPERSISTENCE_UNLOGGED ||
+		(relation = try_relation_open(rel->target, AccessShareLock)) == NULL)
+		return false;
+	is_emptied = RelationGetNumberOfBlocks(relation) == 0;
+	relation_close(relation, AccessShareLock);
+	return is_emptied;
 }
 
 /* Give a target that exists the columns that its fields ask for. */
@@ -330,7 +350,7 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		const char *name;
 		CvxTurn		turn;
 
-		cvx_apply_check_target(sub, rel->target);
+		cvx_apply_check_target(sub, rel);
 
 		/* Either may have got columns while the other was not looked at. */
 		copy_columns(sub, rel, staging, rel->target);
@@ -387,7 +407,7 @@ cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel, bool to_staging,
 					 errmsg("table \"%s.%s\" does not exist",
 							rel->target_schema, rel->target_name),
 					 errhint("Load it again with convex_resync_table().")));
-		cvx_apply_check_target(sub, rel->target);
+		cvx_apply_check_target(sub, rel);
 		target = cvx_target_open(sub, rel, rel->target);
 	}
 	target->may_add = true;
@@ -647,11 +667,13 @@ cvx_apply_environment(void)
 
 /*
  * Throws unless a table can be a target of the subscription: 42501 when its
- * owner is a role that the subscription's owner cannot act for.
+ * owner is a role that the subscription's owner cannot act for, or when it is
+ * not yet the target and a role that is less trusted may have put it there.
  */
 void
-cvx_apply_check_target(const CvxSubscription *sub, Oid relid)
+cvx_apply_check_target(const CvxSubscription *sub, const CvxSubRel *rel)
 {
+	Oid			relid = rel->target;
 	Relation	relation = table_open(relid, AccessShareLock);
 	char	   *name = RelationGetRelationName(relation);
 	AttrNumber	attnum = get_attnum(relid, "_id");
@@ -672,6 +694,14 @@ cvx_apply_check_target(const CvxSubscription *sub, Oid relid)
 				 errhint("Grant role \"%s\" to \"%s\".",
 						 GetUserNameFromId(relation->rd_rel->relowner, true),
 						 GetUserNameFromId(sub->owner, true))));
+	if (!rel->is_bound && rel->state == CVX_REL_JOINING &&
+		!may_adopt(sub, rel, relation->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table \"%s\" belongs to role \"%s\", which would read the documents",
+						name, GetUserNameFromId(relation->rd_rel->relowner, true)),
+				 errhint("If it is to be the target, name it in option \"adopt\" of the subscription: {\"adopt\": [\"%s\"]}.",
+						 name)));
 	if (attnum == InvalidAttrNumber || get_atttype(relid, attnum) != TEXTOID ||
 		!TupleDescAttr(RelationGetDescr(relation), attnum - 1)->attnotnull ||
 		(sub->mode != CVX_MODE_HISTORY && !has_unique_id(relation, attnum)))
@@ -691,6 +721,26 @@ cvx_apply_check_target(const CvxSubscription *sub, Oid relid)
 					 errhint("Add the column, or choose another target_schema.")));
 	}
 	table_close(relation, NoLock);
+}
+
+/*
+ * May a table of this owner become a target?  One of the subscription's owner,
+ * of a superuser, or of a role that it was made a member of; a superuser is a
+ * member of all, so those do not count for it.
+ */
+static bool
+may_adopt(const CvxSubscription *sub, const CvxSubRel *rel, Oid owner)
+{
+	ListCell   *lc;
+
+	if (owner == sub->owner || superuser_arg(owner) ||
+		(!superuser_arg(sub->owner) &&
+		 is_member_of_role_nosuper(sub->owner, owner)))
+		return true;
+	foreach(lc, sub->adopted)
+		if (strcmp(lfirst(lc), rel->target_name) == 0)
+			return true;
+	return false;
 }
 
 /* A unique index on _id alone, or _id as the whole partition key. */
@@ -982,10 +1032,8 @@ move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
 					psprintf("ALTER TABLE %s RENAME TO %s",
 							 quote_qualified_identifier(rel->target_schema, name),
 							 quote_identifier(rel->target_name)), "");
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET target_oid = $3 WHERE subid = $1 AND relno = $2",
-					"iio", sub->subid, rel->relno, staging);
 	rel->target = staging;
+	cvx_catalog_bind_target(sub, rel);
 }
 
 static char *

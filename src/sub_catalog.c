@@ -14,6 +14,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
@@ -99,15 +100,17 @@ static Jsonb *copy_jsonb(uint64 row, int column);
 static char *copy_text(uint64 row, int column);
 static void read_options(CvxSubscription *sub, Jsonb *options);
 static char *option_text(Jsonb *options, const char *name);
+static List *option_names(Jsonb *options, const char *name);
 static bool is_choice(const char *choices, const char *text);
 static double interval_ms(const Interval *interval);
 static Interval *interval_of(const char *text);
 static void check_interval(const char *name, const Interval *interval,
 						   const IntervalRange *range);
 static int	poll_ms(const char *text);
-static void load_rels(CvxSubscription *sub, bool may_write);
-static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid,
-						  bool may_write);
+static void find_owner(CvxSubscription *sub, Oid oid);
+static void find_server(CvxSubscription *sub, Oid oid);
+static void load_rels(CvxSubscription *sub);
+static void follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid);
 static bool is_selected(List *patterns, const CvxTableSchema *table);
 static CvxSubRel *find_rel(CvxSubscription *sub, const CvxTableSchema *table);
 static void name_targets(CvxSubscription *sub, List *tables, bool is_first);
@@ -142,10 +145,10 @@ want_checks(Oid serverid)
 					"INSERT INTO @.convex_subscription_event (subid, kind, detail)"
 					" SELECT s.subid, 'swap_announced', 'a transaction of this database empties or replaces tables'"
 					" FROM @.convex_subscription AS s, pg_foreign_server AS theirs, pg_foreign_server AS ours"
-					" WHERE s.enabled AND theirs.srvname = s.server AND ours.oid = $1"
+					" WHERE s.enabled AND s.home = $2 AND theirs.oid = s.server_oid AND ours.oid = $1"
 					" AND (SELECT option_value FROM pg_options_to_table(theirs.srvoptions) WHERE option_name = 'deployment_url')"
 					" = (SELECT option_value FROM pg_options_to_table(ours.srvoptions) WHERE option_name = 'deployment_url')",
-					"o", serverid);
+					"ot", serverid, cvx_catalog_home());
 	SPI_finish();
 }
 
@@ -322,19 +325,39 @@ cvx_catalog_find(const char *name)
 }
 
 /*
+ * Which catalog this is, of which cluster: OIDs in its rows count here and
+ * nowhere else.  A copy of the database by CREATE DATABASE is here, too.
+ */
+char *
+cvx_catalog_home(void)
+{
+	return psprintf(INT64_FORMAT "/%u", (int64) GetSystemIdentifier(),
+					cvx_catalog_relid());
+}
+
+/* A server of this wrapper by its name; NULL when there is none. */
+ForeignServer *
+cvx_catalog_server(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, true);
+
+	return server && cvx_options_is_ours(server->serverid) ? server : NULL;
+}
+
+/*
  * A subscription with its state and tables, in the current context; NULL when
- * it is gone.  Follows renamed roles and targets, and leaves that in the
- * catalog if it may write: a session that only looks would hold up the process
- * that steps the subscription.  A role or server that is gone is invalid.
+ * it is gone.  Role, server and targets are those that it was made with, under
+ * whatever names now: one that is gone is invalid in it, even if another has
+ * its name.  Where the OIDs are not of this catalog, as after a restore, names
+ * count, and the subscription is disabled.  Writes nothing.
  */
 CvxSubscription *
-cvx_catalog_load(int32 subid, bool may_write)
+cvx_catalog_load(int32 subid)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	CvxSubscription *sub;
-	ForeignServer *server;
 	Oid			owner_oid;
-	char	   *owner;
+	Oid			server_oid;
 	char	   *mode;
 	Jsonb	   *options;
 	Datum	   *elements;
@@ -349,16 +372,16 @@ cvx_catalog_load(int32 subid, bool may_write)
 					" st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e"
 					" WHERE e.subid = s.subid AND e.kind = 'swap_announced') OR st.checked_at IS NULL OR st.checked_at +"
 					" greatest(coalesce(s.options ->> 'table_check_interval', '1 h')::interval, '10 s') <= now(),"
-					" st.failures, st.shown_from, st.deployment_url"
+					" st.failures, st.shown_from, st.deployment_url, s.server_oid, coalesce(s.home = $2, false)"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
-					" WHERE subid = $1", "i", subid);
+					" WHERE subid = $1", "it", subid, cvx_catalog_home());
 	if (SPI_processed != 1)
 		return NULL;
 	sub = MemoryContextAllocZero(cxt, sizeof(CvxSubscription));
 	sub->subid = subid;
 	sub->name = copy_text(0, 1);
 	sub->server = copy_text(0, 2);
-	owner = copy_text(0, 3);
+	sub->owner_name = copy_text(0, 3);
 	owner_oid = (Oid) cvx_catalog_int64(0, 4);
 	sub->is_enabled = cvx_catalog_bool(0, 5);
 	deconstruct_array(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6, &isnull)),
@@ -384,30 +407,100 @@ cvx_catalog_load(int32 subid, bool may_write)
 	sub->shown_from = cvx_catalog_int64(0, 20);
 	sub->deployment_url = copy_text(0, 21);
 
-	/* A renamed role keeps its subscription; a restored one has no OID. */
-	if (OidIsValid(owner_oid) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner_oid)))
-	{
-		char	   *now = GetUserNameFromId(owner_oid, false);
-
-		if (may_write && strcmp(now, owner) != 0)
-			cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner = $2::name WHERE subid = $1",
-							"it", subid, now);
-		sub->owner = owner_oid;
-	}
-	else if (OidIsValid(sub->owner = get_role_oid(owner, true)) && may_write)
-		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner_oid = $2 WHERE subid = $1",
-						"io", subid, sub->owner);
-	server = GetForeignServerByName(sub->server, true);
-	if (server != NULL)
-	{
-		sub->serverid = server->serverid;
-		sub->table_options = *cvx_options_server(server->serverid);
-	}
+	server_oid = (Oid) cvx_catalog_int64(0, 22);
+	sub->is_bound = cvx_catalog_bool(0, 23);
+	sub->is_enabled &= sub->is_bound;
+	find_owner(sub, owner_oid);
+	find_server(sub, server_oid);
+	if (OidIsValid(sub->serverid))
+		sub->table_options = *cvx_options_server(sub->serverid);
 	sub->table_options.on_misfit = CVX_MISFIT_NULL;
 	sub->table_options.nul_handling = CVX_NUL_REPLACE;
 	read_options(sub, options);
-	load_rels(sub, may_write);
+	load_rels(sub);
 	return sub;
+}
+
+static void
+find_owner(CvxSubscription *sub, Oid oid)
+{
+	char	   *name;
+
+	if (!sub->is_bound)
+	{
+		sub->owner = get_role_oid(sub->owner_name, true);
+		return;
+	}
+	name = GetUserNameFromId(oid, true);
+	if (name == NULL)
+		return;
+	sub->owner = oid;
+	sub->is_moved |= strcmp(name, sub->owner_name) != 0;
+	sub->owner_name = name;
+}
+
+static void
+find_server(CvxSubscription *sub, Oid oid)
+{
+	ForeignServer *server = sub->is_bound ?
+		GetForeignServerExtended(oid, FSV_MISSING_OK) :
+		cvx_catalog_server(sub->server);
+
+	if (server == NULL)
+		return;
+	sub->serverid = server->serverid;
+	sub->is_moved |= strcmp(server->servername, sub->server) != 0;
+	sub->server = server->servername;
+}
+
+/* Write down what has been renamed or moved, and targets that are known. */
+void
+cvx_catalog_follow(CvxSubscription *sub)
+{
+	ListCell   *lc;
+
+	if (!sub->is_bound)
+		return;
+	if (sub->is_moved)
+		cvx_catalog_run(0, "UPDATE @.convex_subscription SET owner = $2::name, server = $3::name WHERE subid = $1",
+						"itt", sub->subid, sub->owner_name, sub->server);
+	sub->is_moved = false;
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		/* One that has joined was this subscription's when it was dumped. */
+		if (rel->is_moved ||
+			(!rel->is_bound && OidIsValid(rel->target) &&
+			 rel->state != CVX_REL_JOINING))
+			cvx_catalog_bind_target(sub, rel);
+	}
+}
+
+/* The names of role and server count from now on, as what they are here. */
+void
+cvx_catalog_bind(const CvxSubscription *sub)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET owner_oid = $2, server_oid = $3, home = $4 WHERE subid = $1",
+					"ioot", sub->subid, sub->owner, sub->serverid,
+					cvx_catalog_home());
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET target_oid = 0 WHERE subid = $1",
+					"i", sub->subid);
+}
+
+/* This table is the target from now on, whatever becomes of its name. */
+void
+cvx_catalog_bind_target(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET target_oid = $3, target_schema = $4::name,"
+					" target_name = $5::name WHERE subid = $1 AND relno = $2",
+					"iiott", sub->subid, rel->relno, rel->target,
+					rel->target_schema, rel->target_name);
+	rel->is_bound = true;
+	rel->is_moved = false;
 }
 
 /* Note an event; the oldest ones are forgotten. */
@@ -645,6 +738,11 @@ cvx_catalog_check_options(Jsonb *options)
 		if (token != WJB_KEY)
 			continue;
 		name = pnstrdup(value.val.string.val, value.val.string.len);
+		if (strcmp(name, "adopt") == 0)
+		{
+			(void) option_names(options, name);
+			continue;
+		}
 		for (i = 0; i < lengthof(known); i++)
 			if (strcmp(known[i].name, name) == 0)
 				break;
@@ -652,7 +750,7 @@ cvx_catalog_check_options(Jsonb *options)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("unknown option \"%s\" of a subscription", name),
-					 errhint("Known are: json_values, nul_handling, schema_evolution, deletes, document, notify, max_columns, idle_poll_interval, table_check_interval.")));
+					 errhint("Known are: json_values, nul_handling, schema_evolution, deletes, document, notify, max_columns, idle_poll_interval, table_check_interval, adopt.")));
 		text = option_text(options, name);
 		if (known[i].values == NULL && text)
 			check_interval(name, interval_of(text), known[i].range);
@@ -683,7 +781,7 @@ CvxSubscription *
 cvx_catalog_check(const char *name)
 {
 	int32		subid = cvx_catalog_find(name);
-	CvxSubscription *sub = subid ? cvx_catalog_load(subid, false) : NULL;
+	CvxSubscription *sub = subid ? cvx_catalog_load(subid) : NULL;
 
 	if (sub == NULL)
 		ereport(ERROR,
@@ -697,14 +795,34 @@ cvx_catalog_check(const char *name)
 	return sub;
 }
 
-/* Throws 42704 when the subscription's role or server is gone. */
+/*
+ * Throws 42704 when the subscription's role or server is gone, 55000 when
+ * another has its name now.
+ */
 void
 cvx_catalog_check_server(const CvxSubscription *sub)
 {
+	if (!OidIsValid(sub->owner) && OidIsValid(get_role_oid(sub->owner_name, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" is not the one that owned subscription \"%s\"",
+						sub->owner_name, sub->name),
+				 errdetail("That role was dropped."),
+				 errhint("A superuser can give the subscription to a role with convex_alter_subscription('%s', owner => ..).",
+						 sub->name)));
 	if (!OidIsValid(sub->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("owner of subscription \"%s\" does not exist", sub->name)));
+	if (!OidIsValid(sub->serverid) &&
+		GetForeignServerByName(sub->server, true) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("server \"%s\" is not the one of subscription \"%s\"",
+						sub->server, sub->name),
+				 errdetail("That server was dropped."),
+				 errhint("Choose a server with convex_alter_subscription('%s', server => ..).",
+						 sub->name)));
 	if (!OidIsValid(sub->serverid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -922,6 +1040,7 @@ read_options(CvxSubscription *sub, Jsonb *options)
 	if ((text = option_text(options, "nul_handling")) != NULL)
 		sub->table_options.nul_handling = strcmp(text, "strip") == 0 ?
 			CVX_NUL_STRIP : CVX_NUL_REPLACE;
+	sub->adopted = option_names(options, "adopt");
 	if ((text = option_text(options, "idle_poll_interval")) != NULL)
 		sub->idle_poll_ms = poll_ms(text);
 	sub->idle_poll_ms = Max(sub->idle_poll_ms, sub->poll_ms);
@@ -948,6 +1067,34 @@ option_text(Jsonb *options, const char *name)
 		default:
 			return NULL;
 	}
+}
+
+/* An option that is an array of names; NIL when it is not set. */
+static List *
+option_names(Jsonb *options, const char *name)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = getKeyJsonValueFromContainer(&options->root, name,
+													 strlen(name), &buffer);
+	bool		is_array = value && value->type == jbvBinary &&
+		JsonContainerIsArray(value->val.binary.data);
+	int			n = is_array ? JsonContainerSize(value->val.binary.data) : 0;
+	List	   *names = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(value->val.binary.data, i);
+
+		if (element->type == jbvString)
+			names = lappend(names, pnstrdup(element->val.string.val,
+											element->val.string.len));
+	}
+	if (value && (!is_array || list_length(names) < n))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value of option \"%s\" of a subscription", name),
+				 errhint("It is a JSON array of names.")));
+	return names;
 }
 
 /* Is text one of the words of a list? */
@@ -1004,7 +1151,7 @@ check_interval(const char *name, const Interval *interval,
 }
 
 static void
-load_rels(CvxSubscription *sub, bool may_write)
+load_rels(CvxSubscription *sub)
 {
 	static const char *const states[] = {"joining", "ready", "resyncing", "error", "dropped"};
 	static const char *const loads[] = {"", "wanted", "walking", "indexing", "catching_up"};
@@ -1047,41 +1194,37 @@ load_rels(CvxSubscription *sub, bool may_write)
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)
-		follow_target(sub, list_nth(sub->rels, i), oids[i], may_write);
+		follow_target(sub, list_nth(sub->rels, i), oids[i]);
 }
 
-/* The target by its OID, wherever it has gone; otherwise by its name. */
+/*
+ * The target by its OID, wherever it has gone.  One that has none yet is a
+ * table of its name.
+ */
 static void
-follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid, bool may_write)
+follow_target(CvxSubscription *sub, CvxSubRel *rel, Oid oid)
 {
-	char	   *name = OidIsValid(oid) ? get_rel_name(oid) : NULL;
+	Oid			schema;
+	char	   *name;
+	char	   *schema_name;
 
-	if (name != NULL)
+	if (!sub->is_bound || !OidIsValid(oid))
 	{
-		char	   *schema = get_namespace_name(get_rel_namespace(oid));
-
-		rel->target = oid;
-		if (strcmp(name, rel->target_name) == 0 &&
-			strcmp(schema, rel->target_schema) == 0)
-			return;
-		rel->target_name = name;
-		rel->target_schema = schema;
-	}
-	else
-	{
-		Oid			schema = get_namespace_oid(rel->target_schema, true);
-
+		schema = get_namespace_oid(rel->target_schema, true);
 		rel->target = OidIsValid(schema) ?
 			get_relname_relid(rel->target_name, schema) : InvalidOid;
-		if (rel->target == oid)
-			return;
+		return;
 	}
-	if (may_write)
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET target_oid = $3, target_schema = $4::name,"
-						" target_name = $5::name WHERE subid = $1 AND relno = $2",
-						"iiott", sub->subid, rel->relno, rel->target,
-						rel->target_schema, rel->target_name);
+	rel->is_bound = true;
+	name = get_rel_name(oid);
+	schema_name = name ? get_namespace_name(get_rel_namespace(oid)) : NULL;
+	if (schema_name == NULL)
+		return;
+	rel->target = oid;
+	rel->is_moved = strcmp(name, rel->target_name) != 0 ||
+		strcmp(schema_name, rel->target_schema) != 0;
+	rel->target_name = name;
+	rel->target_schema = schema_name;
 }
 
 /* "table", "component/table", and "*" for the last part, or alone for all. */
@@ -1192,14 +1335,20 @@ add_table(CvxSubscription *sub, const CvxTableSchema *table,
 							sub->target_schema, target, cvx_catalog_text(0, 1)),
 					 errhint("Choose another target_schema.")));
 		if (OidIsValid(relid))
-			cvx_apply_check_target(sub, relid);
+		{
+			CvxSubRel	rel = {.target = relid,.target_name = pstrdup(target),
+			.state = CVX_REL_JOINING};
+
+			cvx_apply_check_target(sub, &rel);
+		}
 	}
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_rel (subid, relno, component, table_name,"
 					" target_schema, target_name, target_oid, columns, state, load)"
 					" VALUES ($1, $2, $3, $4, $5::name, $6::name, $7, $8, 'joining', 'wanted')",
 					"iittttoj", sub->subid, relno, table->component, table->table,
-					sub->target_schema, target, relid, make_columns(table));
+					sub->target_schema, target, is_first ? relid : InvalidOid,
+					make_columns(table));
 }
 
 /*

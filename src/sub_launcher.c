@@ -725,8 +725,8 @@ enabled_subscriptions(void)
 		SPI_finish();
 		return NIL;
 	}
-	if (SPI_execute(psprintf("SELECT subid, name FROM %s WHERE enabled ORDER BY subid",
-							 catalog), true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT subid, name FROM %s WHERE enabled AND home = '%s' ORDER BY subid",
+							 catalog, cvx_catalog_home()), true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "the catalog of subscriptions cannot be read");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -114,6 +114,46 @@ cvx_load_mend_staging(CvxSubscription *sub)
 }
 
 /*
+ * A crash, or a promotion, empties tables that are not logged: they are loaded
+ * again.  One that was loaded without a row is compared only, since it is
+ * probably empty because Convex has nothing; and only by a process that
+ * begins, since none lives through a crash.
+ */
+bool
+cvx_load_mend_unlogged(const CvxSubscription *sub, bool is_beginning)
+{
+	bool		is_mended = false;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if ((rel->state != CVX_REL_READY && rel->state != CVX_REL_RESYNCING) ||
+			rel->load != CVX_LOAD_NONE || !cvx_apply_is_emptied(rel))
+			continue;
+		cvx_catalog_run(SPI_OK_UPDATE_RETURNING,
+						"UPDATE @.convex_subscription_rel SET check_cursor = NULL, check_id = NULL,"
+						" state = CASE WHEN copied_rows > 0 THEN 'resyncing' ELSE state END,"
+						" load = CASE WHEN copied_rows > 0 THEN 'wanted' END,"
+						" retry_at = NULL WHERE subid = $1 AND relno = $2 AND (copied_rows > 0 OR $3)"
+						" RETURNING load IS NOT NULL", "iib", sub->subid,
+						rel->relno, is_beginning);
+		if (SPI_processed == 0)
+			continue;
+		is_mended = true;
+		if (cvx_catalog_bool(0, 1))
+			cvx_catalog_event(sub->subid, "resync", rel,
+							  "the target is not logged, and empty");
+	}
+	if (is_mended)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
+						"i", sub->subid);
+	return is_mended;
+}
+
+/*
  * The role that owns the schema of staging tables and is no superuser: it could
  * put tables of its own in their place, with code in them.
  */

@@ -12,6 +12,8 @@
 #include "sub_step.h"
 
 extern bool cvx_load_mend_staging(CvxSubscription *sub);
+extern bool cvx_load_mend_unlogged(const CvxSubscription *sub,
+								   bool is_beginning);
 extern CvxStep cvx_load_next(CvxSync *sync, bool *is_done);
 extern CvxStep cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts);
 extern CvxStep cvx_load_catch_up(CvxSync *sync, List *rels);

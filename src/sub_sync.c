@@ -175,7 +175,7 @@ cvx_sync_has_changed(CvxSync *sync)
 		CvxSubscription *sub;
 
 		cvx_step_begin(sync);
-		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid, false) :
+		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid) :
 			NULL;
 		if (sub && sub->is_enabled && sub->generation == sync->generation)
 			has_changed = cvx_failure_fingerprint(find_remote(sub)) !=
@@ -398,7 +398,9 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		*result = CVX_STEP_GONE;
 		return false;
 	}
-	if (cvx_load_mend_staging(sub))
+	cvx_catalog_follow(sub);
+	if (cvx_load_mend_unlogged(sub, !had_lock) ||
+		cvx_load_mend_staging(sub))
 	{
 		cvx_step_commit(sync);
 		return false;
@@ -422,7 +424,7 @@ load_subscription(CvxSync *sync)
 
 	MemoryContextReset(sync->sub_cxt);
 	old = MemoryContextSwitchTo(sync->sub_cxt);
-	sub = cvx_catalog_load(sync->subid, true);
+	sub = cvx_catalog_load(sync->subid);
 	MemoryContextSwitchTo(old);
 	return sub;
 }

@@ -15,10 +15,13 @@
 #include <math.h>
 
 #include "access/detoast.h"
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tupmacs.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/base64.h"
@@ -26,10 +29,12 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -57,6 +62,12 @@ typedef struct Candidate
 	size_t		size;
 } Candidate;
 
+/* Written once, when the library is loaded. */
+static object_access_hook_type previous_access = NULL;
+
+static void watch_creation(ObjectAccessType access, Oid class, Oid object,
+						   int sub, void *arg);
+static Oid	new_namespace(Oid type);
 static void add_column(CvxTarget *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
@@ -297,6 +308,53 @@ cvx_target_owner(Oid relid)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+/* Called once when the library is loaded. */
+void
+cvx_target_init(void)
+{
+	previous_access = object_access_hook;
+	object_access_hook = watch_creation;
+}
+
+/*
+ * Types of the session's temporary schema stand before those of pg_catalog:
+ * one that restricted code leaves behind would be taken for text.  Recent
+ * minor releases of PostgreSQL (15.20, not 15.18) refuse it by themselves.
+ */
+static void
+watch_creation(ObjectAccessType access, Oid class, Oid object, int sub,
+			   void *arg)
+{
+	if (previous_access)
+		previous_access(access, class, object, sub, arg);
+	if (access == OAT_POST_CREATE && class == TypeRelationId &&
+		InSecurityRestrictedOperation() && isTempNamespace(new_namespace(object)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot create a type in a temporary schema within security-restricted operation")));
+}
+
+/* The schema of a type that no other command sees yet. */
+static Oid
+new_namespace(Oid type)
+{
+	Relation	relation = table_open(TypeRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_type_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(type));
+	scan = systable_beginscan(relation, TypeOidIndexId, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		result = ((Form_pg_type) GETSTRUCT(tuple))->typnamespace;
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return result;
 }
 
 /*

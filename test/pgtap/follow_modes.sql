@@ -182,7 +182,7 @@ CREATE DOMAIN trojan.horse AS text CHECK (trojan.evil(value));
 CREATE TABLE trojan.t (_id text COLLATE "C" PRIMARY KEY, x trojan.horse, _ts bigint, _extra jsonb);
 RESET ROLE;
 SELECT emu.insert('t', '{"x": "1"}') \g /dev/null
-SELECT convex_create_subscription('trojan', 'convex', '{t}') \g /dev/null
+SELECT convex_create_subscription('trojan', 'convex', '{t}', options => '{"adopt": ["t"]}') \g /dev/null
 CALL convex_sync('trojan');
 SELECT emu.insert('t', '{"x": "2"}') \g /dev/null
 CALL convex_sync('trojan');
@@ -242,7 +242,7 @@ CREATE DOMAIN typed.noted AS text CHECK (typed.note(VALUE));
 CREATE TABLE typed.a (_id text PRIMARY KEY, x typed.noted, _ts bigint, _extra jsonb);
 GRANT INSERT ON typed.who TO PUBLIC;
 RESET ROLE;
-SELECT convex_create_subscription('typed', 'convex', '{a}') \g /dev/null
+SELECT convex_create_subscription('typed', 'convex', '{a}', options => '{"adopt": ["a"]}') \g /dev/null
 CALL convex_sync('typed');
 SELECT is((SELECT array_agg(DISTINCT name) FROM typed.who), '{follower}', 'a load runs the code of a target''s types as its owner');
 SELECT emu.insert('a', '{"x": "typed"}') \g /dev/null

@@ -205,7 +205,7 @@ add_user('perlman');
 $emulator->clear_journal;
 is($cluster->value(q{SELECT convex_wait_for('app')}), 't', 'convex_wait_for wakes the worker');
 shows('perlman', 'which sees what has changed');
-for my $call (q{convex_alter_subscription('app', poll_interval => '1 h')}, q{convex_refresh_subscription('app')}, q{convex_resync_table('app', 'users')})
+for my $call (q{convex_alter_subscription('app', poll_interval => '1 h')}, q{convex_refresh_subscription('app')})
 {
 	my $name = $call =~ /convex_(\w+)/ ? $1 : die;
 	add_user($name);
@@ -385,7 +385,7 @@ $crowd->value(<<~'END');
 	INSERT INTO convex_subscription (name, server, owner, enabled, tables, target_schema, mode, protocol, poll_interval, options)
 		SELECT 's' || i, 'convex', 'postgres', true, '{users}', 'app', 'mirror', 'document_deltas', '1 s', '{}' FROM generate_series(1, 1100) AS i;
 	INSERT INTO convex_subscription_state (subid) SELECT subid FROM convex_subscription ON CONFLICT DO NOTHING;
-	UPDATE convex_subscription SET enabled = true;
+	UPDATE convex_subscription SET enabled = true, home = (SELECT home FROM convex_subscription WHERE name = 'app');
 	END
 $log_size = $crowd->log_size;
 my $look = sub { $crowd->value(q{SELECT convex_enable_subscription('app')}); return 1 };
