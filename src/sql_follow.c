@@ -52,6 +52,14 @@
 /* How often it looks whether there is a process that steps. */
 #define HOLDER_MS	1000
 
+/* Where a subscription stood when somebody began to wait for its worker. */
+typedef struct Mark
+{
+	bool		is_set;
+	int64		applied_at;
+	int64		failed_at;
+} Mark;
+
 static List *read_patterns(ArrayType *array);
 static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
 static void make_schema(const char *name, Oid owner);
@@ -64,6 +72,12 @@ static void give_to(const CvxSubscription *sub, const char *name);
 static void touch(int32 subid, const char *sets);
 static bool sync_one(int32 subid, const char *name, bool is_alone,
 					 int *max_pages);
+static void refuse_read_only(void);
+static bool wait_for_worker(CvxSync *sync, int32 subid, const char *name,
+							ErrorData **failure);
+static CvxHttp *connect_to(const char *name);
+static bool has_ended(int32 subid, int64 head, Mark *mark,
+					  ErrorData **failure);
 static void host_begin(void);
 static void host_commit(void);
 static void host_rollback(void);
@@ -109,6 +123,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("arguments of convex_create_subscription must not be null")));
+	refuse_read_only();
 	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
 	schema = PG_ARGISNULL(3) ? name : pstrdup(NameStr(*PG_GETARG_NAME(3)));
 	mode = text_to_cstring(PG_GETARG_TEXT_PP(4));
@@ -481,6 +496,7 @@ convex_sync(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("convex_sync cannot run inside a transaction block"),
 				 errhint("It commits page by page: CALL it alone, as the only statement of its string.")));
+	refuse_read_only();
 	if (max_pages < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -705,8 +721,10 @@ end_catalog(const CvxSubscription *sub)
 static CvxSubscription *
 hold(const char *name)
 {
-	CvxSubscription *sub = cvx_catalog_check(name);
+	CvxSubscription *sub;
 
+	refuse_read_only();
+	sub = cvx_catalog_check(name);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT FROM @.convex_subscription WHERE subid = $1 FOR UPDATE",
 					"i", sub->subid);
@@ -763,8 +781,11 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 {
 	CvxSync    *sync = cvx_sync_open(subid, &call_host);
 	TimestampTz told_at = GetCurrentTimestamp();
+	MemoryContext cxt = CurrentMemoryContext;
+	ErrorData  *volatile failure = NULL;
 	volatile bool is_done = false;
 	volatile bool has_failed = false;
+	volatile bool has_stepped = false;
 	volatile bool is_good = true;
 
 	PG_TRY();
@@ -775,6 +796,7 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 
 			CHECK_FOR_INTERRUPTS();
 			outcome = cvx_sync_step(sync);
+			has_stepped |= outcome != CVX_STEP_BUSY_ELSEWHERE;
 			cvx_process_tell(subid);
 			switch (outcome)
 			{
@@ -798,6 +820,21 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 					is_done = has_failed = !cvx_sync_fails_aside(sync);
 					break;
 				case CVX_STEP_BUSY_ELSEWHERE:
+					MemoryContextSwitchTo(cxt);
+					if (cvx_sync_holder(sync) == 0)
+					{
+						/* It has left meanwhile. */
+						pause_ms(LOOK_MS);
+						break;
+					}
+					if (cvx_sync_holder(sync) == cvx_process_pid(MyDatabaseId, subid))
+					{
+						ErrorData  *error = NULL;
+
+						is_done = wait_for_worker(sync, subid, name, &error);
+						failure = error;
+						break;
+					}
 					is_done = true;
 					ereport(is_alone ? ERROR : NOTICE,
 							(errcode(ERRCODE_OBJECT_IN_USE),
@@ -810,7 +847,16 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 			}
 		}
 		*max_pages -= cvx_sync_pages(sync);
-		if (has_failed || cvx_sync_fails_aside(sync))
+		if (failure)
+		{
+			ereport(is_alone ? ERROR : WARNING,
+					(errcode(failure->sqlerrcode),
+					 is_alone ? errmsg_internal("%s", failure->message) :
+					 errmsg("subscription \"%s\": %s", name, failure->message),
+					 errdetail("The subscription's worker has failed.")));
+			is_good = false;
+		}
+		else if (has_failed || cvx_sync_fails_aside(sync))
 		{
 			if (is_alone)
 				cvx_sync_rethrow(sync);
@@ -823,9 +869,132 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 	PG_FINALLY();
 	{
 		cvx_sync_close(sync);
+		ConditionVariableCancelSleep();
 	}
 	PG_END_TRY();
+
+	/* A worker that found the subscription busy goes on at once. */
+	if (has_stepped)
+		cvx_worker_wake(MyDatabaseId, subid);
 	return is_good;
+}
+
+/*
+ * The worker steps the subscription: make it work at once, and wait until it
+ * has reached the head as of now.  False when it ends before: then the caller
+ * steps.  What the worker fails with meanwhile is left in *failure.
+ */
+static bool
+wait_for_worker(CvxSync *sync, int32 subid, const char *name, ErrorData **failure)
+{
+	int			worker = cvx_sync_holder(sync);
+	int64		head = cvx_api_sure_head(connect_to(name));
+	Mark		mark = {false};
+	long		pause = LOOK_MS;
+	TimestampTz woken_at = 0;
+
+	while (!has_ended(subid, head, &mark, failure))
+	{
+		if (cvx_process_pid(MyDatabaseId, subid) != worker)
+			return false;
+
+		/* What was put off for a while may have become due. */
+		if (TimestampDifferenceExceeds(woken_at, GetCurrentTimestamp(), HOLDER_MS))
+		{
+			woken_at = GetCurrentTimestamp();
+			cvx_worker_wake(MyDatabaseId, subid);
+		}
+		cvx_process_await(subid, pause);
+		pause = Min(pause * 2, cvx_process_table ? HOLDER_MS : LONGEST_LOOK_MS);
+	}
+	return true;
+}
+
+/* The deployment of a subscription, with the mapping of its owner. */
+static CvxHttp *
+connect_to(const char *name)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	CvxSubscription *sub;
+	CvxHttp    *http;
+
+	host_begin();
+	sub = cvx_catalog_check(name);
+	cvx_catalog_check_server(sub);
+	MemoryContextSwitchTo(cxt);
+	http = cvx_http_open(cvx_options_remote(sub->serverid, sub->owner));
+	host_commit();
+	MemoryContextSwitchTo(cxt);
+	return http;
+}
+
+/*
+ * Has the worker asked Convex since the first look, and is nothing left to be
+ * done up to the head?  What waits by itself, such as a table whose target is
+ * broken, is not waited for.  A new failure ends it as well.
+ */
+static bool
+has_ended(int32 subid, int64 head, Mark *mark, ErrorData **failure)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		result = true;
+
+	host_begin();
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT NOT s.enabled OR st.phase = 'load_too_slow',"
+					" st.cursor >= $2 AND NOT st.reload AND NOT st.check_wanted"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_event AS e WHERE e.subid = $1 AND e.kind = 'swap_announced')"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r WHERE r.subid = $1 AND r.load IS NOT NULL"
+					" AND (r.retry_at IS NULL OR r.retry_at <= clock_timestamp())),"
+					" (extract(epoch FROM st.applied_at) * 1000000)::bigint, (extract(epoch FROM st.last_error_at) * 1000000)::bigint,"
+					" st.failures, st.last_error_code, st.last_error_message"
+					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid) WHERE subid = $1",
+					"il", subid, head);
+	if (SPI_processed > 0)
+	{
+		int64		applied_at = cvx_catalog_int64(0, 3);
+		int64		failed_at = cvx_catalog_int64(0, 4);
+
+		if (!mark->is_set)
+		{
+			mark->is_set = true;
+			mark->applied_at = applied_at;
+			mark->failed_at = failed_at;
+		}
+		result = cvx_catalog_bool(0, 1) ||
+			(cvx_catalog_bool(0, 2) && applied_at != mark->applied_at);
+		if (!result && failed_at != mark->failed_at &&
+			cvx_catalog_int64(0, 5) > 0)
+		{
+			const char *code = cvx_catalog_text(0, 6);
+			const char *message = cvx_catalog_text(0, 7);
+
+			*failure = MemoryContextAllocZero(cxt, sizeof(ErrorData));
+			(*failure)->sqlerrcode = code && strlen(code) == 5 ?
+				MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]) :
+				ERRCODE_FDW_ERROR;
+			(*failure)->message = MemoryContextStrdup(cxt, message ? message : "failed");
+			result = true;
+		}
+	}
+	host_commit();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
+
+/* Only who can write can keep a subscription. */
+static void
+refuse_read_only(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot run or change a subscription on a standby server"),
+				 errhint("Use the primary server, from which the rows are replicated.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot run or change a subscription in a read-only transaction")));
 }
 
 static void

@@ -135,4 +135,10 @@ is($cluster->value(q{SELECT convex_wait_for('app')}), 't', 'it catches up');
 $cluster->wait_until_sql("(SELECT lag = '0' FROM convex_stat_subscription)", 'and is not behind');
 pass('and is not behind');
 
+# -- a call beside the worker ----------------------------------------------------
+
+$emulator->insert('mine', { n => 2_000_000 });
+is($cluster->value(q{CALL convex_sync('app')}), '', 'CALL convex_sync beside a worker waits for it');
+is($cluster->value('SELECT count(*) FROM app.mine WHERE n = 2000000'), '1', 'and what was committed before is there');
+
 done_testing();
