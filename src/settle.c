@@ -208,6 +208,7 @@ cvx_settle_check(CvxSettle *settle, CvxHttp *http, CvxRange run,
 		compare_unsent(settle, changes, run, applied);
 		settle->cursor = cursor;
 		settle->is_current = true;
+		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
 	}
 	MemoryContextSwitchTo(old);
