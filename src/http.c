@@ -24,7 +24,9 @@
  * A connection (CvxHttp) is a libcurl multi handle of one server and role with
  * its own connection cache; it is pooled for the life of the backend.  All
  * sockets of a multi handle are gathered in one epoll descriptor, which any
- * WaitEventSet can watch.
+ * WaitEventSet can watch.  All descriptors are taken from PostgreSQL's own
+ * budget.  A connection has none before its first request, and loses them when
+ * others need them and it has no request under way.
  *
  * This file does not know what the bytes mean.
  *
@@ -102,6 +104,33 @@
  */
 #define MAX_TURN_MS		100
 
+/*
+ * Connections that nobody uses are kept for the next statement: this many, and
+ * not for longer.  Servers and balancers commonly hang up earlier.
+ */
+#define MAX_IDLE			16
+#define MAX_IDLE_MS			(5 * 60 * 1000)
+
+/*
+ * libcurl's own descriptors for a multi handle, and those that must be left for
+ * PostgreSQL when we take some: for wait event sets, and a name resolver's.
+ */
+#define CURL_FDS			2
+#define SPARE_FDS			5
+
+/*
+ * So many connections work at once; the requests of others wait.  With a budget
+ * of 300 descriptors, as PostgreSQL's defaults give, there are some left for the
+ * clocks of those that wait under an asynchronous Append.
+ */
+#define MAX_AWAKE			40
+
+/* What libcurl takes for a connect_timeout of 0. */
+#define DEFAULT_CONNECT_MS	(300 * 1000)
+
+/* How often a request looks whether there are descriptors for it now. */
+#define ROOM_POLL_MS		20
+
 typedef enum CallState
 {
 	CALL_RUNNING,				/* libcurl works on an attempt */
@@ -151,7 +180,7 @@ struct CvxHttp
 	struct curl_slist *headers;
 
 	/* per life */
-	CURLM	   *multi;
+	CURLM	   *multi;			/* or NULL: it has no descriptors */
 	CURL	   *spare;			/* an easy handle at rest, or NULL */
 	dlist_head	calls;
 	int			nrefs;
@@ -160,6 +189,7 @@ struct CvxHttp
 	int64		driven_at_ms;	/* when drive() last ran */
 	int64		turn_ms;		/* when libcurl's present turn began, or -1 */
 	bool		is_awaited;		/* somebody has waited for it since */
+	bool		is_watched;		/* in a foreign WaitEventSet since */
 	int64		timer_due_ms;	/* libcurl's timer; -1 when unset */
 #ifdef CVX_USE_EPOLL
 	int			epfd;
@@ -210,6 +240,7 @@ struct CvxCall
 	/* per life */
 	int			nretries;
 	int			nfree_retries;
+	int64		roomless_ms;	/* since when there are no descriptors; or 0 */
 	CvxAnswer	answer;
 	size_t		body_size;		/* allocated, by malloc */
 };
@@ -240,9 +271,19 @@ static void release_ref(void *arg);
 static void free_call(void *arg);
 static bool is_same_remote(const CvxHttp *http, const CvxRemote *remote);
 static void sweep_pool(void);
+static void close_idle(void);
+static bool has_work(CvxHttp *http);
+static bool wake(CvxHttp *http);
+static void rest(CvxHttp *http);
+static bool make_room(CvxHttp *http, int wanted);
+static CvxHttp *longest_unused(const CvxHttp *but);
+static void give_up(CvxHttp *unused);
 static void start_attempt(CvxCall *call);
+static void wait_for_room(CvxCall *call);
+CVX_NORETURN static void fail_roomless(CvxHttp *http);
 static void configure(CvxCall *call);
 static void drive(CvxHttp *http);
+static void work(CvxHttp *http);
 static void drive_curl(CvxHttp *http);
 static void check_clock(CvxCall *call, int64 now);
 static void end_attempt(CvxCall *call, CURLcode rc);
@@ -275,8 +316,10 @@ static bool is_header(const char *line, size_t len, const char *name,
 					  char *text);
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
 									struct curl_sockaddr *address);
+static int	on_close_socket(void *arg, curl_socket_t fd);
 static void invalidate(Datum arg, int cacheid, uint32 hashvalue);
 #ifdef CVX_USE_EPOLL
+static void watch_timer(CvxHttp *http);
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 					  void *socket_arg);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
@@ -533,11 +576,25 @@ cvx_http_wait_fd(CvxHttp *http)
 	struct itimerspec due = {0};
 	long		timeout = Max(next_timeout_ms(http), 1);
 
+	if (http->timerfd < 0)
+	{
+		if (!make_room(http, 1))
+			fail_roomless(http);
+		http->timerfd = timerfd_create(CLOCK_MONOTONIC,
+									   TFD_NONBLOCK | TFD_CLOEXEC);
+		if (http->timerfd < 0)
+			fail_roomless(http);
+		ReserveExternalFD();
+		watch_timer(http);
+	}
 	http->is_awaited = true;
+	http->is_watched = true;
 	due.it_value.tv_sec = timeout / 1000;
 	due.it_value.tv_nsec = (timeout % 1000) * 1000000;
 	(void) timerfd_settime(http->timerfd, 0, &due, NULL);
-	return http->epfd;
+
+	/* Without descriptors of its own it only waits for the clock. */
+	return http->epfd >= 0 ? http->epfd : http->timerfd;
 #else
 	return -1;
 #endif
@@ -643,40 +700,16 @@ http_create(const CvxRemote *remote)
 	dlist_push_tail(&pool, &http->node);
 #ifdef CVX_USE_EPOLL
 	http->timerfd = -1;
-	http->epfd = epoll_create1(EPOLL_CLOEXEC);
-	if (http->epfd >= 0)
-		http->timerfd = timerfd_create(CLOCK_MONOTONIC,
-									   TFD_NONBLOCK | TFD_CLOEXEC);
-	if (http->timerfd >= 0)
-	{
-		struct epoll_event event = {.events = EPOLLIN,.data.fd = http->timerfd};
-
-		if (epoll_ctl(http->epfd, EPOLL_CTL_ADD, http->timerfd, &event) == 0)
-			http->multi = curl_multi_init();
-	}
-#else
-	http->multi = curl_multi_init();
+	http->epfd = -1;
 #endif
-	if (http->multi != NULL)
-		http->headers = request_headers(http, "application/json");
+	http->headers = request_headers(http, "application/json");
 	if (http->headers == NULL)
 	{
 		http_destroy(http);
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not prepare a connection to server \"%s\"",
-						remote->server_name)));
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory while preparing a connection")));
 	}
-	ReserveExternalFD();
-	ReserveExternalFD();
-	ReserveExternalFD();
-#ifdef CVX_USE_EPOLL
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
-#endif
-	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 4L);
 	return http;
 }
 
@@ -788,24 +821,165 @@ static void
 http_destroy(CvxHttp *http)
 {
 	dlist_delete(&http->node);
+	rest(http);
+	curl_slist_free_all(http->headers);
+	MemoryContextDelete(http->cxt);
+}
+
+/*
+ * Give a connection what it needs to send requests; false: there are not
+ * enough descriptors now.
+ */
+static bool
+wake(CvxHttp *http)
+{
+	CvxHttp    *unused;
+	int			nawake = 0;
+	dlist_iter	iter;
+
+	if (http->multi != NULL)
+		return make_room(http, 1);
+	dlist_foreach(iter, &pool)
+		nawake += dlist_container(CvxHttp, node, iter.cur)->multi != NULL;
+	if (nawake >= MAX_AWAKE)
+	{
+		if ((unused = longest_unused(http)) == NULL)
+			return false;
+		give_up(unused);
+	}
+	if (!make_room(http, 2 + CURL_FDS))
+		return false;
+#ifdef CVX_USE_EPOLL
+	http->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (http->epfd < 0)
+		return false;
+	ReserveExternalFD();
+	watch_timer(http);
+#endif
+	http->multi = curl_multi_init();
+	if (http->multi == NULL)
+	{
+		rest(http);
+		return false;
+	}
+	for (int i = 0; i < CURL_FDS; i++)
+		ReserveExternalFD();
+#ifdef CVX_USE_EPOLL
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+#endif
+	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 4L);
+	return true;
+}
+
+/* Give back all descriptors; there must be no attempt.  Does not throw. */
+static void
+rest(CvxHttp *http)
+{
 	if (http->spare)
 		curl_easy_cleanup(http->spare);
-	if (http->headers)
-	{
-		ReleaseExternalFD();
-		ReleaseExternalFD();
-		ReleaseExternalFD();
-	}
+	http->spare = NULL;
 	if (http->multi)
+	{
 		curl_multi_cleanup(http->multi);
-	curl_slist_free_all(http->headers);
+		for (int i = 0; i < CURL_FDS; i++)
+			ReleaseExternalFD();
+	}
+	http->multi = NULL;
+	http->timer_due_ms = -1;
 #ifdef CVX_USE_EPOLL
 	if (http->timerfd >= 0)
+	{
 		close(http->timerfd);
+		ReleaseExternalFD();
+	}
+	http->timerfd = -1;
 	if (http->epfd >= 0)
+	{
 		close(http->epfd);
+		ReleaseExternalFD();
+	}
+	http->epfd = -1;
 #endif
-	MemoryContextDelete(http->cxt);
+}
+
+#ifdef CVX_USE_EPOLL
+/* The timer belongs to what one descriptor stands for. */
+static void
+watch_timer(CvxHttp *http)
+{
+	struct epoll_event event = {.events = EPOLLIN,.data.fd = http->timerfd};
+
+	if (http->epfd >= 0 && http->timerfd >= 0)
+		(void) epoll_ctl(http->epfd, EPOLL_CTL_ADD, http->timerfd, &event);
+}
+#endif
+
+/*
+ * Would PostgreSQL give so many descriptors now, and have some left?  If not,
+ * take those of other connections that have nothing to do.
+ */
+static bool
+make_room(CvxHttp *http, int wanted)
+{
+	for (;;)
+	{
+		CvxHttp    *unused;
+		int			n = 0;
+
+		while (n < wanted + SPARE_FDS && AcquireExternalFD())
+			n++;
+		for (int i = 0; i < n; i++)
+			ReleaseExternalFD();
+		if (n == wanted + SPARE_FDS)
+			return true;
+		unused = longest_unused(http);
+		if (unused == NULL)
+			return false;
+		give_up(unused);
+	}
+}
+
+static void
+give_up(CvxHttp *unused)
+{
+	if (unused->nrefs == 0)
+		http_destroy(unused);
+	else
+		rest(unused);
+}
+
+/* The connection with descriptors and without requests that rests longest. */
+static CvxHttp *
+longest_unused(const CvxHttp *but)
+{
+	CvxHttp    *found = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pool)
+	{
+		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+
+		if (http != but && http->multi != NULL && !http->is_watched &&
+			!has_work(http) &&
+			(found == NULL || http->driven_at_ms < found->driven_at_ms))
+			found = http;
+	}
+	return found;
+}
+
+/* Is a request under way, or to be repeated? */
+static bool
+has_work(CvxHttp *http)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &http->calls)
+		if (dlist_container(CvxCall, node, iter.cur)->state != CALL_DONE)
+			return true;
+	return false;
 }
 
 static void
@@ -877,7 +1051,7 @@ is_same_remote(const CvxHttp *http, const CvxRemote *remote)
 		has_same_authorities(http, remote);
 }
 
-/* Close what is invalid and no longer used. */
+/* Close what is no longer used, and invalid or not needed. */
 static void
 sweep_pool(void)
 {
@@ -889,6 +1063,36 @@ sweep_pool(void)
 
 		if (!http->is_valid && http->nrefs == 0)
 			http_destroy(http);
+	}
+	close_idle();
+}
+
+/* Of those that nobody uses, close the old ones, and those beyond a number. */
+static void
+close_idle(void)
+{
+	int64		now = now_ms();
+
+	for (;;)
+	{
+		CvxHttp    *oldest = NULL;
+		int			nidle = 0;
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool)
+		{
+			CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+
+			if (http->nrefs > 0)
+				continue;
+			nidle++;
+			if (oldest == NULL || http->driven_at_ms < oldest->driven_at_ms)
+				oldest = http;
+		}
+		if (oldest == NULL || (nidle <= MAX_IDLE &&
+							   now - oldest->driven_at_ms <= MAX_IDLE_MS))
+			return;
+		http_destroy(oldest);
 	}
 }
 
@@ -921,6 +1125,12 @@ start_attempt(CvxCall *call)
 	CvxHttp    *http = call->http;
 	CvxHttpStats *stats = call->request.stats;
 
+	if (!wake(http))
+	{
+		wait_for_room(call);
+		return;
+	}
+	call->roomless_ms = 0;
 	call->easy = http->spare ? http->spare : curl_easy_init();
 	http->spare = NULL;
 	if (call->easy == NULL)
@@ -964,6 +1174,53 @@ start_attempt(CvxCall *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory while preparing a request")));
+}
+
+/*
+ * Try again soon when other requests of this process are under way, whose end
+ * gives descriptors back; that belongs to the time for connecting.
+ */
+static void
+wait_for_room(CvxCall *call)
+{
+	int64		now = now_ms();
+	int64		limit_ms = call->http->remote.connect_timeout_ms;
+	bool		is_hopeful = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pool)
+	{
+		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
+
+		if (http == call->http || !has_work(http))
+			continue;
+		is_hopeful = true;
+
+		/* A page that was asked for in advance may have come meanwhile. */
+		if (!http->is_watched)
+			work(http);
+	}
+	if (call->roomless_ms == 0)
+		call->roomless_ms = now;
+	if (limit_ms == 0)
+		limit_ms = DEFAULT_CONNECT_MS;
+	if (!is_hopeful || now - call->roomless_ms >= limit_ms)
+	{
+		call->state = CALL_DONE;
+		fail_roomless(call->http);
+	}
+	call->state = CALL_PAUSING;
+	call->wake_ms = now + ROOM_POLL_MS;
+}
+
+static void
+fail_roomless(CvxHttp *http)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("too many files are open for another connection to server \"%s\"",
+					http->remote.server_name),
+			 errhint("Use fewer servers in one statement, or raise max_files_per_process.")));
 }
 
 static void
@@ -1016,6 +1273,8 @@ configure(CvxCall *call)
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, NULL);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -1059,16 +1318,29 @@ configure(CvxCall *call)
 static void
 drive(CvxHttp *http)
 {
+	int64		now;
+	dlist_mutable_iter iter;
+
+	work(http);
+	now = now_ms();
+	dlist_foreach_modify(iter, &http->calls)
+		check_clock(dlist_container(CvxCall, node, iter.cur), now);
+}
+
+/* Let libcurl work, and take in ended attempts; begin none. */
+static void
+work(CvxHttp *http)
+{
 	CURLMsg    *message;
 	int			nleft;
 	int64		now = now_ms();
 	int64		pause = http->is_awaited ? 0 : now - http->driven_at_ms;
-	dlist_mutable_iter iter;
+	dlist_iter	iter;
 
 	/* The consumer's own pause is no silence of the server. */
 	if (pause > CONSUMER_PAUSE_MS)
 	{
-		dlist_foreach_modify(iter, &http->calls)
+		dlist_foreach(iter, &http->calls)
 		{
 			CvxCall    *call = dlist_container(CvxCall, node, iter.cur);
 
@@ -1080,8 +1352,10 @@ drive(CvxHttp *http)
 	}
 	http->driven_at_ms = now;
 	http->is_awaited = false;
+	http->is_watched = false;
+	if (http->multi == NULL)
+		return;
 	drive_curl(http);
-
 	while ((message = curl_multi_info_read(http->multi, &nleft)) != NULL)
 	{
 		CvxCall    *call = NULL;
@@ -1093,10 +1367,6 @@ drive(CvxHttp *http)
 						  (char **) &call);
 		end_attempt(call, rc);
 	}
-
-	now = now_ms();
-	dlist_foreach_modify(iter, &http->calls)
-		check_clock(dlist_container(CvxCall, node, iter.cur), now);
 }
 
 /*
@@ -1449,6 +1719,14 @@ wait_for_news(CvxCall *call, int64 max_ms)
 	long		timeout = (long) Min(next_timeout_ms(call->http), max_ms);
 
 	call->http->is_awaited = true;
+	if (call->http->multi == NULL)
+	{
+		if (WaitLatch(MyLatch,
+					  WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  timeout, CVX_WAIT_EVENT) & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		return;
+	}
 #ifdef CVX_USE_EPOLL
 	if (WaitLatchOrSocket(MyLatch,
 						  WL_LATCH_SET | WL_SOCKET_READABLE |
@@ -1690,6 +1968,7 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	CvxCall    *call = (CvxCall *) arg;
 	const CvxRemote *remote = &call->http->remote;
 	bool		is_refused;
+	int			fd;
 
 	is_refused = !cvx_address_is_allowed(&address->addr, remote->host,
 										 remote->is_plain &&
@@ -1708,8 +1987,20 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	call->has_socket = true;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC,
-				  address->protocol);
+	if (!AcquireExternalFD())
+		return CURL_SOCKET_BAD;
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+				address->protocol);
+	if (fd < 0)
+		ReleaseExternalFD();
+	return fd;
+}
+
+static int
+on_close_socket(void *arg, curl_socket_t fd)
+{
+	ReleaseExternalFD();
+	return close(fd);
 }
 
 #ifdef CVX_USE_EPOLL
