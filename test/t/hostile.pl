@@ -145,6 +145,16 @@ sub new_session
 	$session->query("SET statement_timeout = '${SLACK_S}s'");
 	return $session;
 }
+
+# One that looks at no interrupt would outlive the cluster.
+sub end_backend
+{
+	my ($pid) = @_;
+	$cluster->value("SELECT pg_terminate_backend($pid)");
+	return if eval { wait_until(sub { !-d "/proc/$pid" }, 'the end of a backend', 5) };
+	kill 'KILL', $pid;
+	BAIL_OUT('a backend had to be killed');
+}
 push @workers, { session => new_session() } for 1 .. $WORKERS;
 while (@queue || grep { defined $_->{at} } @workers)
 {
@@ -159,7 +169,7 @@ while (@queue || grep { defined $_->{at} } @workers)
 		elsif ($line && time - $line->{begun} > $SLACK_S * 2 + $line->{variants} * allowed_s($line))
 		{
 			fail("$line->{use}: $line->{name} ends");
-			$cluster->value('SELECT pg_terminate_backend(' . $worker->{session}->pid . ')');
+			end_backend($worker->{session}->pid);
 			$worker->{session} = new_session();
 			delete $worker->{at};
 		}
