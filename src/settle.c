@@ -67,6 +67,14 @@ typedef struct Known
 	Expected   *expected;
 } Known;
 
+/* Changes that are being collected. */
+typedef struct Changes
+{
+	HTAB	   *map;			/* Change */
+	CvxRange	range;			/* whose rows they are wanted for */
+	HTAB	   *ids;			/* of these rows; NULL: all changes are kept */
+} Changes;
+
 struct CvxSettle
 {
 	/* fixed at open */
@@ -88,11 +96,24 @@ struct CvxSettle
 	HTAB	   *written;		/* keys of rows in transactions not known */
 };
 
+/*
+ * As long as there are no more changed documents than these, all are kept;
+ * then those of the rows that are written alone.
+ */
+#define MAX_CHANGES		10000
+
+/* Of each document the first revisions; what comes later decides nothing. */
+#define MAX_REVISIONS	16
+
+/* So often nobody changes a row between two requests. */
+#define MAX_ROW_REVISIONS	1000
+
 static bool is_checked_message(const CvxMessage *message);
 static bool has_checked(CvxBatch *batch, CvxRange range);
 static void name_tables(CvxSettle *settle);
 static CvxTextKey row_key(CvxBatch *batch, const CvxMessage *message);
-static HTAB *read_changes(CvxSettle *settle, int64 *cursor);
+static HTAB *read_changes(CvxSettle *settle, CvxRange range, int64 *cursor);
+static void keep_own(CvxSettle *settle, Changes *changes);
 static void read_log(CvxSettle *settle, bool is_whole, int64 *cursor,
 					 void (*take) (CvxSettle *settle, const CvxPage *page,
 								   const CvxDoc *doc, void *arg),
@@ -204,7 +225,7 @@ cvx_settle_check(CvxSettle *settle, CvxHttp *http, CvxRange run,
 												  ALLOCSET_DEFAULT_SIZES);
 
 		MemoryContextSwitchTo(cxt);
-		changes = read_changes(settle, &cursor);
+		changes = read_changes(settle, run, &cursor);
 		compare_unsent(settle, changes, run, applied);
 		settle->cursor = cursor;
 		settle->is_current = true;
@@ -232,8 +253,8 @@ cvx_settle_before(CvxSettle *settle, int64 begin, const char *applied)
 												  ALLOCSET_DEFAULT_SIZES);
 		MemoryContext old = MemoryContextSwitchTo(cxt);
 
-		compare_unsent(settle, read_changes(settle, &settle->cursor), rest,
-					   applied);
+		compare_unsent(settle, read_changes(settle, rest, &settle->cursor),
+					   rest, applied);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
 	}
@@ -403,14 +424,47 @@ row_key(CvxBatch *batch, const CvxMessage *message)
 	return key;
 }
 
-/* All changes after a cursor, by _id, in the current context. */
+/*
+ * All changes after a cursor of the rows of a range, and perhaps of others, by
+ * _id, in the current context.
+ */
 static HTAB *
-read_changes(CvxSettle *settle, int64 *cursor)
+read_changes(CvxSettle *settle, CvxRange range, int64 *cursor)
 {
-	HTAB	   *changes = cvx_queue_map("convex changes", sizeof(Change));
+	Changes		changes = {cvx_queue_map("convex changes", sizeof(Change)), range};
 
-	read_log(settle, false, cursor, take_change, changes);
-	return changes;
+	read_log(settle, false, cursor, take_change, &changes);
+	return changes.map;
+}
+
+/* There are many changes: keep those of the range's rows from now on. */
+static void
+keep_own(CvxSettle *settle, Changes *changes)
+{
+	int64		offset = changes->range.begin;
+	HASH_SEQ_STATUS seq;
+	Change	   *change;
+
+	changes->ids = cvx_queue_map("convex ids", sizeof(CvxTextKey));
+	while (offset < changes->range.end)
+	{
+		CvxMessage	message;
+		CvxTextKey	id = {NULL};
+
+		if (!cvx_queue_next(settle->batch, &offset, NULL, &message))
+			break;
+		if (message.id != NULL)
+		{
+			id.data = pnstrdup(message.id, message.id_len);
+			id.len = message.id_len;
+			(void) hash_search(changes->ids, &id, HASH_ENTER, NULL);
+		}
+		cvx_queue_free_message(&message);
+	}
+	hash_seq_init(&seq, changes->map);
+	while ((change = hash_seq_search(&seq)) != NULL)
+		if (hash_search(changes->ids, &change->id, HASH_FIND, NULL) == NULL)
+			(void) hash_search(changes->map, &change->id, HASH_REMOVE, NULL);
 }
 
 /*
@@ -456,17 +510,26 @@ static void
 take_change(CvxSettle *settle, const CvxPage *page, const CvxDoc *doc,
 			void *arg)
 {
-	HTAB	   *changes = arg;
+	Changes    *changes = arg;
 	CvxTextKey	id = {page->text + doc->id.offset, doc->id.len};
-	Change	   *change = hash_search(changes, &id, HASH_FIND, NULL);
-	Revision   *revision = palloc0(sizeof(Revision));
+	Change	   *change = hash_search(changes->map, &id, HASH_FIND, NULL);
+	Revision   *revision;
 
 	if (change == NULL)
 	{
+		if (changes->ids == NULL &&
+			hash_get_num_entries(changes->map) >= MAX_CHANGES)
+			keep_own(settle, changes);
+		if (changes->ids != NULL &&
+			hash_search(changes->ids, &id, HASH_FIND, NULL) == NULL)
+			return;
 		id.data = pnstrdup(id.data, id.len);
-		change = hash_search(changes, &id, HASH_ENTER, NULL);
+		change = hash_search(changes->map, &id, HASH_ENTER, NULL);
 		change->revisions = NIL;
 	}
+	if (list_length(change->revisions) >= MAX_REVISIONS)
+		return;
+	revision = palloc0(sizeof(Revision));
 	revision->ts = doc->ts;
 	revision->is_deleted = doc->is_deleted;
 	change->revisions = lappend(change->revisions, revision);
@@ -589,8 +652,9 @@ static void
 verify(CvxSettle *settle, CvxRange request, int64 marker, const char *applied)
 {
 	CvxRange	rest = {request.end, settle->run.end};
+	CvxRange	unverified = {request.begin, settle->run.end};
 	int64		before = settle->cursor;
-	HTAB	   *changes = read_changes(settle, &settle->cursor);
+	HTAB	   *changes = read_changes(settle, unverified, &settle->cursor);
 	int64		ts = marker_ts(settle, changes, marker);
 
 	if (ts == 0 && is_all_deleted(settle, changes, request))
@@ -950,6 +1014,11 @@ add_revision(CvxSettle *settle, const CvxPage *page, const CvxDoc *doc,
 {
 	Revision   *revision = palloc0(sizeof(Revision));
 
+	if (list_length(row->revisions) >= MAX_ROW_REVISIONS)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+				 errmsg("Convex server \"%s\" tells of more than %d changes of one document",
+						settle->batch->server_name, MAX_ROW_REVISIONS)));
 	revision->ts = doc->ts;
 	revision->is_deleted = doc->is_deleted;
 	revision->text = pnstrdup(page->text + doc->document.offset,

@@ -133,6 +133,13 @@ CREATE FOREIGN TABLE unchecked (id float8, n float8) SERVER convex OPTIONS (tabl
 SELECT is(state_of(crossed(jsonb_build_array(patch_of(1, '{"n": 100}')), 'UPDATE unchecked SET n = 8 WHERE id = 1')), '00000', 'without a check the last writer wins');
 SELECT is(count(*), 0::bigint, 'and reads no log') FROM emu.journal('/api/document_deltas');
 
+-- among more changes than are kept
+CREATE FUNCTION many() RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_agg('{"op": "insert", "table": "counters", "doc": {"n": 0}}'::jsonb) FROM generate_series(1, 10500) $$;
+SELECT is(state_of(crossed(many() || patch_of(1, '{"n": 9}'), 'UPDATE counters SET n = n + 1 WHERE id = 1')), '08007', 'also among thousands of others');
+SELECT is(state_of(crossed(many(), 'UPDATE counters SET n = n + 1 WHERE id = 1')), '00000', 'which alone are no conflict');
+SELECT emu.mutate('[{"op": "delete_all", "table": "counters"}]') \g /dev/null
+SELECT emu.insert('counters', '{"id": 1, "n": 5}', '{"id": 2, "n": 5}', '{"id": 3, "n": 5}') \g /dev/null
+
 -- a change that comes later is nobody's loss
 SELECT emu.fault(jsonb_build_object('action', 'mutate', 'path', '/api/document_deltas', 'skip', 1, 'count', 1, 'ops', jsonb_build_array(patch_of(1, '{"n": 50}')))) \g /dev/null
 SELECT is(emu.sqlstate('UPDATE counters SET n = n + 1 WHERE id = 1'), '00000', 'a change after the write is not overwritten');
