@@ -903,8 +903,8 @@ lay_over(CvxModify *modify, Column *column, const char *value, int len,
 			appendStringInfo(&field, "%s%s", i > 0 ? "." : "",
 							 column->path.names[i]);
 		if (target && target->id)
-			appendStringInfo(&where, " of document \"%.*s\"", target->id_len,
-							 target->id);
+			appendStringInfo(&where, " of document \"%s\"",
+							 cvx_redact_excerpt(target->id, target->id_len));
 		modify->column = column;
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
