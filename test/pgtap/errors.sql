@@ -45,7 +45,7 @@ BEGIN
 	PERFORM emu.clear_journal(), emu.fault('{"path": "/api/list_snapshot", "count": -1}' || fault);
 	SELECT * INTO state, message, detail, hint, context, nrows FROM ask(query);
 	told := concat_ws(' | ', message, detail, hint, context);
-	requests := (SELECT count(*) FROM emu.journal('/api/list_snapshot'));
+	requests := (SELECT count(*) FROM emu.journal(coalesce(fault ->> 'path', '/api/list_snapshot')));
 	PERFORM emu.clear_faults();
 END
 $$;
