@@ -12,7 +12,8 @@ CALL convex_sync('s');
 -- How many processes hold the lock when the code has run.
 CREATE TABLE seen (holders bigint);
 CREATE FUNCTION holders() RETURNS bigint LANGUAGE sql AS
-$$ SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND objsubid = 11 AND granted $$;
+$$ SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND objsubid = 11 AND granted
+	AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) $$;
 CREATE FUNCTION unlock() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_catalog.pg_advisory_unlock_all(); RETURN NULL; END $$;
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS

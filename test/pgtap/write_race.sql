@@ -172,27 +172,29 @@ SELECT is(row_of(1) ->> 'n', '71.0', 'and counts once');
 
 -- ------------------------------------------------------------------ locks
 
+-- Those of this chapter's sessions; other chapters run beside it.
+CREATE VIEW own_locks AS SELECT l.* FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE a.datname = current_database() AND locktype = 'advisory';
 SELECT emu.fault('{"action": "stall", "path": "/api/streaming_import", "count": 1}') \g /dev/null
 SELECT emu.set_isolation('read committed', 2) \g /dev/null
 SELECT dblink_send_query('racer1', 'UPDATE counters SET n = n + 1 WHERE id = 1') \g /dev/null
-SELECT ok(emu.wait_until($$EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 15)$$), 'a row is locked while its write is under way');
+SELECT ok(emu.wait_until($$EXISTS (SELECT FROM app.own_locks WHERE objsubid = 15)$$), 'a row is locked while its write is under way');
 SELECT is(emu.sqlstate('SET LOCAL lock_timeout = ''200ms''', 'UPDATE streamed SET n = n + 1 WHERE id = 1'), '55P03', 'lock_timeout ends a wait for it');
 SELECT is(emu.sqlstate('SET LOCAL lock_timeout = ''200ms''', 'INSERT INTO streamed VALUES (1, 1)'), '55P03', 'an INSERT of its key waits as well');
 SELECT is(emu.sqlstate('SET LOCAL lock_timeout = ''200ms''', 'UPDATE streamed SET n = n + 1 WHERE id = 2'), '00000', 'another row is free');
 SELECT dblink_send_query('racer2', 'UPDATE counters SET n = n + 1 WHERE id = 1') \g /dev/null
-SELECT ok(emu.wait_until($$EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 15 AND NOT granted)$$), 'another session waits for it');
+SELECT ok(emu.wait_until($$EXISTS (SELECT FROM app.own_locks WHERE objsubid = 15 AND NOT granted)$$), 'another session waits for it');
 SELECT dblink_cancel_query('racer2') \g /dev/null
 SELECT is(emu.end_of('racer2'), '57014', 'until it is canceled');
 SELECT emu.clear_faults() \g /dev/null
 SELECT is(emu.end_of('racer1'), '00000', 'the first one ends');
-SELECT is(count(*), 0::bigint, 'no lock is left') FROM pg_locks WHERE locktype = 'advisory' AND objsubid IN (14, 15);
+SELECT is(count(*), 0::bigint, 'no lock is left') FROM app.own_locks WHERE objsubid IN (14, 15);
 
 -- many rows lock their table
 SELECT emu.insert('counters', VARIADIC ARRAY(SELECT jsonb_build_object('id', n, 'n', 0) FROM generate_series(101, 160) AS n)) \g /dev/null
 SELECT emu.fault('{"action": "stall", "path": "/api/streaming_import", "count": 1}') \g /dev/null
 SELECT dblink_send_query('racer1', 'UPDATE counters SET n = n + 1 WHERE id > 100') \g /dev/null
-SELECT ok(emu.wait_until($$EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 14 AND mode = 'ExclusiveLock')$$), 'many rows lock the table');
-SELECT is(count(*), 0::bigint, 'and not each of them') FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 15;
+SELECT ok(emu.wait_until($$EXISTS (SELECT FROM app.own_locks WHERE objsubid = 14 AND mode = 'ExclusiveLock')$$), 'many rows lock the table');
+SELECT is(count(*), 0::bigint, 'and not each of them') FROM app.own_locks WHERE objsubid = 15;
 SELECT is(emu.sqlstate('SET LOCAL lock_timeout = ''200ms''', 'UPDATE streamed SET n = n + 1 WHERE id = 2'), '55P03', 'so that every row of it waits');
 SELECT emu.clear_faults() \g /dev/null
 SELECT is(emu.end_of('racer1'), '00000', 'that ends');
