@@ -19,7 +19,7 @@ $$
 	SELECT is(failed ->> 'sqlstate' || ': ' || substr(failed ->> 'detail', 1, length(first)), 'HV00N: ' || first, statement)
 	FROM emu.failure(statement) AS failed
 $$;
-SELECT ends_with_first($$INSERT INTO notes VALUES (2, 'a')$$, 'POST /api/query_ts got no answer after 3 attempts');
+SELECT ends_with_first($$INSERT INTO notes VALUES (2, 'a')$$, 'POST /api/query got no answer after 3 attempts');
 SELECT ends_with_first($$SELECT convex_wait_for('followed', timeout => '1 s')$$, 'POST /api/query_ts got no answer after 3 attempts');
 SELECT ends_with_first($$SELECT * FROM notes$$, 'POST /api/list_snapshot got no answer after 3 attempts');
 

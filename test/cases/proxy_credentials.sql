@@ -35,7 +35,7 @@ CREATE FUNCTION shown() RETURNS text LANGUAGE plpgsql AS
 $$
 BEGIN
 	PERFORM emu.clear_journal(), said('SELECT * FROM notes');
-	RETURN (SELECT convert_from(decode(substr(r -> 'headers' ->> 'proxy-authorization', 7), 'base64'), 'UTF8')
+	RETURN (SELECT string_agg(DISTINCT convert_from(decode(substr(r -> 'headers' ->> 'proxy-authorization', 7), 'base64'), 'UTF8'), ', ')
 		FROM emu.journal() AS r WHERE r ->> 'path' LIKE 'http://127.0.0.1:1/api/%');
 END
 $$;
