@@ -52,6 +52,11 @@
 /* How often it looks whether there is a process that steps. */
 #define HOLDER_MS	1000
 
+/* Has a check been asked for, of the state st, that has not passed yet? */
+#define CHECK_IS_ASKED_FOR \
+	"(st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e" \
+	" WHERE e.subid = st.subid AND e.kind = 'swap_announced'))"
+
 /* Where a subscription stood when somebody began to wait for its worker. */
 typedef struct Mark
 {
@@ -408,7 +413,8 @@ convex_resync_table(PG_FUNCTION_ARGS)
 
 /*
  * Wait until the subscription shows what Convex had at ts; NULL: at this
- * call.
+ * call.  The change log does not say which tables were replaced: a check that
+ * was asked for has to pass as well.
  */
 Datum
 convex_wait_for(PG_FUNCTION_ARGS)
@@ -942,8 +948,7 @@ has_ended(int32 subid, int64 head, Mark *mark, ErrorData **failure)
 	host_begin();
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT NOT s.enabled OR st.phase = 'load_too_slow',"
-					" st.cursor >= $2 AND NOT st.reload AND NOT st.check_wanted"
-					" AND NOT EXISTS (SELECT FROM @.convex_subscription_event AS e WHERE e.subid = $1 AND e.kind = 'swap_announced')"
+					" st.cursor >= $2 AND NOT st.reload AND NOT " CHECK_IS_ASKED_FOR
 					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r WHERE r.subid = $1 AND r.load IS NOT NULL"
 					" AND (r.retry_at IS NULL OR r.retry_at <= clock_timestamp())),"
 					" (extract(epoch FROM st.applied_at) * 1000000)::bigint, (extract(epoch FROM st.last_error_at) * 1000000)::bigint,"
@@ -1075,7 +1080,8 @@ is_reached(int32 subid, int64 ts)
 
 	begin_catalog();
 	cvx_catalog_run(SPI_OK_SELECT,
-					"SELECT st.cursor >= $2 AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
+					"SELECT st.cursor >= $2 AND NOT " CHECK_IS_ASKED_FOR
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
 					" WHERE r.subid = $1 AND r.state <> 'ready' AND r.state <> 'dropped')"
 					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r JOIN pg_class AS c ON c.oid = r.target_oid"
 					" WHERE r.subid = $1 AND r.state = 'ready' AND r.copied_rows > 0 AND c.relkind = 'r'"

@@ -220,6 +220,11 @@ check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts, const CvxPage *page)
  * Compare a page of _ids at ts with the mirror, or with a loaded table's
  * staging.  When they differ, the table was replaced behind the change log and
  * is loaded again: false.
+ *
+ * A page that goes on where the one before ended proves that the table is the
+ * same only when its cursor names the tablet.  The last one names none, and of
+ * another tablet it may be just the rows that were added since: then the first
+ * page is compared, too.
  */
 static bool
 check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
@@ -233,7 +238,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	char	   *tablet;
 	char	   *last = NULL;
 	char	   *problem = NULL;
-	bool		is_past_end = false;
+	bool		is_proof;
 
 	request.selection.is_whole = false;
 	request.selection.fields = id_only;
@@ -242,6 +247,13 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	received = cvx_step_receive(sync, &request);
 	if (cvx_step_is_snapshot_gone(received.call))
 	{
+		if (rel->check_cursor)
+		{
+			/* It may be the cursor that is refused. */
+			rel->check_cursor = NULL;
+			return check_table(sync, rel, ts, is_loaded);
+		}
+
 		/* Never to be had again: another check comes later. */
 		cvx_step_begin(sync);
 		if (cvx_step_still_at(sync) && is_unchanged(sync, rel, is_loaded))
@@ -257,8 +269,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	check_walk(sync, rel, ts, page);
 	if (page->has_more && page->ndocs == 0)
 		return true;
-	if (rel->check_cursor && page->ndocs == 0)
-		is_past_end = true;
+	is_proof = rel->check_cursor == NULL || page->has_more;
 	tablet = page->cursor ? cvx_step_tablet_of(page->cursor) : NULL;
 	if (page->ndocs > 0)
 		last = pnstrdup(page->text + page->docs[page->ndocs - 1].id.offset,
@@ -284,9 +295,8 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 							page->has_more ? last : NULL, tablet);
 	}
 	cvx_step_commit(sync);
-	if (problem == NULL && is_past_end)
+	if (problem == NULL && !is_proof)
 	{
-		/* That said nothing: compare the first page. */
 		rel->check_cursor = NULL;
 		return check_table(sync, rel, ts, is_loaded);
 	}

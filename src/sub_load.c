@@ -487,6 +487,7 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 {
 	CvxSubscription *sub = sync->sub;
 	bool		is_first = sub->cursor == 0 || sub->is_reloading;
+	bool		is_last;
 	ListCell   *lc;
 
 	cvx_step_begin(sync);
@@ -518,14 +519,19 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 	}
 
 	forget_walk(sub);
+	is_last = is_first || sync->nrechecks++ >= MAX_RECHECKS;
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET"
 					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2,"
 					" checked_at = CASE WHEN $3 THEN clock_timestamp() ELSE checked_at END WHERE subid = $1",
-					"ibb", sub->subid, is_first || sync->nrechecks++ >= MAX_RECHECKS, is_first);
+					"ibb", sub->subid, is_last, is_first);
 	if (is_first)
 		cvx_step_advance(sync, ts, true, 0);
 	cvx_step_commit(sync);
+
+	/* A check under way may have passed these tables by. */
+	if (!is_last)
+		sync->check_from = 0;
 	sync->is_productive = true;
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;

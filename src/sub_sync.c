@@ -405,6 +405,10 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		cvx_step_commit(sync);
 		return false;
 	}
+
+	/* What somebody asks for does not wait until a pause is over. */
+	if (sync->generation != sub->generation)
+		sync->aside_retry_at = 0;
 	sync->generation = sub->generation;
 	sync->poll_ms = sub->poll_ms;
 	sync->idle_poll_ms = sub->idle_poll_ms;
@@ -734,6 +738,10 @@ common_changes(CvxSync *sync, int64 bound)
 		Async_Notify(channel, psprintf(INT64_FORMAT, ts));
 	}
 	cvx_step_commit(sync);
+
+	/* A check under way has listed the tables before. */
+	if (is_put_off)
+		sync->check_from = 0;
 	sync->is_careful = false;
 	sync->is_caught_up = !has_more ||
 		(sync->head > 0 && ts >= sync->head);
