@@ -1467,9 +1467,13 @@ end_attempt(CvxCall *call, CURLcode rc)
 
 	answer->transport = classify(call, rc);
 
-	/* Where the end of the connection overtakes the alert: the likely cause. */
-	if (answer->transport == CVX_TRANSPORT_LOST && call->wants_certificate &&
-		call->head_bytes == 0)
+	/*
+	 * Where the end of the connection overtakes the alert, before or after
+	 * our request: the likely cause.
+	 */
+	if ((answer->transport == CVX_TRANSPORT_LOST ||
+		 answer->transport == CVX_TRANSPORT_NO_CONNECTION) &&
+		call->wants_certificate && call->head_bytes == 0)
 		call->fault_reason = "it has asked for a client certificate, and closed the connection";
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(call->easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
