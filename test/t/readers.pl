@@ -80,7 +80,7 @@ $cluster->value(q{SELECT convex_create_subscription('app', 'convex', tables => '
 my $head;
 $head = move() for 1 .. 100;
 follow_until_caught_up($head);
-is($cluster->value("SELECT count(*) FROM seen WHERE what = '$GOOD'"), '1', 'readers read');
+is($cluster->value("SELECT EXISTS (SELECT FROM seen WHERE what = '$GOOD')"), 't', 'readers read');
 $verdict->('during the first load and deltas');
 
 $cluster->value(q{SELECT convex_resync_table('app', 'left')});
