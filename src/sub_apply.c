@@ -86,6 +86,8 @@ static int64 run_page(CvxTarget *target, const char *sql, int expected);
 static int64 run_changes(CvxTarget *target, int nrows, int ndeleted);
 static char *column_list(CvxTarget *target, const char *prefix);
 static char *set_list(CvxTarget *target, const char *from);
+static void merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging,
+					 int64 ts);
 static void merge(CvxTarget *target, const char *staging, int64 ts);
 static void move_into_place(const CvxSubscription *sub, CvxSubRel *rel,
 							Oid staging);
@@ -345,38 +347,51 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		move_into_place(sub, rel, staging);
 	else
 	{
-		CvxTarget  *target;
-		Oid			owner;
-		const char *name;
-		CvxTurn		turn;
-
 		cvx_apply_check_target(sub, rel);
 
 		/* Either may have got columns while the other was not looked at. */
 		copy_columns(sub, rel, staging, rel->target);
 		copy_columns(sub, rel, rel->target, staging);
-		target = cvx_target_open(sub, rel, rel->target);
-		owner = target->relation->rd_rel->relowner;
-		name = quote_identifier(GetUserNameFromId(owner, false));
-
-		/* The target's owner reads the staging table for this while. */
-		cvx_catalog_run(SPI_OK_UTILITY,
-						psprintf("GRANT SELECT ON convex_staging.%s TO %s",
-								 cvx_catalog_staging(sub, rel), name), "");
-		if (!superuser_arg(owner))
-			cvx_catalog_run(SPI_OK_UTILITY,
-							psprintf("GRANT USAGE ON SCHEMA convex_staging TO %s", name), "");
-		cvx_target_begin_turn(&turn, owner);
-		cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
-		merge(target, psprintf("convex_staging.%s", cvx_catalog_staging(sub, rel)), ts);
-		cvx_target_end_turn(&turn);
-		cvx_target_close(target);
-		if (!superuser_arg(owner))
-			cvx_catalog_run(SPI_OK_UTILITY,
-							psprintf("REVOKE USAGE ON SCHEMA convex_staging FROM %s", name), "");
-		cvx_catalog_drop_staging(sub, rel);
+		merge_as(sub, rel, staging, ts);
 	}
 	rel->is_staged = false;
+}
+
+/*
+ * Merge as the target's owner, who reads the staging table for this while.  It
+ * moves beside the target for that, where the owner finds it without a right
+ * on the schema of the staging tables: all subscriptions share that, and no
+ * two transactions may change one object's rights.
+ */
+static void
+merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging, int64 ts)
+{
+	CvxTarget  *target = cvx_target_open(sub, rel, rel->target);
+	Oid			owner = target->relation->rd_rel->relowner;
+	Oid			schema = RelationGetNamespace(target->relation);
+	const char *table = cvx_catalog_staging(sub, rel);
+	char	   *name = quote_qualified_identifier(get_namespace_name(schema), table);
+	CvxTurn		turn;
+
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE convex_staging.%s SET SCHEMA %s", table,
+							 quote_identifier(get_namespace_name(schema))), "");
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("GRANT SELECT ON %s TO %s", name,
+							 quote_identifier(GetUserNameFromId(owner, false))), "");
+	cvx_target_begin_turn(&turn, owner);
+	cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
+	merge(target, name, ts);
+	cvx_target_end_turn(&turn);
+	cvx_target_close(target);
+
+	/* An owner of the schema could have put a table of its own there. */
+	if (get_relname_relid(table, schema) != staging)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("staging table %s was replaced", name),
+				 errdetail("Code of the target did that.")));
+	cvx_catalog_run(SPI_OK_UTILITY, psprintf("DROP TABLE %s", name), "");
 }
 
 /* ------------------------------------------------------------------------
