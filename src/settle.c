@@ -120,6 +120,7 @@ static void read_log(CvxSettle *settle, bool is_whole, int64 *cursor,
 					 void *arg);
 static void take_change(CvxSettle *settle, const CvxPage *page,
 						const CvxDoc *doc, void *arg);
+static Change *find_change(HTAB *changes, const CvxMessage *message);
 static void compare_unsent(CvxSettle *settle, HTAB *changes, CvxRange range,
 						   const char *applied);
 static bool is_own(const CvxSettle *settle, int64 ts);
@@ -535,6 +536,15 @@ take_change(CvxSettle *settle, const CvxPage *page, const CvxDoc *doc,
 	change->revisions = lappend(change->revisions, revision);
 }
 
+/* What is known of a message's document; NULL: nothing. */
+static Change *
+find_change(HTAB *changes, const CvxMessage *message)
+{
+	CvxTextKey	id = {message->id, message->id_len};
+
+	return message->id ? hash_search(changes, &id, HASH_FIND, NULL) : NULL;
+}
+
 /* Throw when a row of unsent messages has changed since it was read. */
 static void
 compare_unsent(CvxSettle *settle, HTAB *changes, CvxRange range,
@@ -547,16 +557,13 @@ compare_unsent(CvxSettle *settle, HTAB *changes, CvxRange range,
 	while (offset < range.end)
 	{
 		CvxMessage	message;
-		CvxTextKey	id = {NULL};
 		Change	   *change;
 		ListCell   *lc;
 
 		if (!cvx_queue_next(settle->batch, &offset, NULL, &message))
 			break;
-		id.data = message.id;
-		id.len = message.id_len;
 		change = is_checked_message(&message) ?
-			hash_search(changes, &id, HASH_FIND, NULL) : NULL;
+			find_change(changes, &message) : NULL;
 		foreach(lc, change ? change->revisions : NIL)
 		{
 			const Revision *revision = lfirst(lc);
@@ -672,7 +679,6 @@ static int64
 marker_ts(CvxSettle *settle, HTAB *changes, int64 marker)
 {
 	CvxMessage	message;
-	CvxTextKey	id = {NULL};
 	Change	   *change;
 	int64		ts = 0;
 	ListCell   *lc;
@@ -680,9 +686,7 @@ marker_ts(CvxSettle *settle, HTAB *changes, int64 marker)
 	if (marker < 0 ||
 		!cvx_queue_next(settle->batch, &marker, NULL, &message))
 		return 0;
-	id.data = message.id;
-	id.len = message.id_len;
-	change = hash_search(changes, &id, HASH_FIND, NULL);
+	change = find_change(changes, &message);
 	foreach(lc, change ? change->revisions : NIL)
 	{
 		const Revision *revision = lfirst(lc);
@@ -705,15 +709,12 @@ is_all_deleted(CvxSettle *settle, HTAB *changes, CvxRange request)
 	while (result && request.begin < request.end)
 	{
 		CvxMessage	message;
-		CvxTextKey	id = {NULL};
 		Change	   *change;
 		ListCell   *lc;
 
 		if (!cvx_queue_next(settle->batch, &request.begin, NULL, &message))
 			break;
-		id.data = message.id;
-		id.len = message.id_len;
-		change = message.id ? hash_search(changes, &id, HASH_FIND, NULL) : NULL;
+		change = find_change(changes, &message);
 		result = message.op == CVX_OP_DELETE && change != NULL;
 		foreach(lc, change ? change->revisions : NIL)
 			result &= ((const Revision *) lfirst(lc))->is_deleted;
@@ -729,16 +730,13 @@ is_overwriting(CvxSettle *settle, HTAB *changes, CvxRange request, int64 ts)
 	while (request.begin < request.end)
 	{
 		CvxMessage	message;
-		CvxTextKey	id = {NULL};
 		Change	   *change;
 		ListCell   *lc;
 
 		if (!cvx_queue_next(settle->batch, &request.begin, NULL, &message))
 			break;
-		id.data = message.id;
-		id.len = message.id_len;
 		change = is_checked_message(&message) ?
-			hash_search(changes, &id, HASH_FIND, NULL) : NULL;
+			find_change(changes, &message) : NULL;
 		foreach(lc, change ? change->revisions : NIL)
 		{
 			const Revision *revision = lfirst(lc);
