@@ -4,8 +4,15 @@
 
 EXTENSION = convex_fdw
 MODULE_big = convex_fdw
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-DATA = $(sort $(wildcard sql/convex_fdw--*.sql))
+
+# Looked for where this file lies, because a VPATH build runs elsewhere.
+TOP := $(dir $(firstword $(MAKEFILE_LIST)))
+here = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)$(1))))
+OBJS = $(patsubst %.c,%.o,$(call here,src/*/*.c))
+DATA = $(call here,sql/convex_fdw--*.sql)
+ifeq ($(OBJS),)
+$(error no sources in $(TOP)src)
+endif
 
 DEV_GOALS = packages check check-assert demo demo-stop lint bench dist
 
@@ -35,13 +42,13 @@ all install installcheck:
 	@test/run/packages build
 	+@$(MAKE) --no-print-directory $@
 clean:
-	rm -rf src/*.o convex_fdw.so .build-flags .deps
+	rm -rf src/*/*.o convex_fdw.so .build-flags .deps
 
 else
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 
-PG_CPPFLAGS = -Isrc
+PG_CPPFLAGS = $(patsubst %,-I$(srcdir)/src/%,ground wire protocol shape write fdw subscription process sql)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wdeclaration-after-statement \
 	-fno-semantic-interposition
@@ -64,7 +71,9 @@ ifneq ($(shell cat .build-flags 2>/dev/null),$(BUILD_FLAGS))
 endif
 .build-flags:
 	@printf '%s\n' '$(BUILD_FLAGS)' > $@
-$(OBJS): .build-flags
+$(OBJS): .build-flags | $(sort $(dir $(OBJS)))
+$(sort $(dir $(OBJS))):
+	@mkdir -p $@
 
 # How one file is compiled, for `make lint`.
 .PHONY: compile-command

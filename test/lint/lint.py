@@ -20,10 +20,11 @@ import tempfile
 TOP = pathlib.Path(__file__).resolve().parents[2]
 EXTENSION = "convex_fdw"
 
-# Floors of the house; rooms of the same floor do not see each other.
+# Floors of the house. A folder of src/ is a room; rooms of the same floor do
+# not see each other.
 FLOORS = {
-    "ground": 0, "wire": 1, "protocol": 2, "shape": 3,
-    "fdw": 4, "subscription": 4, "doors": 5,
+    "ground": 0, "wire": 1, "protocol": 2, "shape": 3, "write": 4,
+    "fdw": 5, "subscription": 5, "process": 6, "sql": 7,
 }
 
 # What may stand only in certain files of src/.
@@ -66,7 +67,7 @@ def may_include(path, room, header, header_room):
 
 
 def check_walls():
-    sources = files("src/*.c", "src/*.h")
+    sources = files("src/*/*.c", "src/*/*.h")
     rooms = {path: room_of(path) for path in sources}
     taken = {}
     for path, room in rooms.items():
@@ -75,6 +76,8 @@ def check_walls():
             continue
         if FLOORS.get(room.name) != room.floor:
             yield f"{name(path)}: there is no room '{room.name}' on floor {room.floor}"
+        if room.name != path.parent.name:
+            yield f"{name(path)}: lies in the folder {path.parent.name}, its banner says room '{room.name}'"
         neighbour = taken.setdefault(room, path)
         if neighbour.stem != path.stem:
             yield f"{name(path)}: {room.floor}.{room.number} of room '{room.name}' is {neighbour.name}"
@@ -86,8 +89,10 @@ def check_walls():
 def check_includes(path, room, rooms):
     text = path.read_text()
     for include in re.finditer(r'^\s*#\s*include\s*"([^"]+)"', text, re.M):
-        header = path.parent / include[1]
+        header = TOP / "src" / include[1]
         header_room = rooms.get(header)
+        if header_room is None and (path.parent / include[1]).exists():
+            yield f"{place(path, text, include.start(1))}: {include[1]} is named without its folder"
         if header_room and not may_include(path, room, header, header_room):
             yield (
                 f"{place(path, text, include.start(1))}: {include[1]} is in room "
@@ -127,7 +132,7 @@ def call_at(text, start):
 
 
 def check_errors():
-    for path in files("src/*.c", "src/*.h"):
+    for path in files("src/*/*.c", "src/*/*.h"):
         text = without_comments(path.read_text())
         for found in re.finditer(r"\bereport(?:_domain)?\s*\(\s*(?:ERROR|FATAL|PANIC)\b", text):
             if not re.search(r"\berrcode\w*\s*\(", call_at(text, found.start())):
@@ -159,7 +164,7 @@ def check_build():
     """Once as it is built; what catches errors also with -Og, where gcc sees
     locals that a longjmp may clobber in functions that -O2 does not inline."""
     command = shlex.split(make("COPT=-Werror", "compile-command"))
-    jobs = [(path, []) for path in files("src/*.c")]
+    jobs = [(path, []) for path in files("src/*/*.c")]
     jobs += [(path, ["-Og"]) for path, _ in jobs if "PG_TRY(" in path.read_text()]
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -210,7 +215,7 @@ def check_versions():
     for needed in {script, provided.get("file", script)}:
         if not (TOP / needed).exists():
             yield f"{needed}: missing, {EXTENSION}.control or META.json names it"
-    for path in files("src/*.c", "src/*.h"):
+    for path in files("src/*/*.c", "src/*/*.h"):
         for found in re.findall(r'^#define\s+\w*VERSION\s+"([\d.]+)"', path.read_text(), re.M):
             if found not in (version, release):
                 yield f"{name(path)}: version {found}, {EXTENSION}.control says {version}"
@@ -314,7 +319,7 @@ def statements(text):
 
 def text_files():
     for path in files(
-        "*", ".ci/*", "src/*", "sql/*", "expected/*", "docs/**/*",
+        "*", ".ci/*", "src/**/*", "sql/*", "expected/*", "docs/**/*",
         "test/run/*", "test/lint/*", "test/emulator/**/*", "test/bench/*",
         "test/pgtap/**/*", "test/regress/sql/*", "test/isolation/*", "test/t/**/*",
     ):

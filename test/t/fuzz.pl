@@ -29,7 +29,7 @@ sub build
 {
 	my ($name, @flags) = @_;
 	my ($status, $out) = run_program(split(' ', $ENV{CC} || 'cc'), '-std=gnu99', '-g', '-fwrapv', '-fno-strict-aliasing', '-D_GNU_SOURCE', @flags,
-		"-I$TOP/src", "-I$include", '-o', "$scratch/$name", "$TOP/test/unit/fuzz_json.c", map("$TOP/src/$_.c", qw(json page error redact)),
+		"-I$TOP/src", "-I$include", '-o', "$scratch/$name", "$TOP/test/unit/fuzz_json.c", map("$TOP/src/$_.c", qw(wire/json protocol/page ground/error ground/redact)),
 		"-L$lib", '-lpgcommon', '-lpgport', '-lm');
 	diag($out) if $status != 0;
 	return $status == 0;

@@ -15,7 +15,7 @@ my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 chomp(my $include = `$pg_config --includedir-server`);
 system(split(' ', $ENV{CC} || 'cc'), '-std=gnu99', '-O2', '-fPIC', '-shared', '-fno-strict-aliasing', '-fwrapv', '-D_GNU_SOURCE',
 	"-I$include", "-I$ConvexTest::TOP/src", '-o', "$scratch/json_test.so",
-	"$ConvexTest::TOP/test/unit/json_test.c", "$ConvexTest::TOP/src/json.c") == 0
+	"$ConvexTest::TOP/test/unit/json_test.c", "$ConvexTest::TOP/src/wire/json.c") == 0
   or BAIL_OUT('json_test.c does not compile');
 
 my $cluster = ConvexTest::Cluster->new;

@@ -1,0 +1,34 @@
+/*
+ * encode.h
+ *		How does a datum become a Convex value?
+ *
+ * Room: shape 3.5
+ */
+#ifndef CVX_ENCODE_H
+#define CVX_ENCODE_H
+
+#include "json.h"
+#include "options.h"
+#include "value.h"
+
+/* How a value is spelled on the way to Convex. */
+typedef enum CvxSyntax
+{
+	CVX_SYNTAX_PLAIN,			/* airbyte: no int64, bytes, special floats */
+	CVX_SYNTAX_ENCODED,			/* fivetran: $integer, $bytes, $float */
+	CVX_SYNTAX_EXPORT			/* export_json: int64 is digits alone */
+} CvxSyntax;
+
+typedef struct CvxEncoder CvxEncoder;
+
+extern CvxEncoder *cvx_encoder_create(Oid type, int32 typmod, CvxSyntax syntax,
+									  CvxJsonValues json_values,
+									  const char *convex_type);
+extern void cvx_encode(CvxEncoder *encoder, Datum value, StringInfo out);
+extern void cvx_encode_over(CvxEncoder *encoder, Datum value,
+							const CvxText *old, StringInfo out);
+extern bool cvx_encoder_is_json(const CvxEncoder *encoder);
+extern bool cvx_encoder_kind(const CvxEncoder *encoder, CvxKind *kind);
+extern bool cvx_encoder_may_be(const CvxEncoder *encoder, CvxKind kind);
+
+#endif							/* CVX_ENCODE_H */

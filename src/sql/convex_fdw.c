@@ -1,0 +1,43 @@
+/*
+ * convex_fdw.c
+ *		What happens at load?
+ *
+ * The rooms' initialisation in floor order; each room defines its own
+ * settings and callbacks.
+ *
+ * Room: sql 7.5
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "compat.h"
+#include "address.h"
+#include "batch.h"
+#include "clear.h"
+#include "fdw.h"
+#include "http.h"
+#include "sub.h"
+#include "sub_process.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	cvx_address_init();
+	cvx_http_init();
+	cvx_batch_init();
+	cvx_clear_init();
+	cvx_snapshot_init();
+	cvx_scan_init();
+	cvx_modify_init();
+	cvx_catalog_init();
+	cvx_target_init();
+	cvx_import_init();
+	cvx_process_init();
+	cvx_launcher_init();
+	cvx_reserve_guc_prefix("convex_fdw");
+}

@@ -1,0 +1,717 @@
+/*
+ * sql_api.c
+ *		What may a SQL user call?
+ *
+ * The functions of the extension.  Each that takes a server needs USAGE on it
+ * and a user mapping; none takes a URL.
+ *
+ * Room: sql 7.1
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "compat.h"
+#include "api.h"
+#include "fdw.h"
+#include "options.h"
+#include "redact.h"
+#include "schema.h"
+#include "value.h"
+#include "walk.h"
+#include "sql_api.h"
+
+/* A clock that differs by more makes timestamps confusing to people. */
+#define MAX_CLOCK_SKEW_S	60
+
+/* Rows that a set-returning function collects. */
+typedef struct Rows
+{
+	Tuplestorestate *store;
+	TupleDesc	tupdesc;
+} Rows;
+
+/* A permission that convex_test_connection() looks for. */
+typedef struct Permission
+{
+	const char *name;
+	const char *op;				/* as check_admin_key names it */
+	const char *method;			/* a request that needs it and writes nothing */
+	const char *path;
+	const char *body;
+	const char *hint;			/* when it is missing */
+} Permission;
+
+static Rows begin_rows(FunctionCallInfo fcinfo);
+static CvxTableName *read_table_names(ArrayType *array, int *ntables);
+static void put_changes(Rows *rows, CvxPage *page, CvxCodec *codec,
+						CvxErrorPlace *place);
+static Datum text_of_span(const CvxPage *page, CvxSpan span);
+static void put_check(Rows *rows, const char *name, int ok, const char *detail,
+					  const char *hint);
+static CvxHttp *try_open(ForeignServer *server, Rows *rows);
+static bool check_export(Rows *rows, CvxHttp *http);
+static void check_permission(Rows *rows, CvxHttp *http, Jsonb *ops,
+							 const Permission *permission);
+static Jsonb *ask_ops(CvxHttp *http);
+static int	query_outcome(CvxCall *call, CvxHttp *http);
+static void check_clock(Rows *rows, int64 date);
+static void check_features(Rows *rows, CvxHttp *http);
+static void check_head(Rows *rows, CvxHttp *http);
+static char *describe_answer(CvxCall *call);
+
+PG_FUNCTION_INFO_V1(convex_fdw_version);
+PG_FUNCTION_INFO_V1(convex_tables);
+PG_FUNCTION_INFO_V1(convex_json_schemas);
+PG_FUNCTION_INFO_V1(convex_snapshot);
+PG_FUNCTION_INFO_V1(convex_changes);
+PG_FUNCTION_INFO_V1(convex_test_connection);
+PG_FUNCTION_INFO_V1(convex_fdw_get_connections);
+PG_FUNCTION_INFO_V1(convex_fdw_disconnect);
+PG_FUNCTION_INFO_V1(convex_fdw_disconnect_all);
+
+/* The library's version. */
+Datum
+convex_fdw_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(CVX_VERSION));
+}
+
+/* What the deployment has: (component, table_name, columns). */
+Datum
+convex_tables(PG_FUNCTION_ARGS)
+{
+	CvxHttp    *http = cvx_sql_open_server(PG_GETARG_NAME(0));
+	Rows		rows = begin_rows(fcinfo);
+	List	   *tables;
+	ListCell   *lc;
+
+	if (!cvx_api_column_names(http, NULL, &tables))
+		tables = cvx_schema_parse_tables(cvx_api_json_schemas(http, false));
+	foreach(lc, tables)
+	{
+		CvxTableSchema *table = lfirst(lc);
+		Datum	   *names = palloc(sizeof(Datum) *
+								   Max(list_length(table->names), 1));
+		Datum		values[3];
+		bool		nulls[3] = {false};
+		int			n = 0;
+		ListCell   *lc2;
+
+		foreach(lc2, table->names)
+			names[n++] = CStringGetTextDatum(lfirst(lc2));
+		values[0] = CStringGetTextDatum(table->component);
+		values[1] = CStringGetTextDatum(table->table);
+		values[2] = PointerGetDatum(construct_array(names, n, TEXTOID, -1,
+													false, TYPALIGN_INT));
+		tuplestore_putvalues(rows.store, rows.tupdesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* JSON Schemas by component. */
+Datum
+convex_json_schemas(PG_FUNCTION_ARGS)
+{
+	CvxHttp    *http = cvx_sql_open_server(PG_GETARG_NAME(0));
+
+	PG_RETURN_JSONB_P(cvx_api_json_schemas(http, false));
+}
+
+/* The snapshot that the statement uses, or, outside of one, a fresh one. */
+Datum
+convex_snapshot(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(cvx_scan_snapshot(cvx_sql_open_server(PG_GETARG_NAME(0))));
+}
+
+/*
+ * The change log after a timestamp: one row per revision, then one with the
+ * timestamp to go on from.
+ */
+Datum
+convex_changes(PG_FUNCTION_ARGS)
+{
+	ForeignServer *server;
+	CvxHttp    *http;
+	Rows		rows;
+	CvxSelection selection = {.is_whole = true};
+	CvxPageWant want = {.is_delta = true};
+	CvxErrorPlace place = {.column = NULL};
+	CvxTableOptions *options;
+	CvxCodec   *codec;
+	CvxLog		log = {NULL};
+	int64		cursor;
+	int			max_pages = INT_MAX;
+	MemoryContext cxts[2];
+	CvxCall    *call;
+	Datum		values[6];
+	bool		nulls[6] = {false, true, true, true, true, true};
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("server and after must not be null"),
+				 errhint("Start with convex_snapshot(server).")));
+	cursor = PG_GETARG_INT64(1);
+	if (cursor < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("after must not be negative")));
+	if (!PG_ARGISNULL(2))
+		selection.tables = read_table_names(PG_GETARG_ARRAYTYPE_P(2),
+											&selection.ntables);
+	selection.is_everything = PG_ARGISNULL(2);
+	if (!PG_ARGISNULL(3))
+		max_pages = PG_GETARG_INT32(3);
+	if (max_pages < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_pages must be positive")));
+
+	server = cvx_sql_find_server(PG_GETARG_NAME(0));
+	http = cvx_sql_open_server(PG_GETARG_NAME(0));
+	rows = begin_rows(fcinfo);
+	options = cvx_options_server(server->serverid);
+	codec = cvx_value_codec(JSONBOID, -1, options);
+	want.tables = selection.tables;
+	want.ntables = selection.ntables;
+	place.server = options->server_name;
+	place.relation = "convex_changes()";
+	for (int i = 0; i < 2; i++)
+		cxts[i] = AllocSetContextCreate(CurrentMemoryContext, "convex page",
+										ALLOCSET_DEFAULT_SIZES);
+
+	cvx_error_push(&place);
+	cvx_log_begin(&log, options->server_name, cursor);
+	MemoryContextSwitchTo(cxts[0]);
+	call = cvx_api_document_deltas(http, NULL, &selection, cursor);
+	for (int n = 1;; n++)
+	{
+		CvxPage    *page = cvx_api_page(call, http, &want);
+
+		/* Of the first page the caller's timestamp may be the reason. */
+		if (!cvx_log_check(&log, page) && n > 1)
+			cvx_log_fail_behind(&log, page);
+		if (page->ts < cursor)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("timestamp " INT64_FORMAT " is ahead of server \"%s\"",
+							cursor, options->server_name),
+					 errdetail("The server's head is at " INT64_FORMAT ".",
+							   page->ts),
+					 errhint("The timestamp may belong to another deployment.")));
+		cursor = page->ts;
+
+		/* The next page comes in while this one is converted. */
+		if (page->has_more && n < max_pages)
+		{
+			MemoryContextReset(cxts[n % 2]);
+			MemoryContextSwitchTo(cxts[n % 2]);
+			call = cvx_api_document_deltas(http, NULL, &selection, cursor);
+		}
+		put_changes(&rows, page, codec, &place);
+		if (!page->has_more || n == max_pages)
+			break;
+	}
+	cvx_error_pop(&place);
+	values[0] = Int64GetDatum(cursor);
+	tuplestore_putvalues(rows.store, rows.tupdesc, values, nulls);
+	return (Datum) 0;
+}
+
+/* What works and what does not: (check_name, ok, detail, hint). */
+Datum
+convex_test_connection(PG_FUNCTION_ARGS)
+{
+	static const Permission permissions[] = {
+		{"backups:import", "ImportBackups", "GET",
+			"/api/streaming_import/get_schema", NULL,
+		"Writing needs a deploy key that allows deployment:backups:import."},
+		{"backups:view", "ViewBackups", "POST", "/api/query",
+			"{\"path\": \"_system/cli/queryImport:list\", \"args\": {}, \"format\": \"json\"}",
+		"convex_import() needs a deploy key that allows deployment:backups:view."},
+	};
+	ForeignServer *server = cvx_sql_find_server(PG_GETARG_NAME(0));
+	Rows		rows = begin_rows(fcinfo);
+	CvxHttp    *http = try_open(server, &rows);
+	Jsonb	   *ops;
+
+	if (http == NULL || !check_export(&rows, http))
+		return (Datum) 0;
+	ops = ask_ops(http);
+	for (int i = 0; i < lengthof(permissions); i++)
+		check_permission(&rows, http, ops, &permissions[i]);
+	check_features(&rows, http);
+	check_head(&rows, http);
+	return (Datum) 0;
+}
+
+/* This session's connections: (server_name, valid). */
+Datum
+convex_fdw_get_connections(PG_FUNCTION_ARGS)
+{
+	Rows		rows = begin_rows(fcinfo);
+	ListCell   *lc;
+
+	foreach(lc, cvx_http_list())
+	{
+		CvxHttpInfo *info = lfirst(lc);
+		ForeignServer *server = GetForeignServerExtended(info->serverid,
+														 FSV_MISSING_OK);
+		Datum		values[2] = {0};
+		bool		nulls[2] = {false};
+
+		if (server)
+			values[0] = CStringGetTextDatum(server->servername);
+		nulls[0] = server == NULL;
+		values[1] = BoolGetDatum(info->is_valid && server != NULL);
+		tuplestore_putvalues(rows.store, rows.tupdesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* Close this session's connections to a server. */
+Datum
+convex_fdw_disconnect(PG_FUNCTION_ARGS)
+{
+	ForeignServer *server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(0)),
+												   false);
+
+	PG_RETURN_BOOL(cvx_http_disconnect(server->serverid));
+}
+
+/* Close all connections of this session. */
+Datum
+convex_fdw_disconnect_all(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(cvx_http_disconnect(InvalidOid));
+}
+
+/* A server of this wrapper that the role may use. */
+ForeignServer *
+cvx_sql_find_server(Name name)
+{
+	ForeignServer *server = GetForeignServerByName(NameStr(*name), false);
+	AclResult	acl = cvx_server_aclcheck(server->serverid, GetUserId());
+
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
+	if (!cvx_options_is_ours(server->serverid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of convex_fdw",
+						server->servername)));
+	return server;
+}
+
+/* Its connection, with the role's own mapping. */
+CvxHttp *
+cvx_sql_open_server(Name name)
+{
+	ForeignServer *server = cvx_sql_find_server(name);
+
+	return cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
+}
+
+/* Prepare to return a set by materialising it. */
+static Rows
+begin_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
+	Rows		rows;
+	MemoryContext old;
+
+	if (info == NULL || !IsA(info, ReturnSetInfo) ||
+		!(info->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &rows.tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	rows.tupdesc = CreateTupleDescCopy(rows.tupdesc);
+	rows.store = tuplestore_begin_heap(info->allowedModes & SFRM_Materialize_Random,
+									   false, work_mem);
+	info->returnMode = SFRM_Materialize;
+	info->setResult = rows.store;
+	info->setDesc = rows.tupdesc;
+	MemoryContextSwitchTo(old);
+	return rows;
+}
+
+/* {users,billing/invoices} as names; throws 22023 for impossible ones. */
+static CvxTableName *
+read_table_names(ArrayType *array, int *ntables)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	CvxTableName *tables;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, ntables);
+	tables = palloc0(sizeof(CvxTableName) * Max(*ntables, 1));
+	for (int i = 0; i < *ntables; i++)
+	{
+		char	   *name = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+		char	   *slash = strrchr(name, '/');
+
+		tables[i].component = slash ? pnstrdup(name, slash - name) : "";
+		tables[i].table = slash ? slash + 1 : name;
+		if (!cvx_options_is_table_name(tables[i].table))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" cannot be the name of a Convex table",
+							name),
+					 errhint("Write table, or component/table.")));
+	}
+	if (*ntables == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tables must not be empty"),
+				 errhint("Leave tables out to read the changes of all.")));
+	return tables;
+}
+
+/* The revisions of one page. */
+static void
+put_changes(Rows *rows, CvxPage *page, CvxCodec *codec, CvxErrorPlace *place)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
+											  "convex row",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+
+	for (int i = 0; i < page->ndocs; i++)
+	{
+		const CvxDoc *doc = &page->docs[i];
+		Datum		values[6];
+		bool		nulls[6] = {false};
+		CvxValue	value;
+
+		CHECK_FOR_INTERRUPTS();
+		values[0] = Int64GetDatum(doc->ts);
+		values[1] = text_of_span(page, doc->component);
+		values[2] = text_of_span(page, doc->table);
+		values[3] = text_of_span(page, doc->id);
+		values[4] = BoolGetDatum(doc->is_deleted);
+		nulls[5] = doc->is_deleted;
+		if (!doc->is_deleted)
+		{
+			cvx_value_read(page->text + doc->document.offset,
+						   doc->document.len, &value);
+			value.is_document = true;
+			place->column = "document";
+			place->field = "*";
+			place->document = page->text + doc->id.offset;
+			place->document_len = doc->id.len;
+			cvx_value_decode(codec, &value, &values[5], &nulls[5]);
+			place->column = NULL;
+		}
+		tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
+		MemoryContextReset(cxt);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+static Datum
+text_of_span(const CvxPage *page, CvxSpan span)
+{
+	return PointerGetDatum(cstring_to_text_with_len(page->text + span.offset,
+													span.len));
+}
+
+/* ------------------------------------------------------------------------
+ * convex_test_connection()
+ * ------------------------------------------------------------------------
+ */
+
+/* ok: 1, 0, or -1 for unknown */
+static void
+put_check(Rows *rows, const char *name, int ok, const char *detail,
+		  const char *hint)
+{
+	Datum		values[4];
+	bool		nulls[4];
+
+	values[0] = CStringGetTextDatum(name);
+	values[1] = BoolGetDatum(ok == 1);
+	values[2] = CStringGetTextDatum(detail ? detail : "");
+	values[3] = CStringGetTextDatum(hint ? hint : "");
+	nulls[0] = false;
+	nulls[1] = ok < 0;
+	nulls[2] = detail == NULL;
+	nulls[3] = hint == NULL || ok == 1;
+	tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
+}
+
+/* The connection; NULL, with a row that says why, when the options fail. */
+static CvxHttp *
+try_open(ForeignServer *server, Rows *rows)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	CvxHttp    *volatile http = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		http = cvx_http_open(cvx_options_remote(server->serverid,
+												GetUserId()));
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = cvx_redact_error(CopyErrorData());
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		put_check(rows, "options", 0,
+				  error->detail ? psprintf("%s: %s", error->message,
+										   error->detail) : error->message,
+				  error->hint);
+		http = NULL;
+	}
+	PG_END_TRY();
+	return http;
+}
+
+/* Reach the server and see what the key and the plan allow; false: stop. */
+static bool
+check_export(Rows *rows, CvxHttp *http)
+{
+	const CvxRemote *remote = cvx_http_remote(http);
+	CvxCall    *call = cvx_api_ask(http, "GET",
+								   "/api/test_streaming_export_connection",
+								   NULL);
+	const CvxAnswer *answer = cvx_http_answer(call);
+	char	   *detail = describe_answer(call);
+	bool		is_gated = cvx_api_has_code(call, 403, "StreamingExportNotEnabled");
+	bool		is_keyless = cvx_api_has_code(call, 403, "BadDeployKey");
+
+	if (answer->transport != CVX_TRANSPORT_OK)
+	{
+		put_check(rows, answer->transport == CVX_TRANSPORT_TLS ||
+				  answer->transport == CVX_TRANSPORT_CLIENT_CERTIFICATE ?
+				  "tls" : "url",
+				  0, detail, "Check deployment_url, ca_file and the network.");
+		return false;
+	}
+	put_check(rows, "url", answer->status != 404 && answer->status < 500,
+			  answer->status == 404 || answer->status >= 500 ? detail :
+			  remote->base_url,
+			  "Check deployment_url: something other than Convex answers.");
+	put_check(rows, "tls", !remote->is_plain || !remote->allow_insecure_http,
+			  !remote->is_plain ? "verified" :
+			  remote->allow_insecure_http ? "plain http, to any address" :
+			  "plain http, to loopback only",
+			  "Use https and drop the option allow_insecure_http.");
+	put_check(rows, "key", remote->key != NULL && answer->status != 401 &&
+			  !is_keyless,
+			  remote->key == NULL ? "no key" :
+			  answer->status == 401 || is_keyless ? detail : "accepted",
+			  remote->key != NULL && is_keyless ?
+			  "The key was sent: a proxy on the way may take the header Authorization away." :
+			  "Check deploy_key or deploy_key_file of the user mapping.");
+	put_check(rows, "plan", is_gated ? 0 : answer->status == 200 ? 1 : -1,
+			  is_gated ? detail : answer->status == 200 ?
+			  "streaming export is enabled" : NULL,
+			  "Reading needs the Convex Professional plan or a self-hosted deployment; writing still works.");
+	put_check(rows, "data:view", is_gated ? -1 : answer->status == 200,
+			  answer->status == 200 ? "allowed" : detail,
+			  "Reading needs a deploy key that allows deployment:data:view.");
+	check_clock(rows, answer->date);
+	return answer->status != 404;
+}
+
+/*
+ * What the key may do, as a list of operations; NULL when the server does not
+ * tell.  Servers before 2026-04 do not, and an empty list stands for all: both
+ * leave it to a try.
+ */
+static Jsonb *
+ask_ops(CvxHttp *http)
+{
+	CvxCall    *call = cvx_api_ask(http, "GET", "/api/check_admin_key", NULL);
+	JsonbValue	buffer;
+	JsonbValue *ops = NULL;
+	Jsonb	   *answer;
+
+	if (cvx_http_answer(call)->status != 200)
+		return NULL;
+	answer = cvx_api_json(call, http);
+	if (JB_ROOT_IS_OBJECT(answer))
+		ops = getKeyJsonValueFromContainer(&answer->root, "allowedOps",
+										   strlen("allowedOps"), &buffer);
+	if (ops == NULL || ops->type != jbvBinary ||
+		!JsonContainerIsArray(ops->val.binary.data) ||
+		JsonContainerSize(ops->val.binary.data) == 0)
+		return NULL;
+	return JsonbValueToJsonb(ops);
+}
+
+/* May the key do this: by what the server tells of it, or by trying. */
+static void
+check_permission(Rows *rows, CvxHttp *http, Jsonb *ops,
+				 const Permission *permission)
+{
+	CvxCall    *call;
+	const CvxAnswer *answer;
+	int			ok;
+
+	if (ops != NULL)
+	{
+		JsonbValue	op = {.type = jbvString};
+
+		op.val.string.val = unconstify(char *, permission->op);
+		op.val.string.len = strlen(permission->op);
+		ok = findJsonbValueFromContainer(&ops->root, JB_FARRAY, &op) != NULL;
+		put_check(rows, permission->name, ok, ok ? "allowed" :
+				  psprintf("the key does not allow %s", permission->op),
+				  permission->hint);
+		return;
+	}
+	call = cvx_api_ask(http, permission->method, permission->path,
+					   permission->body);
+	answer = cvx_http_answer(call);
+	ok = answer->status == 200 ? 1 : answer->status == 403 ? 0 : -1;
+
+	/* A query's own failure comes with status 200, or 560. */
+	if ((answer->status == 200 || answer->status == 560) &&
+		permission->body != NULL)
+		ok = query_outcome(call, http);
+	put_check(rows, permission->name, ok,
+			  ok == 1 ? "allowed" : describe_answer(call), permission->hint);
+}
+
+/*
+ * What the answer of a system function says of the permission: 1, 0 or -1 for
+ * unknown.  An old server does not have the function; whatever else keeps it
+ * from answering tells nothing, either.
+ */
+static int
+query_outcome(CvxCall *call, CvxHttp *http)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+	Jsonb	   *root;
+	JsonbValue	buffer;
+	JsonbValue *status = NULL;
+
+	if (answer->status == 200)
+	{
+		root = cvx_api_json(call, http);
+		if (JB_ROOT_IS_OBJECT(root))
+			status = getKeyJsonValueFromContainer(&root->root, "status",
+												  strlen("status"), &buffer);
+		if (status != NULL && status->type == jbvString &&
+			status->val.string.len == strlen("success") &&
+			strncmp(status->val.string.val, "success",
+					status->val.string.len) == 0)
+			return 1;
+	}
+	return answer->body_len > 0 &&
+		(strstr(answer->body, "permission") != NULL ||
+		 strstr(answer->body, "not permitted") != NULL) ? 0 : -1;
+}
+
+static void
+check_clock(Rows *rows, int64 date)
+{
+	int64		now = (int64) time(NULL);
+
+	if (date < 0)
+		put_check(rows, "clock", -1, "the server sends no Date", NULL);
+	else
+		put_check(rows, "clock", llabs(now - date) <= MAX_CLOCK_SKEW_S,
+				  psprintf("this machine is " INT64_FORMAT " s ahead of the server",
+						   now - date),
+				  "Synchronise this machine's clock.");
+}
+
+/* Routes are told by their answer to a method that they do not have. */
+static void
+check_features(Rows *rows, CvxHttp *http)
+{
+	static const CvxSelection nothing = {0};
+	static const char *const routes[][3] = {
+		{"fivetran", "GET", "/api/streaming_import/apply_fivetran_operations"},
+		{"data_sync", "GET", "/api/v1/data/sync"},
+	};
+	CvxCall    *call = cvx_api_list_snapshot(http, NULL, &nothing, 0, NULL);
+	static const CvxPageWant any = {0};
+
+	cvx_http_wait(call);
+	if (cvx_http_answer(call)->status != 200)
+		put_check(rows, "selection", -1, describe_answer(call), NULL);
+	else
+	{
+		CvxPage    *page = cvx_api_page(call, http, &any);
+		bool		is_obeyed = page->ndocs == 0 && !page->has_more;
+
+		put_check(rows, "selection", is_obeyed,
+				  is_obeyed ? "the server obeys selections" :
+				  "the server ignores selections",
+				  "Single tables can be read all the same; update the Convex server for more.");
+	}
+	for (int i = 0; i < lengthof(routes); i++)
+	{
+		int			status;
+
+		call = cvx_api_ask(http, routes[i][1], routes[i][2], NULL);
+		status = cvx_http_answer(call)->status;
+		put_check(rows, routes[i][0], status == 404 ? 0 : status == 405 ? 1 : -1,
+				  status == 404 ? "the server does not have the route" :
+				  status == 405 ? "available" : describe_answer(call),
+				  "Update the Convex server.");
+	}
+}
+
+static void
+check_head(Rows *rows, CvxHttp *http)
+{
+	int64		head = cvx_api_query_ts(http);
+	double		age;
+
+	if (head < 0)
+	{
+		put_check(rows, "head", -1, "the server does not tell it", NULL);
+		return;
+	}
+	age = (double) time(NULL) - (double) (head / 1000000000);
+	put_check(rows, "head", 1,
+			  psprintf(INT64_FORMAT ", %.0f s ago", head, Max(age, 0)), NULL);
+}
+
+/* Status, code and message, or what the transport said. */
+static char *
+describe_answer(CvxCall *call)
+{
+	const CvxAnswer *answer = cvx_http_answer(call);
+
+	if (answer->transport != CVX_TRANSPORT_OK)
+		return cvx_redact_excerpt(answer->reason, strlen(answer->reason));
+	return psprintf("HTTP status %d%s%s", answer->status,
+					answer->body_len > 0 ? ": " : "",
+					answer->body_len > 0 ?
+					cvx_redact_excerpt(answer->body, answer->body_len) : "");
+}

@@ -1,0 +1,1081 @@
+/*
+ * sub_apply.c
+ *		How does a page change the local table?
+ *
+ * Loads go to staging tables by multi-insert.  Changes go to the target by
+ * plain INSERT, UPDATE and DELETE over the page's rows, which the statements
+ * see as a relation; so triggers, constraints and partitions work as ever.
+ * Whatever may run a user's code runs as the target's owner in a
+ * security-restricted operation, with constraints immediate and settings that
+ * end with it.
+ *
+ * This file does not decide when the cursor moves, and sends nothing.
+ *
+ * Room: subscription 5.4
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "common/base64.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/queryenvironment.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+#include "utils/tuplestore.h"
+
+#include "compat.h"
+#include "sub_direct.h"
+
+/* Rows of one multi-insert, and text of theirs that is enough for one. */
+#define LOAD_ROWS			1000
+#define LOAD_BYTES			(1024 * 1024)
+
+/* The relation by which statements see the rows of a page. */
+#define PAGE_RELATION		"convex_page"
+
+/* Off while a page's statements are planned: what is left is look-ups. */
+static const char *const lookup_settings[] = {
+	"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan",
+	"jit"
+};
+
+static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
+						 Oid to);
+static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
+static void add_column(Oid relid, const char *name, const char *type);
+static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
+static int	multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done);
+static int *choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs,
+						int *ndocs);
+static int	compare_ids(const CvxPage *page, int a, int b);
+static int	compare_docs(const void *a, const void *b, void *arg);
+static Oid	decoding_role(const CvxTarget *target, bool to_staging);
+static void reopen(CvxTarget **target);
+static int64 change_directly(CvxTarget **target, bool to_staging,
+							 const CvxPage *page, const int *docs, int ndocs);
+static int64 change_by_statements(CvxTarget **target, bool to_staging,
+								  const CvxPage *page, const int *docs,
+								  int ndocs);
+static Tuplestorestate *collect_rows(CvxTarget *target, const CvxPage *page,
+									 const int *docs, int ndocs,
+									 TupleDesc tupdesc, int *ndeleted);
+static TupleDesc page_tupdesc(CvxTarget *target);
+static int64 run_page(CvxTarget *target, const char *sql, int expected);
+static int64 run_changes(CvxTarget *target, int nrows, int ndeleted);
+static char *column_list(CvxTarget *target, const char *prefix);
+static char *set_list(CvxTarget *target, const char *from);
+static void merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging,
+					 int64 ts);
+static void merge(CvxTarget *target, const char *staging, int64 ts);
+static void move_into_place(const CvxSubscription *sub, CvxSubRel *rel,
+							Oid staging);
+static bool may_adopt(const CvxSubscription *sub, const CvxSubRel *rel, Oid owner);
+static bool has_unique_id(Relation relation, AttrNumber attnum);
+
+/* ------------------------------------------------------------------------
+ * Loading
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Make the staging table of a table that is to be loaded, with the columns of
+ * its target, or those that its fields ask for.
+ */
+void
+cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	StringInfoData buf;
+	char	   *name = cvx_catalog_staging(sub, rel);
+
+	cvx_catalog_run(SPI_OK_UTILITY, "CREATE SCHEMA IF NOT EXISTS convex_staging", "");
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("DROP TABLE IF EXISTS convex_staging.%s", name), "");
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE TABLE convex_staging.%s (", name);
+	if (OidIsValid(rel->target))
+	{
+		CvxTarget  *target;
+
+		cvx_apply_check_target(sub, rel);
+		cvx_catalog_bind_target(sub, rel);
+		if (sub->is_evolving)
+			add_known_columns(sub, rel);
+		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
+			add_column(rel->target, "_document", "pg_catalog.jsonb");
+		target = cvx_target_open(sub, rel, rel->target);
+		for (int i = 0; i < target->ncolumns; i++)
+		{
+			const CvxColumn *column = &target->columns[i];
+
+			appendStringInfo(&buf, "%s%s %s", i > 0 ? ", " : "",
+							 quote_identifier(column->name),
+							 cvx_target_column_type(target->tupdesc, column->attnum));
+		}
+		cvx_target_close(target);
+	}
+	else
+	{
+		JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
+		JsonbIteratorToken token;
+		JsonbValue	value;
+		char	   *attname = NULL;
+
+		appendStringInfoString(&buf, "_id pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL, \"_creationTime\" pg_catalog.timestamptz");
+		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+		{
+			if (token == WJB_KEY)
+				attname = pnstrdup(value.val.string.val, value.val.string.len);
+			else if (token == WJB_VALUE)
+			{
+				char	   *said = pnstrdup(value.val.string.val, value.val.string.len);
+				char	   *type = strchr(said, '\t');
+
+				appendStringInfo(&buf, ", %s %s", quote_identifier(attname),
+								 type ? type + 1 : "pg_catalog.jsonb");
+			}
+		}
+		appendStringInfoString(&buf, ", _ts pg_catalog.int8 NOT NULL, _extra pg_catalog.jsonb");
+		if (sub->has_document)
+			appendStringInfoString(&buf, ", _document pg_catalog.jsonb");
+		if (sub->mode == CVX_MODE_SOFT_DELETE)
+			appendStringInfoString(&buf, ", _deleted_at pg_catalog.timestamptz");
+		if (sub->mode == CVX_MODE_HISTORY)
+			appendStringInfoString(&buf, ", _deleted pg_catalog.bool NOT NULL");
+	}
+	appendStringInfoChar(&buf, ')');
+	cvx_catalog_run(SPI_OK_UTILITY, buf.data, "");
+	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0");
+	rel->is_staged = true;
+}
+
+/* Is the staging table of a table there? */
+bool
+cvx_apply_has_staging(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+
+	return OidIsValid(schema) &&
+		OidIsValid(get_relname_relid(cvx_catalog_staging(sub, rel), schema));
+}
+
+/* Is a target a table that is not logged, without a page? */
+bool
+cvx_apply_is_emptied(const CvxSubRel *rel)
+{
+	Relation	relation;
+	bool		is_emptied;
+
+	if (!OidIsValid(rel->target) ||
+		get_rel_relkind(rel->target) != RELKIND_RELATION ||
+		get_rel_persistence(rel->target) != RELPERSISTENCE_UNLOGGED ||
+		(relation = try_relation_open(rel->target, AccessShareLock)) == NULL)
+		return false;
+	is_emptied = RelationGetNumberOfBlocks(relation) == 0;
+	relation_close(relation, AccessShareLock);
+	return is_emptied;
+}
+
+/* Give a target that exists the columns that its fields ask for. */
+static void
+add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *attname = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *said;
+		char	   *type;
+
+		if (token == WJB_KEY)
+			attname = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token != WJB_VALUE || get_attnum(rel->target, attname) != InvalidAttrNumber)
+			continue;
+		said = pnstrdup(value.val.string.val, value.val.string.len);
+		type = strchr(said, '\t');
+		if (type != NULL)
+			add_column(rel->target, attname, type + 1);
+	}
+}
+
+/* Give one table the columns with fields that it lacks and the other has. */
+static void
+copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
+{
+	CvxTarget  *source = cvx_target_open(sub, rel, from);
+
+	for (int i = 0; i < source->nfields; i++)
+	{
+		const CvxColumn *column = &source->columns[i];
+
+		if (get_attnum(to, column->name) == InvalidAttrNumber)
+			add_column(to, column->name, to == rel->target ?
+					   cvx_target_column_type(source->tupdesc, column->attnum) :
+					   cvx_target_base_type(source->tupdesc, column->attnum));
+	}
+	cvx_target_close(source);
+}
+
+/* ALTER TABLE as the table's owner, without a long wait for its lock. */
+static void
+add_column(Oid relid, const char *name, const char *type)
+{
+	CvxTurn		turn;
+
+	cvx_target_begin_turn(&turn, cvx_target_owner(relid));
+	(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
+							quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+													   get_rel_name(relid)),
+							quote_identifier(name), type), SPI_OK_UTILITY);
+	cvx_target_end_turn(&turn);
+}
+
+/*
+ * Add documents of a walk to a staging table, so many at a time.  Fields that
+ * no column is there for get theirs before the rows that show them first.
+ */
+void
+cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
+			   const CvxBatchDocs *docs)
+{
+	CvxTarget  *target = cvx_target_open(sub, rel, staging_relid(sub, rel));
+	CvxTurn		turn;
+
+	/* Of a table that nothing is known about the first page shows the fields. */
+	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
+	for (int done = 0; done < docs->ndocs;)
+	{
+		cvx_target_begin_turn(&turn, decoding_role(target, true));
+		done = multi_insert(target, docs, done);
+		cvx_target_end_turn(&turn);
+		if (target->unknowns == NIL)
+			continue;
+		for (int i = done; i < docs->ndocs; i++)
+			cvx_target_note_unknowns(target, docs->page, &docs->page->docs[docs->docs[i]]);
+		if (cvx_target_add_columns(target))
+			reopen(&target);
+		target->may_add = false;
+	}
+	cvx_target_report_drifts(target);
+	cvx_target_close(target);
+}
+
+/* Give a loaded staging table its key. */
+void
+cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE convex_staging.%s ADD PRIMARY KEY (%s)",
+							 cvx_catalog_staging(sub, rel),
+							 sub->mode == CVX_MODE_HISTORY ? "_id, _ts" : "_id"), "");
+}
+
+/*
+ * Are the columns that a staging table and its target both have of the same
+ * types?  They may have got one for the same field from different documents.
+ */
+bool
+cvx_apply_fits(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	Relation	staging;
+	Relation	target;
+	bool		fits = true;
+
+	if (!OidIsValid(rel->target))
+		return true;
+	staging = table_open(staging_relid(sub, rel), AccessShareLock);
+	target = try_relation_open(rel->target, AccessShareLock);
+	for (int i = 0; target && i < RelationGetDescr(staging)->natts; i++)
+	{
+		Form_pg_attribute one = TupleDescAttr(RelationGetDescr(staging), i);
+		AttrNumber	attnum = one->attisdropped ? InvalidAttrNumber :
+			get_attnum(rel->target, NameStr(one->attname));
+
+		if (attnum > 0)
+		{
+			Form_pg_attribute other = TupleDescAttr(RelationGetDescr(target), attnum - 1);
+			int32		one_typmod = one->atttypmod;
+			int32		other_typmod = other->atttypmod;
+
+			fits &= getBaseTypeAndTypmod(one->atttypid, &one_typmod) ==
+				getBaseTypeAndTypmod(other->atttypid, &other_typmod) &&
+				one_typmod == other_typmod;
+		}
+	}
+	if (target)
+		relation_close(target, NoLock);
+	table_close(staging, NoLock);
+	return fits;
+}
+
+/*
+ * Make a loaded table visible, as it was at ts: move it into place, or merge
+ * it into the target that is there.
+ */
+void
+cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
+{
+	Oid			staging = staging_relid(sub, rel);
+
+	if (!OidIsValid(rel->target))
+		move_into_place(sub, rel, staging);
+	else
+	{
+		cvx_apply_check_target(sub, rel);
+
+		/* Either may have got columns while the other was not looked at. */
+		copy_columns(sub, rel, staging, rel->target);
+		copy_columns(sub, rel, rel->target, staging);
+		merge_as(sub, rel, staging, ts);
+	}
+	rel->is_staged = false;
+}
+
+/*
+ * Merge as the target's owner, who reads the staging table for this while.  It
+ * moves beside the target for that, where the owner finds it without a right
+ * on the schema of the staging tables: all subscriptions share that, and no
+ * two transactions may change one object's rights.
+ */
+static void
+merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging, int64 ts)
+{
+	CvxTarget  *target = cvx_target_open(sub, rel, rel->target);
+	Oid			owner = target->relation->rd_rel->relowner;
+	Oid			schema = RelationGetNamespace(target->relation);
+	const char *table = cvx_catalog_staging(sub, rel);
+	char	   *name = quote_qualified_identifier(get_namespace_name(schema), table);
+	CvxTurn		turn;
+
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE convex_staging.%s SET SCHEMA %s", table,
+							 quote_identifier(get_namespace_name(schema))), "");
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("GRANT SELECT ON %s TO %s", name,
+							 quote_identifier(GetUserNameFromId(owner, false))), "");
+	cvx_target_begin_turn(&turn, owner);
+	cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
+	merge(target, name, ts);
+	cvx_target_end_turn(&turn);
+	cvx_target_close(target);
+
+	/* An owner of the schema could have put a table of its own there. */
+	if (get_relname_relid(table, schema) != staging)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("staging table %s was replaced", name),
+				 errdetail("Code of the target did that.")));
+	cvx_catalog_run(SPI_OK_UTILITY, psprintf("DROP TABLE %s", name), "");
+}
+
+/* ------------------------------------------------------------------------
+ * Changes
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Apply changes of one table, in the change log's order, to its target or to
+ * its staging table.  Returns how many rows changed.
+ */
+int64
+cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel, bool to_staging,
+				  const CvxBatchDocs *docs)
+{
+	CvxTarget  *target;
+	int			ndocs;
+	int		   *chosen = choose_docs(sub, docs, &ndocs);
+	int64		changed;
+
+	if (to_staging)
+		target = cvx_target_open(sub, rel, staging_relid(sub, rel));
+	else
+	{
+		if (!OidIsValid(rel->target))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("table \"%s.%s\" does not exist",
+							rel->target_schema, rel->target_name),
+					 errhint("Load it again with convex_resync_table().")));
+		cvx_apply_check_target(sub, rel);
+		target = cvx_target_open(sub, rel, rel->target);
+	}
+	target->may_add = true;
+	if (cvx_direct_is_possible(target))
+		changed = change_directly(&target, to_staging, docs->page, chosen, ndocs);
+	else
+		changed = change_by_statements(&target, to_staging, docs->page, chosen, ndocs);
+	cvx_target_report_drifts(target);
+	cvx_target_close(target);
+	return changed;
+}
+
+/*
+ * The documents to apply: the last revision of each, by _id, or in history
+ * mode all of them, as they come.
+ */
+static int *
+choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs, int *ndocs)
+{
+	const CvxPage *page = docs->page;
+	int		   *chosen = palloc(sizeof(int) * Max(docs->ndocs, 1));
+	int			n = 0;
+
+	for (int i = 0; i < docs->ndocs; i++)
+		if (sub->applies_deletes || !page->docs[docs->docs[i]].is_deleted)
+			chosen[n++] = docs->docs[i];
+	*ndocs = n;
+	if (sub->mode == CVX_MODE_HISTORY)
+		return chosen;
+	qsort_arg(chosen, n, sizeof(int), compare_docs, (void *) page);
+	*ndocs = 0;
+	for (int i = 0; i < n; i++)
+		if (i + 1 == n || compare_ids(page, chosen[i], chosen[i + 1]) != 0)
+			chosen[(*ndocs)++] = chosen[i];
+	return chosen;
+}
+
+static int
+compare_ids(const CvxPage *page, int a, int b)
+{
+	CvxSpan		left = page->docs[a].id;
+	CvxSpan		right = page->docs[b].id;
+	int			order = memcmp(page->text + left.offset,
+							   page->text + right.offset,
+							   Min(left.len, right.len));
+
+	return order != 0 ? order : (left.len > right.len) - (left.len < right.len);
+}
+
+/* By _id, then as in the page. */
+static int
+compare_docs(const void *a, const void *b, void *arg)
+{
+	int			left = *(const int *) a;
+	int			right = *(const int *) b;
+	int			order = compare_ids(arg, left, right);
+
+	return order != 0 ? order : (left > right) - (left < right);
+}
+
+/*
+ * Types of a target may bring code of its owner's, and a staging table has the
+ * types of its target.
+ */
+static Oid
+decoding_role(const CvxTarget *target, bool to_staging)
+{
+	if (!to_staging)
+		return target->relation->rd_rel->relowner;
+	return OidIsValid(target->rel->target) ?
+		cvx_target_owner(target->rel->target) : target->sub->owner;
+}
+
+/* Opened anew, a target shows the columns that were added to it. */
+static void
+reopen(CvxTarget **target)
+{
+	const CvxSubscription *sub = (*target)->sub;
+	CvxSubRel  *rel = (*target)->rel;
+	Oid			relid = RelationGetRelid((*target)->relation);
+
+	cvx_target_report_drifts(*target);
+	cvx_target_close(*target);
+	*target = cvx_target_open(sub, rel, relid);
+}
+
+/* The way of a plain table; see sub_direct.c. */
+static int64
+change_directly(CvxTarget **target, bool to_staging, const CvxPage *page,
+				const int *docs, int ndocs)
+{
+	int64		changed = 0;
+	CvxTurn		turn;
+
+	for (int done = 0; done < ndocs;)
+	{
+		cvx_target_begin_turn(&turn, decoding_role(*target, to_staging));
+		changed += cvx_direct_apply(*target, page, docs, ndocs, &done);
+		cvx_target_end_turn(&turn);
+		if ((*target)->unknowns == NIL)
+			continue;
+		for (int i = done; i < ndocs; i++)
+			cvx_target_note_unknowns(*target, page, &page->docs[docs[i]]);
+		if (cvx_target_add_columns(*target))
+			reopen(target);
+		(*target)->may_add = false;
+	}
+	return changed;
+}
+
+/* The way of all others. */
+static int64
+change_by_statements(CvxTarget **target, bool to_staging, const CvxPage *page,
+					 const int *docs, int ndocs)
+{
+	Tuplestorestate *rows;
+	EphemeralNamedRelationData enr = {{0}};
+	TupleDesc	tupdesc;
+	CvxTurn		turn;
+	int			ndeleted;
+	int64		changed;
+
+	for (;;)
+	{
+		tupdesc = page_tupdesc(*target);
+		cvx_target_begin_turn(&turn, decoding_role(*target, to_staging));
+		rows = collect_rows(*target, page, docs, ndocs, tupdesc, &ndeleted);
+		cvx_target_end_turn(&turn);
+		if ((*target)->unknowns == NIL || !(*target)->may_add)
+			break;
+		tuplestore_end(rows);
+		if (cvx_target_add_columns(*target))
+			reopen(target);
+		(*target)->may_add = false;
+	}
+	enr.md.name = PAGE_RELATION;
+	enr.md.reliddesc = InvalidOid;
+	enr.md.tupdesc = tupdesc;
+	enr.md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr.md.enrtuples = ndocs;
+	enr.reldata = rows;
+	/* One may be left of a table whose subtransaction failed. */
+	(void) SPI_unregister_relation(PAGE_RELATION);
+	if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "cannot register the rows of a page");
+	cvx_target_begin_turn(&turn, (*target)->relation->rd_rel->relowner);
+	if (!to_staging)
+		cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
+	changed = run_changes(*target, ndocs, ndeleted);
+	SPI_unregister_relation(PAGE_RELATION);
+	tuplestore_end(rows);
+	cvx_target_end_turn(&turn);
+	return changed;
+}
+
+/*
+ * Does the target, or the staging table, hold exactly the documents of this
+ * page of _ids between after and upto (NULL: from the beginning, to the end)?
+ * Returns what differs, or NULL.
+ */
+char *
+cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
+				  const CvxPage *page, const char *after, const char *upto)
+{
+	StringInfoData buf;
+	CvxTarget  *target;
+	char	   *result = NULL;
+	char	   *id;
+	char	   *name;
+	uint64		n;
+	uint64		row = 0;
+	CvxTurn		turn;
+
+	if (!in_staging && !OidIsValid(rel->target))
+		return "the target is gone";
+	target = cvx_target_open(sub, rel,
+							 in_staging ? staging_relid(sub, rel) : rel->target);
+	id = psprintf("%s%s", quote_identifier(target->id->name),
+				  TupleDescAttr(target->tupdesc, target->id->attnum - 1)->attcollation == C_COLLATION_OID ?
+				  "" : " COLLATE pg_catalog.\"C\"");
+	name = target->name;
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT %s %s AS i, %s AS t FROM %s WHERE true",
+					 sub->mode == CVX_MODE_HISTORY ? psprintf("DISTINCT ON (%s)", id) : "",
+					 id, target->ts ? "_ts" : "NULL::pg_catalog.int8", name);
+	if (after)
+		appendStringInfo(&buf, " AND %s > %s", id, quote_literal_cstr(after));
+	if (upto)
+		appendStringInfo(&buf, " AND %s <= %s", id, quote_literal_cstr(upto));
+	if (sub->mode == CVX_MODE_SOFT_DELETE)
+		appendStringInfoString(&buf, " AND _deleted_at IS NULL");
+	appendStringInfo(&buf, " ORDER BY %s%s", id,
+					 sub->mode == CVX_MODE_HISTORY ? ", _ts DESC" : "");
+	if (sub->mode == CVX_MODE_HISTORY)
+	{
+		char	   *inner = pstrdup(buf.data);
+
+		inner = psprintf("SELECT i, t FROM (SELECT DISTINCT ON (i) * FROM (SELECT %s AS i, _ts AS t, _deleted AS d FROM %s WHERE true%s%s) AS r ORDER BY i, t DESC) AS r WHERE NOT d ORDER BY i",
+						 id, name,
+						 after ? psprintf(" AND %s > %s", id, quote_literal_cstr(after)) : "",
+						 upto ? psprintf(" AND %s <= %s", id, quote_literal_cstr(upto)) : "");
+		resetStringInfo(&buf);
+		appendStringInfoString(&buf, inner);
+	}
+	if (sub->applies_deletes)
+		appendStringInfo(&buf, " LIMIT %d", page->ndocs + 1);
+	cvx_target_begin_turn(&turn, target->relation->rd_rel->relowner);
+	cvx_target_run(buf.data, SPI_OK_SELECT);
+	cvx_target_end_turn(&turn);
+	n = SPI_processed;
+	for (int i = 0; i < page->ndocs && result == NULL; i++)
+	{
+		const CvxDoc *doc = &page->docs[i];
+		char	   *want = pnstrdup(page->text + doc->id.offset, doc->id.len);
+		char	   *have = NULL;
+
+		while (row < n)
+		{
+			have = cvx_catalog_text(row, 1);
+			if (sub->applies_deletes || strcmp(have, want) >= 0)
+				break;
+			row++;
+		}
+		if (row >= n || strcmp(have, want) != 0)
+			result = psprintf("document \"%s\" is missing", want);
+		else if (target->ts && cvx_catalog_int64(row, 2) != doc->ts)
+			result = psprintf("document \"%s\" is another revision", want);
+		row++;
+	}
+	if (result == NULL && sub->applies_deletes && n > page->ndocs)
+		result = psprintf("row \"%s\" is no document", cvx_catalog_text(n - 1, 1));
+	cvx_target_close(target);
+	return result;
+}
+
+/*
+ * Settings under which the target's own code runs, for the rest of the
+ * transaction.
+ */
+void
+cvx_apply_environment(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},
+		{"extra_float_digits", "1"},
+		{"row_security", "on"},
+		{"check_function_bodies", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Throws unless a table can be a target of the subscription: 42501 when its
+ * owner is a role that the subscription's owner cannot act for, or when it is
+ * not yet the target and a role that is less trusted may have put it there.
+ */
+void
+cvx_apply_check_target(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	Oid			relid = rel->target;
+	Relation	relation = table_open(relid, AccessShareLock);
+	char	   *name = RelationGetRelationName(relation);
+	AttrNumber	attnum = get_attnum(relid, "_id");
+	static const char *const needed[][2] = {
+		{NULL}, {"_deleted_at"}, {"_ts", "_deleted"}
+	};
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION &&
+		relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", name)));
+	if (!has_privs_of_role(sub->owner, relation->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner of subscription \"%s\" cannot act for the owner of table \"%s\"",
+						sub->name, name),
+				 errhint("Grant role \"%s\" to \"%s\".",
+						 GetUserNameFromId(relation->rd_rel->relowner, true),
+						 GetUserNameFromId(sub->owner, true))));
+	if (!rel->is_bound && rel->state == CVX_REL_JOINING &&
+		!may_adopt(sub, rel, relation->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table \"%s\" belongs to role \"%s\", which would read the documents",
+						name, GetUserNameFromId(relation->rd_rel->relowner, true)),
+				 errhint("If it is to be the target, name it in option \"adopt\" of the subscription: {\"adopt\": [\"%s\"]}.",
+						 name)));
+	if (attnum == InvalidAttrNumber || get_atttype(relid, attnum) != TEXTOID ||
+		!TupleDescAttr(RelationGetDescr(relation), attnum - 1)->attnotnull ||
+		(sub->mode != CVX_MODE_HISTORY && !has_unique_id(relation, attnum)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("table \"%s\" has no usable column \"_id\"", name),
+				 errhint("It must have a column _id text that is its primary key.")));
+	for (int i = 0; i < 2; i++)
+	{
+		const char *column = needed[sub->mode][i];
+
+		if (column && get_attnum(relid, column) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("table \"%s\" has no column \"%s\", which the mode needs",
+							name, column),
+					 errhint("Add the column, or choose another target_schema.")));
+	}
+	table_close(relation, NoLock);
+}
+
+/*
+ * May a table of this owner become a target?  One of the subscription's owner,
+ * of a superuser, or of a role that it was made a member of; a superuser is a
+ * member of all, so those do not count for it.
+ */
+static bool
+may_adopt(const CvxSubscription *sub, const CvxSubRel *rel, Oid owner)
+{
+	ListCell   *lc;
+
+	if (owner == sub->owner || superuser_arg(owner) ||
+		(!superuser_arg(sub->owner) &&
+		 is_member_of_role_nosuper(sub->owner, owner)))
+		return true;
+	foreach(lc, sub->adopted)
+		if (strcmp(lfirst(lc), rel->target_name) == 0)
+			return true;
+	return false;
+}
+
+/* A unique index on _id alone, or _id as the whole partition key. */
+static bool
+has_unique_id(Relation relation, AttrNumber attnum)
+{
+	List	   *indexes = RelationGetIndexList(relation);
+	bool		is_found = relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+
+		is_found |= index->indisunique && index->indnkeyatts == 1 &&
+			index->indkey.values[0] == attnum && index->indisvalid &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+		ReleaseSysCache(tuple);
+	}
+	return is_found;
+}
+
+static Oid
+staging_relid(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	char	   *name = cvx_catalog_staging(sub, rel);
+	Oid			schema = get_namespace_oid("convex_staging", true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) :
+	InvalidOid;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("staging table \"%s\" is gone", name),
+				 errhint("Load the table again with convex_resync_table().")));
+	return relid;
+}
+
+/* ------------------------------------------------------------------------
+ * From rows to the table
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Insert the documents from the one at done on, until the last or until some
+ * show a field that may get a column; returns where to go on.
+ */
+static int
+multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done)
+{
+	int			nslots = Min(docs->ndocs - done, LOAD_ROWS);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * nslots);
+	TupleDesc	tupdesc = CreateTupleDescCopy(target->tupdesc);	/* no reference counts */
+	BulkInsertState bulk = GetBulkInsertState();
+	CommandId	cid = GetCurrentCommandId(true);
+	StringInfoData extra;
+
+	initStringInfo(&extra);
+	for (int i = 0; i < nslots; i++)
+		slots[i] = MakeSingleTupleTableSlot(tupdesc, &TTSOpsVirtual);
+	while (done < docs->ndocs)
+	{
+		size_t		size = 0;
+		int			n = 0;
+
+		for (; n < nslots && done + n < docs->ndocs && size < LOAD_BYTES; n++)
+		{
+			const CvxDoc *doc = &docs->page->docs[docs->docs[done + n]];
+			MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
+
+			CHECK_FOR_INTERRUPTS();
+			cvx_target_decode(target, docs->page, doc, &extra);
+			MemoryContextSwitchTo(old);
+			memcpy(slots[n]->tts_values, target->values, tupdesc->natts * sizeof(Datum));
+			memcpy(slots[n]->tts_isnull, target->nulls, tupdesc->natts * sizeof(bool));
+			ExecStoreVirtualTuple(slots[n]);
+			size += doc->document.len;
+		}
+		if (target->unknowns == NIL)
+		{
+			table_multi_insert(target->relation, slots, n, cid, 0, bulk);
+			done += n;
+		}
+		for (int i = 0; i < n; i++)
+			ExecClearTuple(slots[i]);
+		MemoryContextReset(target->row_cxt);
+		if (target->unknowns != NIL)
+			break;
+	}
+	FreeBulkInsertState(bulk);
+	table_finish_bulk_insert(target->relation, 0);
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	return done;
+}
+
+/* The columns of the page's relation: those of the target, and two more. */
+static TupleDesc
+page_tupdesc(CvxTarget *target)
+{
+	TupleDesc	tupdesc = CreateTemplateTupleDesc(target->ncolumns + 2);
+
+	for (int i = 0; i < target->ncolumns; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(target->tupdesc,
+											  target->columns[i].attnum - 1);
+
+		TupleDescInitEntry(tupdesc, i + 1, NameStr(att->attname), att->atttypid,
+						   att->atttypmod, att->attndims);
+		TupleDescInitEntryCollation(tupdesc, i + 1, att->attcollation);
+	}
+	TupleDescInitEntry(tupdesc, target->ncolumns + 1, "?ts", INT8OID, -1, 0);
+	TupleDescInitEntry(tupdesc, target->ncolumns + 2, "?deleted", BOOLOID, -1, 0);
+	return tupdesc;
+}
+
+/* The rows of the documents, for the statements. */
+static Tuplestorestate *
+collect_rows(CvxTarget *target, const CvxPage *page, const int *docs,
+			 int ndocs, TupleDesc tupdesc, int *ndeleted)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(true, false, work_mem);
+	Datum	   *values = palloc(sizeof(Datum) * tupdesc->natts);
+	bool	   *nulls = palloc0(sizeof(bool) * tupdesc->natts);
+	StringInfoData extra;
+
+	initStringInfo(&extra);
+	*ndeleted = 0;
+	for (int i = 0; i < ndocs; i++)
+	{
+		const CvxDoc *doc = &page->docs[docs[i]];
+		MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
+
+		CHECK_FOR_INTERRUPTS();
+		cvx_target_decode(target, page, doc, &extra);
+		for (int c = 0; c < target->ncolumns; c++)
+		{
+			values[c] = target->values[target->columns[c].attnum - 1];
+			nulls[c] = target->nulls[target->columns[c].attnum - 1];
+		}
+		values[target->ncolumns] = Int64GetDatum(doc->ts);
+		values[target->ncolumns + 1] = BoolGetDatum(doc->is_deleted);
+		tuplestore_putvalues(rows, tupdesc, values, nulls);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(target->row_cxt);
+		*ndeleted += doc->is_deleted;
+	}
+	return rows;
+}
+
+/*
+ * A statement over the page's rows.  Where no trigger could be planned under
+ * the same settings its plan is kept, and looks rows up by their key: one made
+ * while the table was small must be good when it is large.
+ */
+static int64
+run_page(CvxTarget *target, const char *sql, int expected)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Relation	relation = target->relation;
+	int			nest;
+	int			rc;
+
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->trigdesc != NULL)
+		return cvx_target_run(sql, expected);
+	nest = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(lookup_settings); i++)
+		(void) set_config_option(lookup_settings[i], "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	rc = SPI_execute_plan(cvx_catalog_plan(sql, 0, NULL), NULL, NULL, false, 0);
+	AtEOXact_GUC(true, nest);
+	MemoryContextSwitchTo(cxt);
+	if (rc != expected)
+		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+	return (int64) SPI_processed;
+}
+
+/* The statements of the mode; returns how many rows changed. */
+static int64
+run_changes(CvxTarget *target, int nrows, int ndeleted)
+{
+	const char *table = target->name;
+	int64		changed = 0;
+
+	if (nrows == 0)
+		return 0;
+	if (target->sub->mode == CVX_MODE_HISTORY)
+		return run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
+							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id AND t._ts = p._ts)",
+										 table, column_list(target, ""), column_list(target, "p."), table),
+						SPI_OK_INSERT);
+	if (ndeleted > 0 && target->sub->mode == CVX_MODE_MIRROR)
+		changed += run_page(target, psprintf("DELETE FROM %s AS t USING " PAGE_RELATION " AS p"
+											 " WHERE t._id = p._id AND p.\"?deleted\"", table),
+							SPI_OK_DELETE);
+	else if (ndeleted > 0)
+		changed += run_page(target, psprintf("UPDATE %s AS t SET _deleted_at = p._deleted_at%s FROM " PAGE_RELATION " AS p"
+											 " WHERE t._id = p._id AND p.\"?deleted\"", table,
+											 target->ts ? ", _ts = p._ts" : ""),
+							SPI_OK_UPDATE);
+	if (nrows > ndeleted)
+	{
+		if (target->ncolumns > 1)
+			changed += run_page(target, psprintf("UPDATE %s AS t SET %s FROM " PAGE_RELATION " AS p"
+												 " WHERE t._id = p._id AND NOT p.\"?deleted\"",
+												 table, set_list(target, "p")), SPI_OK_UPDATE);
+		if (changed < nrows)
+			changed += run_page(target, psprintf("INSERT INTO %s (%s) SELECT %s FROM " PAGE_RELATION " AS p"
+									" WHERE NOT p.\"?deleted\" AND NOT EXISTS (SELECT FROM %s AS t WHERE t._id = p._id)",
+												 table, column_list(target, ""), column_list(target, "p."), table),
+								SPI_OK_INSERT);
+	}
+	return changed;
+}
+
+/* Lay a loaded staging table over the target. */
+static void
+merge(CvxTarget *target, const char *staging, int64 ts)
+{
+	const char *table = target->name;
+	const char *own = column_list(target, "t.");
+	const char *other = column_list(target, "s.");
+
+	if (target->sub->mode == CVX_MODE_HISTORY)
+	{
+		/*
+		 * What is later than a document's last revision was no change of it:
+		 * rows of an import that failed, or that was not there yet when the
+		 * mirror was compared.
+		 */
+		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s GROUP BY s._id) AS l"
+								" WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
+		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
+								" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
+								table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
+		if (target->sub->applies_deletes)
+			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
+						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
+									" WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
+									table, ts, table, staging), SPI_OK_INSERT);
+		return;
+	}
+	if (target->sub->applies_deletes && target->sub->mode == CVX_MODE_MIRROR)
+		cvx_target_run(psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
+								table, staging), SPI_OK_DELETE);
+	else if (target->sub->applies_deletes)
+		cvx_target_run(psprintf("UPDATE %s AS t SET _deleted_at = pg_catalog.timestamptz 'epoch' + " INT64_FORMAT " * interval '1 microsecond'%s"
+					 " WHERE t._deleted_at IS NULL AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
+								table, ts / 1000, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
+								staging), SPI_OK_UPDATE);
+	if (target->ncolumns > 1)
+		cvx_target_run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id AND pg_catalog.record_image_ne(ROW(%s), ROW(%s))",
+								table, set_list(target, "s"), staging, own, other), SPI_OK_UPDATE);
+	cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
+							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id)",
+							table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
+}
+
+/* The staging table becomes the target. */
+static void
+move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
+{
+	char	   *name = cvx_catalog_staging(sub, rel);
+	char	   *key = psprintf("%s_pkey", name);
+	Oid			schema = get_namespace_oid(rel->target_schema, false);
+	char	   *new_key = psprintf("%.*s_pkey", NAMEDATALEN - 6, rel->target_name);
+
+	if (cvx_schema_aclcheck(schema, sub->owner) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner of subscription \"%s\" may not create tables in schema \"%s\"",
+						sub->name, rel->target_schema)));
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE convex_staging.%s OWNER TO %s", name,
+							 quote_identifier(GetUserNameFromId(sub->owner, false))), "");
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE convex_staging.%s SET SCHEMA %s", name,
+							 quote_identifier(rel->target_schema)), "");
+	if (OidIsValid(get_relname_relid(key, schema)) &&
+		!OidIsValid(get_relname_relid(new_key, schema)))
+		cvx_catalog_run(SPI_OK_UTILITY,
+						psprintf("ALTER INDEX %s RENAME TO %s",
+								 quote_qualified_identifier(rel->target_schema, key),
+								 quote_identifier(new_key)), "");
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE %s RENAME TO %s",
+							 quote_qualified_identifier(rel->target_schema, name),
+							 quote_identifier(rel->target_name)), "");
+	rel->target = staging;
+	cvx_catalog_bind_target(sub, rel);
+}
+
+static char *
+column_list(CvxTarget *target, const char *prefix)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < target->ncolumns; i++)
+		appendStringInfo(&buf, "%s%s%s", i > 0 ? ", " : "", prefix,
+						 quote_identifier(target->columns[i].name));
+	return buf.data;
+}
+
+static char *
+set_list(CvxTarget *target, const char *from)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < target->ncolumns; i++)
+	{
+		const char *name = quote_identifier(target->columns[i].name);
+
+		if (&target->columns[i] != target->id)
+			appendStringInfo(&buf, "%s%s = %s.%s", buf.len > 0 ? ", " : "",
+							 name, from, name);
+	}
+	return buf.data;
+}

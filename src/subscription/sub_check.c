@@ -1,0 +1,326 @@
+/*
+ * sub_check.c
+ *		Is a table what Convex has?
+ *
+ * Imports, restores and cleared tables leave no trace in the change log.  So
+ * a page of ids of each table is compared with the mirror now and then, and
+ * with what was loaded before it becomes visible.
+ *
+ * Room: subscription 5.8
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/builtins.h"
+
+#include "compat.h"
+#include "schema.h"
+#include "sub_check.h"
+#include "sub_load.h"
+
+/* How long a check may keep changes waiting. */
+#define CHECK_SLICE_MS		1000
+
+/*
+ * Loads that differed from Convex and are begun anew at once; after that the
+ * table waits in between, for as long as the load took and at least a while:
+ * an import under way may make it differ for hours.
+ */
+#define MAX_RELOADS			3
+
+static bool begin_check(CvxSync *sync);
+static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
+static void check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts,
+					   const CvxPage *page);
+static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
+						bool is_loaded);
+static void load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded,
+					   const char *problem);
+
+/*
+ * Is a check due?  Then check_from is the timestamp that it has to be made at:
+ * before that what it was wanted for may not have happened.
+ */
+bool
+cvx_check_is_pending(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+
+	if (!sub->is_check_due)
+	{
+		sync->check_from = 0;
+		sync->check_relno = 0;
+		return false;
+	}
+	if (sync->check_from != 0 && sync->check_generation == sub->generation)
+		return true;
+	cvx_step_begin(sync);
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT max(eventid) FROM @.convex_subscription_event"
+					" WHERE subid = $1 AND kind = 'swap_announced'", "i", sub->subid);
+	sync->check_event = cvx_catalog_int64(0, 1);
+	cvx_step_commit(sync);
+	sync->check_generation = sub->generation;
+	sync->check_relno = 0;
+	sync->check_from = cvx_step_ask_head(sync);
+	return true;
+}
+
+/*
+ * Compare the tables that are followed with Convex, at the cursor.  Where they
+ * are many, pages of changes come in between.
+ */
+CvxStep
+cvx_check_tables(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	TimestampTz begun;
+	ListCell   *lc;
+
+	if (sync->check_relno == 0 && !begin_check(sync))
+		return CVX_STEP_WORKED;
+	begun = GetCurrentTimestamp();
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->state != CVX_REL_READY || rel->relno <= sync->check_relno)
+			continue;
+		if (TimestampDifferenceExceeds(begun, GetCurrentTimestamp(),
+									   CHECK_SLICE_MS))
+		{
+			sync->was_check = true;
+			return CVX_STEP_WORKED;
+		}
+		sync->check_found |= !check_table(sync, rel, sub->cursor, false);
+		sync->check_relno = rel->relno;
+	}
+	if (!sync->check_found)
+		sync->nrechecks = 0;
+	sync->check_from = 0;
+	sync->check_relno = 0;
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET check_wanted = false, checked_at = clock_timestamp()"
+						" WHERE subid = $1", "i", sub->subid);
+	cvx_step_commit(sync);
+	sync->is_productive = true;
+	return CVX_STEP_WORKED;
+}
+
+/* Compare the names of the tables; false when there is nothing to go on with. */
+static bool
+begin_check(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	List	   *tables = cvx_catalog_fetch(sync->http);
+
+	cvx_step_begin(sync);
+	if (!cvx_step_still_at(sync))
+	{
+		cvx_step_commit(sync);
+		return false;
+	}
+	(void) cvx_catalog_add_tables(sub, tables, false);
+
+	/* What has been announced since asks for another check. */
+	cvx_catalog_run(0,
+					"WITH seen AS (UPDATE @.convex_subscription_event SET kind = 'swap_seen'"
+					" WHERE subid = $1 AND kind = 'swap_announced' AND eventid <= $2)"
+					" UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
+					"il", sub->subid, sync->check_event);
+	cvx_catalog_trim_events(sub->subid);
+	cvx_step_commit(sync);
+	sync->check_found = false;
+	return true;
+}
+
+/*
+ * The deployment's tables, if it lists one of these, named as CvxTableName;
+ * otherwise none: what the change log names is not always listed, as the rows
+ * of an import under way and those of tables that were dropped since.
+ */
+List *
+cvx_check_find(CvxSync *sync, List *names)
+{
+	List	   *tables;
+	bool		has_names = cvx_api_column_names(sync->http, NULL, &tables);
+	ListCell   *lc;
+
+	if (!has_names)
+		tables = cvx_catalog_fetch(sync->http);
+	foreach(lc, names)
+	{
+		CvxTableName *name = lfirst(lc);
+
+		if (cvx_schema_find(tables, name->component, name->table) != NULL)
+			return has_names ? cvx_catalog_fetch(sync->http) : tables;
+	}
+	return NIL;
+}
+
+/*
+ * Compare loaded tables, which stand at ts, with Convex, and cut those over
+ * that are equal.  One that Convex no longer lists does not appear.
+ */
+CvxStep
+cvx_check_loaded(CvxSync *sync, List *rels, int64 ts)
+{
+	CvxSubscription *sub = sync->sub;
+	List	   *tables;
+	List	   *good = NIL;
+	ListCell   *lc;
+
+	tables = cvx_catalog_fetch(sync->http);
+	cvx_step_begin(sync);
+	if (!cvx_step_still_at(sync))
+	{
+		cvx_step_commit(sync);
+		return CVX_STEP_WORKED;
+	}
+	(void) cvx_catalog_add_tables(sub, tables, false);
+	cvx_step_commit(sync);
+	foreach(lc, rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->state != CVX_REL_DROPPED && check_table(sync, rel, ts, true))
+			good = lappend(good, rel);
+	}
+	return good != NIL ? cvx_load_cut_over(sync, good, ts) : CVX_STEP_WORKED;
+}
+
+/* Is the table still what it was when the step began? */
+static bool
+is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded)
+{
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
+					" AND CASE WHEN $3 THEN state <> 'dropped' AND load = 'catching_up' AND is_staged AND synced_ts = $4"
+					" ELSE state = 'ready' AND load IS NULL END FOR UPDATE", "iibl",
+					sync->subid, rel->relno, is_loaded, rel->synced_ts);
+	return SPI_processed == 1;
+}
+
+/* Does a page of _ids go on behind the one that was compared before? */
+static void
+check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts, const CvxPage *page)
+{
+	CvxWalk    *walk = cvx_walk_open(sync->sub->server, 1);
+
+	cvx_walk_resume(walk, ts, rel->check_cursor);
+	if (rel->check_cursor && rel->check_id)
+		cvx_walk_enter(walk, rel->component, rel->table, rel->check_id);
+	cvx_walk_check(walk, page);
+	cvx_walk_close(walk);
+}
+
+/*
+ * Compare a page of _ids at ts with the mirror, or with a loaded table's
+ * staging.  When they differ, the table was replaced behind the change log and
+ * is loaded again: false.
+ *
+ * A page that goes on where the one before ended proves that the table is the
+ * same only when its cursor names the tablet.  The last one names none, and of
+ * another tablet it may be just the rows that were added since: then the first
+ * page is compared, too.
+ */
+static bool
+check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
+{
+	static const char *const id_only[] = {"_id"};
+	CvxSubscription *sub = sync->sub;
+	CvxPageRequest request = cvx_step_make_request(sync, false, ts, rel->check_cursor,
+														list_make1(rel), false);
+	CvxPageAnswer received;
+	CvxPage    *page;
+	char	   *tablet;
+	char	   *last = NULL;
+	char	   *problem = NULL;
+	bool		is_proof;
+
+	request.selection.is_whole = false;
+	request.selection.fields = id_only;
+	request.selection.nfields = 1;
+	request.key = psprintf("check %s", request.key);
+	received = cvx_step_receive(sync, &request);
+	if (cvx_step_is_snapshot_gone(received.call))
+	{
+		if (rel->check_cursor)
+		{
+			/* It may be the cursor that is refused. */
+			rel->check_cursor = NULL;
+			return check_table(sync, rel, ts, is_loaded);
+		}
+
+		/* Never to be had again: another check comes later. */
+		cvx_step_begin(sync);
+		if (cvx_step_still_at(sync) && is_unchanged(sync, rel, is_loaded))
+		{
+			cvx_catalog_rel(sub, rel, "check_cursor = NULL, check_id = NULL");
+			cvx_catalog_event(sub->subid, "check_skipped", rel,
+							  "Convex no longer serves the timestamp");
+		}
+		cvx_step_commit(sync);
+		return true;
+	}
+	page = cvx_step_read_page(sync, received, &request);
+	check_walk(sync, rel, ts, page);
+	if (page->has_more && page->ndocs == 0)
+		return true;
+	is_proof = rel->check_cursor == NULL || page->has_more;
+	tablet = page->cursor ? cvx_step_tablet_of(page->cursor) : NULL;
+	if (page->ndocs > 0)
+		last = pnstrdup(page->text + page->docs[page->ndocs - 1].id.offset,
+						page->docs[page->ndocs - 1].id.len);
+
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync) && is_unchanged(sync, rel, is_loaded))
+	{
+		if (tablet && rel->tablet && strcmp(tablet, rel->tablet) != 0)
+			problem = "its tablet is another one";
+		else
+			problem = cvx_apply_compare(sub, rel, is_loaded, page,
+										rel->check_cursor ? rel->check_id : NULL,
+										page->has_more ? last : NULL);
+		if (problem)
+			load_again(sync, rel, is_loaded, problem);
+		else
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_rel SET checked_at = clock_timestamp(), check_cursor = $3,"
+							" check_id = $4, tablet = coalesce($5, tablet) WHERE subid = $1 AND relno = $2",
+							"iittt", sub->subid, rel->relno,
+							page->has_more ? page->cursor : NULL,
+							page->has_more ? last : NULL, tablet);
+	}
+	cvx_step_commit(sync);
+	if (problem == NULL && !is_proof)
+	{
+		rel->check_cursor = NULL;
+		return check_table(sync, rel, ts, is_loaded);
+	}
+	return problem == NULL;
+}
+
+/* A table was replaced.  What was loaded of it was not seen by anybody. */
+static void
+load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded, const char *problem)
+{
+	CvxSubscription *sub = sync->sub;
+
+	if (is_loaded)
+	{
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET load = 'wanted', is_staged = false, synced_ts = NULL,"
+						" attempts = attempts + 1, retry_at = CASE WHEN attempts >= $3 THEN clock_timestamp() +"
+						" greatest(least(interval '1 s' * power(2, least(attempts - $3, 9)), interval '5 min'),"
+						" (SELECT clock_timestamp() - load_started_at FROM @.convex_subscription_state WHERE subid = $1)) END"
+						" WHERE subid = $1 AND relno = $2", "iii", sub->subid,
+						rel->relno, MAX_RELOADS);
+	}
+	else
+		cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted'");
+	cvx_catalog_event(sub->subid, "table_replaced", rel, problem);
+}

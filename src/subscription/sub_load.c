@@ -1,0 +1,754 @@
+/*
+ * sub_load.c
+ *		How does a table come in whole?
+ *
+ * Loads.  All tables that are to be loaded when a walk begins share it: one
+ * selection and one snapshot S, page by page into staging tables.
+ *
+ *		wanted --begin_walk--> walking --walk_page--> indexing
+ *		   --index_table--> catching_up (at S) --cut_over--> none
+ *
+ * The loaded tables stand at T = S and the common cursor at C: if T < C the
+ * tables' own changes are read, cut at C; if T > C the common changes, cut at
+ * T; if T = C they are cut over.  Without a cursor, or when all is reloaded,
+ * the tables' changes are read alone, and the common cursor becomes T when
+ * they are cut over, all at once.  Reading and applying changes of a target
+ * that had been broken is the same, but for the staging table.
+ *
+ * Nothing loaded is shown before it was compared with Convex at T, which is
+ * at or after the head as it was when the load had ended (shown_from): a table
+ * that was replaced in between differs, and is loaded again (check_loaded).
+ *
+ * Room: subscription 5.7
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "sub_load.h"
+
+/*
+ * A walk that lost its snapshot is begun anew so often; tables beside others
+ * that are followed then wait so long.
+ */
+#define MAX_LOAD_RESTARTS	1
+#define SLOW_RETRY			"1 h"
+
+/*
+ * So many steps have to fail before a snapshot is suspected: short troubles of
+ * the server are over by then.
+ */
+#define LOST_AFTER_FAILURES	5
+
+/*
+ * Between two loads of everything because the log ends before the cursor;
+ * doubled for each further one.
+ */
+#define BEHIND_MS			60000
+
+/* The pause while another walk of the deployment goes on. */
+#define WALK_RETRY_MS		1000
+
+/* Checks at once after resyncs; then the interval has to pass. */
+#define MAX_RECHECKS		3
+
+static Oid staging_intruder(void);
+static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
+static CvxStep begin_walk(CvxSync *sync);
+static CvxStep walk_page(CvxSync *sync);
+static void check_walk(CvxSync *sync, const CvxPage *page, int ntables);
+static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
+static CvxStep restart_walk(CvxSync *sync, const char *why);
+static bool try_index(CvxSync *sync, CvxSubRel *rel);
+static CvxStep index_tables(CvxSync *sync);
+static void cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg);
+static void forget_walk(const CvxSubscription *sub);
+static void begin_again(CvxSync *sync, List *rels, const char *why);
+static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
+					   const char *why);
+static void note_restart(CvxSync *sync, bool gives_up, const char *why);
+
+/*
+ * A staging table that is gone, as after a restore, is loaded again, and with
+ * it all that walk together.
+ */
+bool
+cvx_load_mend_staging(CvxSubscription *sub)
+{
+	bool		is_mended = false;
+	bool		is_foreign = OidIsValid(staging_intruder());
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (!rel->is_staged ||
+			(!is_foreign && cvx_apply_has_staging(sub, rel)))
+			continue;
+		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
+		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
+		{
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_rel SET load = 'wanted' WHERE subid = $1"
+							" AND (load = 'walking' OR ($2 AND load IS NOT NULL))", "ib",
+							sub->subid, sub->cursor == 0 || sub->is_reloading);
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
+							"i", sub->subid);
+		}
+		cvx_catalog_event(sub->subid, "resync", rel, "the staging table is gone");
+		is_mended = true;
+	}
+	return is_mended;
+}
+
+/*
+ * A crash, or a promotion, empties tables that are not logged: they are loaded
+ * again.  One that was loaded without a row is compared only, since it is
+ * probably empty because Convex has nothing; and only by a process that
+ * begins, since none lives through a crash.
+ */
+bool
+cvx_load_mend_unlogged(const CvxSubscription *sub, bool is_beginning)
+{
+	bool		is_mended = false;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if ((rel->state != CVX_REL_READY && rel->state != CVX_REL_RESYNCING) ||
+			rel->load != CVX_LOAD_NONE || !cvx_apply_is_emptied(rel))
+			continue;
+		cvx_catalog_run(SPI_OK_UPDATE_RETURNING,
+						"UPDATE @.convex_subscription_rel SET check_cursor = NULL, check_id = NULL,"
+						" state = CASE WHEN copied_rows > 0 THEN 'resyncing' ELSE state END,"
+						" load = CASE WHEN copied_rows > 0 THEN 'wanted' END,"
+						" retry_at = NULL WHERE subid = $1 AND relno = $2 AND (copied_rows > 0 OR $3)"
+						" RETURNING load IS NOT NULL", "iib", sub->subid,
+						rel->relno, is_beginning);
+		if (SPI_processed == 0)
+			continue;
+		is_mended = true;
+		if (cvx_catalog_bool(0, 1))
+			cvx_catalog_event(sub->subid, "resync", rel,
+							  "the target is not logged, and empty");
+	}
+	if (is_mended)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
+						"i", sub->subid);
+	return is_mended;
+}
+
+/*
+ * The role that owns the schema of staging tables and is no superuser: it could
+ * put tables of its own in their place, with code in them.
+ */
+static Oid
+staging_intruder(void)
+{
+	Oid			schema = get_namespace_oid("convex_staging", true);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+		ReleaseSysCache(tuple);
+	}
+	return OidIsValid(owner) && !superuser_arg(owner) ? owner : InvalidOid;
+}
+
+/* The next step of a load; *is_done is false when there is none. */
+CvxStep
+cvx_load_next(CvxSync *sync, bool *is_done)
+{
+	CvxSubscription *sub = sync->sub;
+
+	*is_done = true;
+	if (cvx_step_has_load(sub, CVX_LOAD_INDEXING))
+		return index_tables(sync);
+
+	/* Tables of a reload are cut over before others begin to walk. */
+	if (cvx_step_has_load(sub, CVX_LOAD_WALKING) ||
+		(cvx_step_has_load(sub, CVX_LOAD_WANTED) &&
+		 !((sub->cursor == 0 || sub->is_reloading) &&
+		   cvx_step_has_load(sub, CVX_LOAD_CATCHING_UP))))
+	{
+		if (!cvx_step_take_walk_lock(sync))
+		{
+			*is_done = sub->cursor == 0 || sub->is_reloading;
+			sync->is_waiting = true;
+			sync->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															 WALK_RETRY_MS);
+			return CVX_STEP_IDLE;
+		}
+		return cvx_step_has_load(sub, CVX_LOAD_WALKING) ? walk_page(sync) :
+			begin_walk(sync);
+	}
+	cvx_step_release_walk_lock(sync);
+	*is_done = false;
+	return CVX_STEP_WORKED;
+}
+
+static void
+stage_one(CvxSync *sync, CvxSubRel *rel, void *arg)
+{
+	cvx_apply_create_staging(sync->sub, rel);
+}
+
+/* All tables that are wanted now walk together. */
+static CvxStep
+begin_walk(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	Oid			intruder;
+	ListCell   *lc;
+
+	cvx_step_begin(sync);
+	if (!cvx_step_still_at(sync))
+	{
+		cvx_step_commit(sync);
+		return CVX_STEP_WORKED;
+	}
+	intruder = staging_intruder();
+	if (OidIsValid(intruder))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is no superuser",
+						GetUserNameFromId(intruder, true)),
+				 errhint("Drop the schema; it is made again when it is needed.")));
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->load != CVX_LOAD_WANTED || !rel->is_retry_due)
+			continue;
+		if (cvx_step_guarded(sync, rel, 0, stage_one, NULL))
+			cvx_catalog_rel(sub, rel,
+							"load = 'walking', snapshot = NULL, tablet = NULL, check_cursor = NULL, check_id = NULL");
+	}
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
+					" load_started_at = clock_timestamp(), load_pages = 0,"
+					" phase = CASE WHEN cursor IS NULL THEN 'loading' WHEN reload THEN 'reloading' ELSE phase END"
+					" WHERE subid = $1", "i", sub->subid);
+	cvx_step_commit(sync);
+	sync->is_careful = false;
+	return CVX_STEP_WORKED;
+}
+
+/* One page of the walk, into the staging table of its table. */
+static CvxStep
+walk_page(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	List	   *walking = NIL;
+	CvxPageRequest request;
+	CvxPageAnswer received;
+	CvxPage    *page;
+	CvxBatchDocs *batches;
+	char	   *tablet;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+		if (((CvxSubRel *) lfirst(lc))->load == CVX_LOAD_WALKING)
+			walking = lappend(walking, lfirst(lc));
+	request = cvx_step_make_request(sync, false, sub->snapshot, sub->page_cursor,
+									walking, false);
+	received = cvx_step_receive(sync, &request);
+	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
+		return restart_walk(sync, "Convex no longer serves the snapshot");
+	if (sub->snapshot != 0)
+		cvx_step_prefetch_after(sync, received.call, false, walking, false);
+	page = cvx_step_read_page(sync, received, &request);
+	check_walk(sync, page, list_length(walking));
+	if (page->has_more)
+	{
+		CvxPageRequest next = cvx_step_make_request(sync, false, page->ts, page->cursor,
+														 walking, false);
+
+		cvx_step_prefetch(sync, &next);
+	}
+
+	cvx_step_begin(sync);
+	if (!cvx_step_still_at(sync))
+	{
+		cvx_step_commit(sync);
+		return CVX_STEP_WORKED;
+	}
+	cvx_step_group_docs(sync, page, PG_INT64_MAX, walking, &batches);
+	tablet = cvx_step_tablet_of_last(page);
+	foreach(lc, walking)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+		CvxBatchDocs *docs = &batches[foreach_current_index(lc)];
+
+		if (docs->ndocs == 0)
+			continue;
+		cvx_apply_load(sub, rel, docs);
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET copied_rows = copied_rows + $3,"
+						" tablet = coalesce($4, tablet) WHERE subid = $1 AND relno = $2",
+						"iilt", sub->subid, rel->relno, (int64) docs->ndocs,
+						cvx_step_is_doc_of(page, &page->docs[page->ndocs - 1], rel) ? tablet : NULL);
+	}
+	if (!page->has_more)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET load = 'indexing', snapshot = $2"
+						" WHERE subid = $1 AND load = 'walking'", "il",
+						sub->subid, page->ts);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET " CVX_COSTS ", snapshot = $6, page_cursor = $7,"
+					" load_pages = load_pages + 1 WHERE subid = $1", "illlllt",
+					sub->subid, (int64) page->ndocs, sync->stats.bytes,
+					sync->stats.requests, sync->stats.retries, page->ts,
+					page->has_more ? page->cursor : NULL);
+	cvx_step_forget_costs(sync);
+	cvx_step_commit(sync);
+	sync->was_walk = true;
+	if (page->has_more)
+	{
+		sub->snapshot = page->ts;
+		sub->page_cursor = MemoryContextStrdup(sync->sub_cxt, page->cursor);
+		sync->is_kept = true;
+	}
+	return CVX_STEP_WORKED;
+}
+
+/* Does the page follow those that this process has seen of the walk? */
+static void
+check_walk(CvxSync *sync, const CvxPage *page, int ntables)
+{
+	CvxSubscription *sub = sync->sub;
+	MemoryContext old = MemoryContextSwitchTo(sync->cxt);
+
+	if (sync->walk == NULL)
+		sync->walk = cvx_walk_open(NULL, 0);
+	sync->walk->server = sub->server;
+	sync->walk->ntables = ntables;
+	cvx_walk_resume(sync->walk, sub->snapshot, sub->page_cursor);
+	MemoryContextSwitchTo(old);
+	cvx_walk_check(sync->walk, page);
+}
+
+/*
+ * Is it the snapshot, or the cursor, that keeps a page from being read?  Convex
+ * may say so; or it fails on and on, while it answers for a fresh snapshot.
+ */
+static bool
+is_snapshot_lost(CvxSync *sync, CvxCall *call)
+{
+	if (cvx_step_is_snapshot_gone(call))
+		return true;
+	if (sync->sub->failures < LOST_AFTER_FAILURES ||
+		!(cvx_api_has_code(call, 503, "InternalServerError") ||
+		  cvx_api_has_code(call, 500, "InternalServerError")))
+		return false;
+	(void) cvx_api_fresh_snapshot(sync->http);
+	return true;
+}
+
+/* Begin the walk anew, once; then say that the load cannot keep up. */
+static CvxStep
+restart_walk(CvxSync *sync, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+	ListCell   *lc;
+	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
+	char	   *detail;
+
+	cvx_step_begin(sync);
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT format('%s: %s pages, %s rows in %s s', $2, load_pages,"
+					" (SELECT sum(copied_rows) FROM @.convex_subscription_rel AS r WHERE r.subid = $1 AND load = 'walking'),"
+					" extract(epoch FROM clock_timestamp() - load_started_at)::bigint)"
+					" FROM @.convex_subscription_state WHERE subid = $1", "it",
+					sub->subid, why);
+	detail = SPI_processed == 1 ? cvx_catalog_text(0, 1) : pstrdup(why);
+	foreach(lc, sub->rels)
+		if (((CvxSubRel *) lfirst(lc))->load == CVX_LOAD_WALKING)
+			want_again(sync, lfirst(lc), gives_up, detail);
+	cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "load_restarted",
+					  NULL, detail);
+	note_restart(sync, gives_up, why);
+	cvx_step_commit(sync);
+	cvx_step_release_walk_lock(sync);
+	return CVX_STEP_WORKED;
+}
+
+/*
+ * False when a document is there twice: a page was answered twice, and a new
+ * process took over in between, which could not see it.
+ */
+static bool
+try_index(CvxSync *sync, CvxSubRel *rel)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_unique = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		cvx_apply_index(sync->sub, rel);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			ReThrowError(error);
+		FreeErrorData(error);
+		is_unique = false;
+	}
+	PG_END_TRY();
+	return is_unique;
+}
+
+/* Give one loaded table its key. */
+static CvxStep
+index_tables(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	ListCell   *lc;
+
+	cvx_step_release_walk_lock(sync);
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->load != CVX_LOAD_INDEXING)
+			continue;
+		cvx_step_begin(sync);
+		if (cvx_step_still_at(sync))
+		{
+			if (!try_index(sync, rel))
+			{
+				cvx_catalog_drop_staging(sub, rel);
+				want_again(sync, rel, false, NULL);
+				cvx_catalog_event(sub->subid, "resync", rel,
+								  "the walk gave a document twice");
+				cvx_step_commit(sync);
+				ereport(ERROR,
+						(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
+						 errmsg("Convex server \"%s\" sent documents of table \"%s\" twice",
+								sub->server, rel->table),
+						 errdetail("The table is loaded again."),
+						 errhint("A proxy may answer with what it has kept of an earlier request.")));
+			}
+			cvx_catalog_rel(sub, rel, "load = 'catching_up', synced_ts = snapshot");
+			cvx_catalog_run(SPI_OK_UPDATE,
+							"UPDATE @.convex_subscription_state SET shown_from = NULL WHERE subid = $1",
+							"i", sub->subid);
+		}
+		cvx_step_commit(sync);
+		sync->is_productive = true;
+		return CVX_STEP_WORKED;
+	}
+	return CVX_STEP_WORKED;
+}
+
+static void
+cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg)
+{
+	cvx_apply_cutover(sync->sub, rel, *(int64 *) arg);
+}
+
+/*
+ * Make loaded tables visible, as they were at ts, which is or becomes the
+ * common cursor; all of them in one transaction.
+ */
+CvxStep
+cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
+{
+	CvxSubscription *sub = sync->sub;
+	bool		is_first = sub->cursor == 0 || sub->is_reloading;
+	bool		is_last;
+	ListCell   *lc;
+
+	cvx_step_begin(sync);
+	if (!cvx_step_still_at(sync))
+	{
+		cvx_step_commit(sync);
+		return CVX_STEP_WORKED;
+	}
+	foreach(lc, rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->is_staged && !cvx_apply_fits(sub, rel))
+		{
+			cvx_catalog_drop_staging(sub, rel);
+			cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL");
+			cvx_catalog_event(sub->subid, "resync", rel,
+							  "a column of its target is of another type than when the load began");
+			continue;
+		}
+		if (rel->is_staged &&
+			!cvx_step_guarded(sync, rel, 0, cut_over_one, &ts))
+			continue;
+		cvx_catalog_rel(sub, rel,
+						"state = 'ready', load = NULL, is_staged = false, synced_ts = NULL, attempts = 0,"
+						" retry_at = NULL, error_code = NULL, error_message = NULL");
+		cvx_catalog_event(sub->subid, rel->state == CVX_REL_JOINING ? "table_joined" : "table_resynced",
+						  rel, psprintf("at " INT64_FORMAT, ts));
+	}
+
+	forget_walk(sub);
+	is_last = is_first || sync->nrechecks++ >= MAX_RECHECKS;
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET"
+					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2,"
+					" checked_at = CASE WHEN $3 THEN clock_timestamp() ELSE checked_at END WHERE subid = $1",
+					"ibb", sub->subid, is_last, is_first);
+	if (is_first)
+		cvx_step_advance(sync, ts, true, 0);
+	cvx_step_commit(sync);
+
+	/* A check under way may have passed these tables by. */
+	if (!is_last)
+		sync->check_from = 0;
+	sync->is_productive = true;
+	sync->is_careful = false;
+	return CVX_STEP_WORKED;
+}
+
+/*
+ * Changes of loaded tables alone, up to the common cursor at most if there is
+ * a good one.
+ */
+CvxStep
+cvx_load_catch_up(CvxSync *sync, List *rels)
+{
+	CvxSubscription *sub = sync->sub;
+	CvxSubRel  *first = linitial(rels);
+	CvxPageRequest request = cvx_step_make_request(sync, true, first->synced_ts, NULL, rels, false);
+	CvxPageAnswer received = cvx_step_receive(sync, &request);
+	CvxPage    *page;
+	bool		is_alone = sub->cursor == 0 || sub->is_reloading;
+	int64		bound = is_alone ? PG_INT64_MAX : sub->cursor;
+	int64		ts;
+	int64		rows;
+	ListCell   *lc;
+
+	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments"))
+	{
+		begin_again(sync, rels, "Convex no longer keeps the changes since the table's load");
+		return CVX_STEP_WORKED;
+	}
+	page = cvx_step_read_page(sync, received, &request);
+	cvx_log_begin(&sync->own_log, sub->server, first->synced_ts);
+	if (!cvx_log_check(&sync->own_log, page))
+		return cvx_load_behind(sync, &sync->own_log, page);
+	ts = Min(page->ts, bound);
+	if (page->has_more && page->ts < bound)
+	{
+		CvxPageRequest next = cvx_step_make_request(sync, true, page->ts, NULL, rels, false);
+
+		cvx_step_prefetch(sync, &next);
+	}
+
+	cvx_step_begin(sync);
+	if (!cvx_step_still_at(sync))
+	{
+		cvx_step_commit(sync);
+		return CVX_STEP_WORKED;
+	}
+	foreach(lc, rels)
+	{
+		cvx_catalog_run(SPI_OK_SELECT,
+						"SELECT relno FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2"
+						" AND load = 'catching_up' AND synced_ts = $3 FOR UPDATE", "iil",
+						sub->subid, ((CvxSubRel *) lfirst(lc))->relno,
+						first->synced_ts);
+		if (SPI_processed != 1)
+		{
+			cvx_step_commit(sync);
+			return CVX_STEP_WORKED;
+		}
+	}
+	rows = cvx_step_apply_tables(sync, rels, page, ts, first->is_staged);
+	foreach(lc, rels)
+		cvx_catalog_run(0,
+						"UPDATE @.convex_subscription_rel SET synced_ts = $3 WHERE subid = $1 AND relno = $2"
+						" AND (retry_at IS NULL OR retry_at <= clock_timestamp())",
+						"iil", sub->subid, ((CvxSubRel *) lfirst(lc))->relno, ts);
+	if (!page->has_more && is_alone)
+		cvx_load_note_log_end(sync, ts);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET " CVX_COSTS " WHERE subid = $1",
+					"illll", sync->subid, rows, sync->stats.bytes,
+					sync->stats.requests, sync->stats.retries);
+	cvx_step_forget_costs(sync);
+	cvx_step_commit(sync);
+	sync->is_careful = false;
+	return CVX_STEP_WORKED;
+}
+
+/* A walk has ended, unless the next tables are walking already. */
+static void
+forget_walk(const CvxSubscription *sub)
+{
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1"
+					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND load = 'walking')",
+					"i", sub->subid);
+}
+
+/* The head, once the loads have ended: what is loaded is not shown before. */
+CvxStep
+cvx_load_ask_shown_from(CvxSync *sync)
+{
+	int64		head = cvx_step_ask_head(sync);
+
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET shown_from = $2 WHERE subid = $1",
+						"il", sync->sub->subid, head);
+	cvx_step_commit(sync);
+	return CVX_STEP_WORKED;
+}
+
+/* The end of the log will do, wherever the head was said to be. */
+void
+cvx_load_note_log_end(CvxSync *sync, int64 ts)
+{
+	sync->check_from = Min(sync->check_from, ts);
+	if (sync->sub->shown_from > ts)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET shown_from = $2 WHERE subid = $1",
+						"il", sync->sub->subid, ts);
+}
+
+/* Load tables again that cannot catch up; not for ever. */
+static void
+begin_again(CvxSync *sync, List *rels, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
+	ListCell   *lc;
+
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+	{
+		foreach(lc, rels)
+		{
+			cvx_catalog_drop_staging(sub, lfirst(lc));
+			want_again(sync, lfirst(lc), gives_up, why);
+			cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "resync",
+							  lfirst(lc), why);
+		}
+		note_restart(sync, gives_up, why);
+	}
+	cvx_step_commit(sync);
+}
+
+/*
+ * A table's load begins anew; beside others that are followed one that cannot
+ * keep up waits.
+ */
+static void
+want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET load = 'wanted', is_staged = is_staged AND load = 'walking',"
+					" synced_ts = NULL, retry_at = CASE WHEN $3 THEN clock_timestamp() + interval '" SLOW_RETRY "' END,"
+					" error_message = CASE WHEN $3 THEN $4 END WHERE subid = $1 AND relno = $2",
+					"iibt", sub->subid, rel->relno,
+					gives_up && sub->cursor != 0 && !sub->is_reloading, why);
+}
+
+/* Loads have begun anew; when none is followed meanwhile, once too often. */
+static void
+note_restart(CvxSync *sync, bool gives_up, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+	bool		is_aside = sub->cursor != 0 && !sub->is_reloading;
+
+	cvx_failure_note_loss(sub, why);
+	forget_walk(sub);
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET load_restarts = CASE WHEN $3 THEN 0 ELSE load_restarts + 1 END,"
+					" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
+					"ibb", sub->subid, gives_up && !is_aside, gives_up && is_aside);
+}
+
+/*
+ * The log ends before the cursor, which is another deployment's, or of one that
+ * was restored since.  A server whose log lies behind what it has just told
+ * does not get everything loaded again each time: the next load has to wait,
+ * and until then this is a failure.
+ */
+CvxStep
+cvx_load_behind(CvxSync *sync, const CvxLog *log, const CvxPage *page)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (sync->nbehind > 0 &&
+		!TimestampDifferenceExceeds(sync->behind_at, now,
+									BEHIND_MS << Min(sync->nbehind - 1, 6)))
+		cvx_log_fail_behind(log, page);
+	sync->nbehind++;
+	sync->behind_at = now;
+	return cvx_load_everything(sync, "the cursor is ahead of the server");
+}
+
+/* The cursor is of no use: load everything again, beside the old rows. */
+CvxStep
+cvx_load_everything(CvxSync *sync, const char *why)
+{
+	CvxSubscription *sub = sync->sub;
+	ListCell   *lc;
+
+	cvx_step_forget_ahead(sync);
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+	{
+		foreach(lc, sub->rels)
+		{
+			CvxSubRel  *rel = lfirst(lc);
+
+			if (rel->state == CVX_REL_DROPPED)
+				continue;
+			cvx_catalog_drop_staging(sub, rel);
+			cvx_catalog_rel(sub, rel,
+							"load = 'wanted', is_staged = false, synced_ts = NULL,"
+							" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END");
+		}
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_state SET reload = true, head_ts = NULL, phase = 'reloading', caught_up = false,"
+						" snapshot = NULL, page_cursor = NULL, deployment_url = $2 WHERE subid = $1",
+						"it", sub->subid, cvx_http_remote(sync->http)->base_url);
+		cvx_catalog_event(sub->subid, "resnapshot", NULL, why);
+		cvx_failure_note_loss(sub, why);
+	}
+	cvx_step_commit(sync);
+	return CVX_STEP_WORKED;
+}

@@ -1,0 +1,159 @@
+/*
+ * sub_step.h
+ *		What do the steps of a subscription share?
+ *
+ * Private to the room.
+ *
+ * Room: subscription 5.6
+ */
+#ifndef CVX_SUB_STEP_H
+#define CVX_SUB_STEP_H
+
+#include "storage/lock.h"
+
+#include "sub_target.h"
+#include "walk.h"
+
+/* What a page cost, as parameters of a statement about the state. */
+#define CVX_COSTS \
+	"rows = rows + $2, pages = pages + 1, bytes = bytes + $3," \
+	" requests = requests + $4, retries = retries + $5"
+
+/* One page to be asked for. */
+typedef struct CvxPageRequest
+{
+	bool		is_delta;
+	int64		ts;				/* cursor, or snapshot (0: the head) */
+	const char *cursor;			/* of a walk, or NULL */
+	CvxSelection selection;
+	char	   *key;			/* all of it as text */
+} CvxPageRequest;
+
+/* A page that has arrived. */
+typedef struct CvxPageAnswer
+{
+	CvxCall    *call;
+	CvxPage    *page;
+} CvxPageAnswer;
+
+struct CvxSync
+{
+	/* fixed at open */
+	int32		subid;
+	CvxSyncHost host;
+	MemoryContext cxt;
+
+	/* locks that this process holds for it */
+	LOCKTAG		lock;
+	bool		has_lock;
+	LOCKTAG		walk_lock;
+	bool		has_walk_lock;
+
+	/* the subscription as the catalog has it */
+	MemoryContext sub_cxt;
+	CvxSubscription *kept;
+	bool		is_kept;		/* up to date after the last step */
+	bool		has_dropped;	/* this step found a table gone that it asked for */
+	uint64		kept_at;		/* the catalogs then, as a count of changes */
+	TimestampTz kept_since;
+
+	/* connection */
+	CvxHttp    *http;
+	MemoryContext http_cxt;
+	CvxHttpStats stats;
+
+	/* per step */
+	MemoryContext step_cxt;
+	CvxSubscription *sub;
+	bool		is_careful;		/* each table in a subtransaction */
+	bool		is_applying;	/* to one table */
+	bool		was_walk;		/* the last step was a walk's */
+	bool		is_caught_up;
+	bool		is_waiting;		/* for another walk */
+	bool		is_looking;		/* for tables that changes name and nobody knows */
+	bool		skips_look;		/* it failed: the page goes on without it */
+	bool		is_aside;		/* not about the common changes */
+	bool		is_productive;	/* it did something that can fail */
+	bool		has_changes;	/* its page of the change log was not empty */
+	int64		generation;		/* as the catalog had it */
+	uint32		fingerprint;	/* of the connection; 0: none yet */
+	int64		head;			/* to be reached by CALL; 0: not known yet */
+	int64		seen_head;		/* by a worker that is behind */
+	TimestampTz head_asked_at;
+	int			holder;
+	ErrorData  *failure;		/* of the last step */
+	ErrorData  *aside_failure;	/* for CALL: of what stands aside */
+	TimestampTz next_attempt;
+	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
+	uint32		failed_fingerprint; /* of the connection that failed */
+	int			poll_ms;
+	int			idle_poll_ms;
+	int			npages;
+	int			page_relno;		/* the table of the last document; 0: none yet */
+	int			nrechecks;		/* checks at once after a resync */
+
+	/* checks: each is of use only at the head as it was when it was due */
+	bool		has_arrived;	/* loaded ones stand at the cursor, before that */
+	int64		check_from;		/* for tables that are followed; 0: not asked yet */
+	int64		check_generation;	/* of the state when check_from was asked */
+	int64		check_event;	/* the last announcement that it covers */
+	int			check_relno;	/* the last table compared; 0: not begun */
+	bool		check_found;	/* a table that was replaced */
+	bool		was_check;		/* the last step was part of one */
+
+	/* what earlier pages tell of the next; told anew after a failure */
+	CvxWalk    *walk;			/* that loads; NULL before the first */
+	CvxLog		log;			/* of the common changes */
+	CvxLog		own_log;		/* of tables that catch up */
+
+	/* loads of everything, since the log ended before the cursor */
+	int			nbehind;
+	TimestampTz behind_at;		/* the last one */
+
+	/* pages: one is applied while the other is fetched */
+	MemoryContext page_cxts[2];
+	int			present;
+	CvxCall    *ahead;			/* in the context that is not present */
+	char	   *ahead_key;
+};
+
+extern void cvx_step_begin(CvxSync *sync);
+extern void cvx_step_commit(CvxSync *sync);
+extern bool cvx_step_take_lock(CvxSync *sync);
+extern void cvx_step_note_locks(CvxSync *sync);
+extern bool cvx_step_take_walk_lock(CvxSync *sync);
+extern void cvx_step_release_walk_lock(CvxSync *sync);
+extern void cvx_step_forget_ahead(CvxSync *sync);
+extern bool cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load);
+extern int64 cvx_step_ask_head(CvxSync *sync);
+extern bool cvx_step_is_snapshot_gone(CvxCall *call);
+extern CvxPageRequest cvx_step_make_request(CvxSync *sync, bool is_delta,
+											int64 ts, const char *cursor,
+											List *rels, bool is_open);
+extern CvxPageAnswer cvx_step_receive(CvxSync *sync, CvxPageRequest *request);
+extern void cvx_step_prefetch(CvxSync *sync, CvxPageRequest *request);
+extern void cvx_step_prefetch_after(CvxSync *sync, CvxCall *call,
+									bool is_delta, List *rels,
+									bool is_open);
+extern CvxPage *cvx_step_read_page(CvxSync *sync, CvxPageAnswer received,
+								   CvxPageRequest *request);
+extern bool cvx_step_still_at(CvxSync *sync);
+extern void cvx_step_look_ahead(CvxSync *sync);
+extern void cvx_step_advance(CvxSync *sync, int64 cursor, bool has_more,
+							 int64 rows);
+extern void cvx_step_forget_costs(CvxSync *sync);
+extern bool cvx_step_is_doc_of(const CvxPage *page, const CvxDoc *doc,
+							   const CvxSubRel *rel);
+extern int cvx_step_group_docs(CvxSync *sync, const CvxPage *page,
+							   int64 bound, List *rels, CvxBatchDocs **batches);
+extern int64 cvx_step_apply_tables(CvxSync *sync, List *rels,
+								   const CvxPage *page, int64 bound,
+								   bool to_staging);
+extern bool cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at,
+							 void (*work) (CvxSync *sync, CvxSubRel *rel, void *arg),
+							 void *arg);
+extern bool cvx_step_is_of_table(const CvxSubscription *sub, int sqlerrcode);
+extern char *cvx_step_tablet_of(const char *cursor);
+extern char *cvx_step_tablet_of_last(const CvxPage *page);
+
+#endif							/* CVX_SUB_STEP_H */

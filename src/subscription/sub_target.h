@@ -1,0 +1,110 @@
+/*
+ * sub_target.h
+ *		What is a target, and what came of a document that became a row of it?
+ *
+ * Private to the room.
+ *
+ * Room: subscription 5.2
+ */
+#ifndef CVX_SUB_TARGET_H
+#define CVX_SUB_TARGET_H
+
+#include "access/tupdesc.h"
+#include "utils/rel.h"
+
+#include "page.h"
+#include "value.h"
+#include "sub.h"
+#include "typeio.h"
+
+/* How long an ALTER TABLE may wait for its lock. */
+#define CVX_ALTER_LOCK_TIMEOUT	"1s"
+
+/* What fills a column. */
+typedef enum CvxColumnRole
+{
+	CVX_ROLE_FIELD,
+	CVX_ROLE_TS,
+	CVX_ROLE_EXTRA,
+	CVX_ROLE_DELETED,
+	CVX_ROLE_DELETED_AT,
+	CVX_ROLE_DOCUMENT
+} CvxColumnRole;
+
+typedef struct CvxColumn
+{
+	AttrNumber	attnum;
+	char	   *name;
+	CvxColumnRole role;
+	char	   *field;
+	size_t		field_len;
+	Oid			type;
+	CvxCodec   *codec;
+	int			kind;			/* the one kind it holds exactly; -1: see base */
+	bool		is_json;
+	Oid			base;			/* below domains */
+	CvxTypeIO	output;			/* of the base, if kind is -1 */
+} CvxColumn;
+
+/* What a field's column was filled from, where rows may be too big. */
+typedef struct CvxSource
+{
+	bool		is_field;
+	CvxText		name;
+	CvxText		text;			/* empty: nothing, or in _extra anyway */
+} CvxSource;
+
+/* A relation that gets rows, opened for one page. */
+typedef struct CvxTarget
+{
+	const CvxSubscription *sub;
+	CvxSubRel  *rel;
+	Relation	relation;
+	TupleDesc	tupdesc;
+	char	   *name;			/* quoted, with its schema */
+	int			ncolumns;
+	CvxColumn  *columns;		/* fields in byte order first, then the rest */
+	int			nfields;
+	const CvxColumn *id;
+	const CvxColumn *ts;
+	const CvxColumn *extra;
+
+	/* per page */
+	List	   *unknowns;		/* Unknown */
+	List	   *drifts;			/* char * */
+	bool		may_add;		/* unknown fields are to get columns */
+	const CvxPage *page;		/* of the documents decoded last */
+	bool		is_found;		/* the page's parser has found the fields */
+	MemoryContext row_cxt;
+	CvxSpan    *spans;			/* of the fields of one document */
+	Datum	   *values;			/* by attribute number - 1 */
+	bool	   *nulls;
+	CvxSource  *sources;		/* the same; NULL: every row fits into a page */
+} CvxTarget;
+
+/* While another role is acted for: what there was before. */
+typedef struct CvxTurn
+{
+	Oid			userid;
+	int			context;
+	int			nest;			/* of settings */
+} CvxTurn;
+
+extern void cvx_target_want(const CvxSubRel *rel, CvxPageWant *want);
+extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,
+								  Oid relid);
+extern void cvx_target_close(CvxTarget *target);
+extern void cvx_target_decode(CvxTarget *target, const CvxPage *page,
+							  const CvxDoc *doc, StringInfo extra);
+extern void cvx_target_note_unknowns(CvxTarget *target, const CvxPage *page,
+									 const CvxDoc *doc);
+extern bool cvx_target_add_columns(CvxTarget *target);
+extern void cvx_target_report_drifts(CvxTarget *target);
+extern char *cvx_target_column_type(TupleDesc tupdesc, AttrNumber attnum);
+extern char *cvx_target_base_type(TupleDesc tupdesc, AttrNumber attnum);
+extern Oid	cvx_target_owner(Oid relid);
+extern void cvx_target_begin_turn(CvxTurn *turn, Oid owner);
+extern void cvx_target_end_turn(const CvxTurn *turn);
+extern int64 cvx_target_run(const char *sql, int expected);
+
+#endif							/* CVX_SUB_TARGET_H */
