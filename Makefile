@@ -48,7 +48,7 @@ else
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 
-PG_CPPFLAGS = $(patsubst %,-I$(srcdir)/src/%,ground wire protocol shape write fdw subscription process sql)
+PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wdeclaration-after-statement \
 	-fno-semantic-interposition

@@ -13,8 +13,8 @@
 #include "lib/stringinfo.h"
 #include "utils/snapshot.h"
 
-#include "api.h"
-#include "options.h"
+#include "protocol/api.h"
+#include "shape/options.h"
 
 /* What GetForeignPlan leaves for the executor in fdw_private. */
 enum CvxPlanPrivate

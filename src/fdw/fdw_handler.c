@@ -9,8 +9,8 @@
 #include "access/reloptions.h"
 #include "fmgr.h"
 
-#include "compat.h"
-#include "fdw.h"
+#include "ground/compat.h"
+#include "fdw/fdw.h"
 
 PG_FUNCTION_INFO_V1(convex_fdw_handler);
 PG_FUNCTION_INFO_V1(convex_fdw_validator);

@@ -27,13 +27,13 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "fdw.h"
-#include "names.h"
-#include "redact.h"
-#include "schema.h"
-#include "value.h"
-#include "walk.h"
+#include "ground/compat.h"
+#include "fdw/fdw.h"
+#include "shape/names.h"
+#include "ground/redact.h"
+#include "protocol/schema.h"
+#include "shape/value.h"
+#include "protocol/walk.h"
 
 /* Columns of one table at most; PostgreSQL itself allows 1600. */
 #define MAX_COLUMNS		1200

@@ -14,11 +14,11 @@
  */
 #include "postgres.h"
 
-#include "compat.h"
-#include "queue.h"
-#include "document.h"
-#include "fdw.h"
-#include "spool.h"
+#include "ground/compat.h"
+#include "write/queue.h"
+#include "shape/document.h"
+#include "fdw/fdw.h"
+#include "ground/spool.h"
 
 /* What the pending messages make of the row with one key. */
 typedef struct Entry

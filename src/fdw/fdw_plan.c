@@ -33,8 +33,8 @@
 #include "utils/sampling.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "fdw.h"
+#include "ground/compat.h"
+#include "fdw/fdw.h"
 
 /* Rows of a table that was never analyzed. */
 #define DEFAULT_ROWS	10000

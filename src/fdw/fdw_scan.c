@@ -29,13 +29,13 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "fdw.h"
-#include "document.h"
-#include "rowmap.h"
-#include "schema.h"
-#include "spool.h"
-#include "walk.h"
+#include "ground/compat.h"
+#include "fdw/fdw.h"
+#include "shape/document.h"
+#include "shape/rowmap.h"
+#include "protocol/schema.h"
+#include "ground/spool.h"
+#include "protocol/walk.h"
 
 /* A download goes on each time this much text has been converted. */
 #define PUMP_BYTES	65536

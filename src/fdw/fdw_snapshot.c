@@ -23,8 +23,8 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "fdw.h"
+#include "ground/compat.h"
+#include "fdw/fdw.h"
 
 /* convex_fdw.snapshot: text, because it exceeds every integer setting. */
 static char *pinned_snapshot = NULL;

@@ -13,9 +13,9 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
-#include "compat.h"
-#include "error.h"
-#include "redact.h"
+#include "ground/compat.h"
+#include "ground/error.h"
+#include "ground/redact.h"
 
 /* snapshot_too_old, whose name newer servers do not define */
 #define SQLSTATE_SNAPSHOT_TOO_OLD	MAKE_SQLSTATE('7', '2', '0', '0', '0')

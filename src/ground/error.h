@@ -9,7 +9,7 @@
 
 #include "utils/elog.h"
 
-#include "compat.h"
+#include "ground/compat.h"
 
 /* How an exchange ended below HTTP. */
 typedef enum CvxTransport

@@ -23,7 +23,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "redact.h"
+#include "ground/redact.h"
 
 /* Foreign text is cut here: enough to recognise, too little to flood a log. */
 #define EXCERPT_CHARS	200

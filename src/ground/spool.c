@@ -14,8 +14,8 @@
 #include "storage/buffile.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "spool.h"
+#include "ground/compat.h"
+#include "ground/spool.h"
 
 #define FIRST_BYTES		8192
 

@@ -7,7 +7,7 @@
 #ifndef CVX_SPOOL_H
 #define CVX_SPOOL_H
 
-#include "compat.h"
+#include "ground/compat.h"
 
 typedef struct CvxSpool CvxSpool;
 

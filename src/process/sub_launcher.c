@@ -46,9 +46,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "sub.h"
-#include "sub_process.h"
+#include "ground/compat.h"
+#include "subscription/sub.h"
+#include "process/sub_process.h"
 
 /* How often every database is looked into. */
 #define LOOK_INTERVAL_MS 60000

@@ -35,9 +35,9 @@
 #include "utils/backend_status.h"
 #include "utils/varlena.h"
 
-#include "compat.h"
-#include "sub.h"
-#include "sub_process.h"
+#include "ground/compat.h"
+#include "subscription/sub.h"
+#include "process/sub_process.h"
 
 /* How long a command waits for a database's workers to leave. */
 #define LEAVE_LIMIT_MS 10000

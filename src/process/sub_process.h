@@ -16,7 +16,7 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
+#include "ground/compat.h"
 
 /* What pg_stat_activity shows as backend_type. */
 #define CVX_WORKER_TYPE		"convex_fdw worker"

@@ -27,9 +27,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
-#include "sub.h"
-#include "sub_process.h"
+#include "ground/compat.h"
+#include "subscription/sub.h"
+#include "process/sub_process.h"
 
 /* Pauses after errors that the step could not record. */
 #define FIRST_PAUSE_MS 1000

@@ -20,10 +20,10 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "api.h"
-#include "compat.h"
-#include "redact.h"
-#include "schema.h"
+#include "protocol/api.h"
+#include "ground/compat.h"
+#include "ground/redact.h"
+#include "protocol/schema.h"
 
 /* How long an answer that can be done without is waited for. */
 #define LOOK_MS		10000

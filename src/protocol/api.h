@@ -9,8 +9,8 @@
 
 #include "utils/jsonb.h"
 
-#include "http.h"
-#include "page.h"
+#include "wire/http.h"
+#include "protocol/page.h"
 
 /* Which tables and fields a request asks for. */
 typedef struct CvxSelection

@@ -7,7 +7,7 @@
 #ifndef CVX_PAGE_H
 #define CVX_PAGE_H
 
-#include "json.h"
+#include "wire/json.h"
 
 /* A piece of the page's text; len 0 means absent. */
 typedef struct CvxSpan

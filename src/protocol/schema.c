@@ -19,8 +19,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "redact.h"
-#include "schema.h"
+#include "ground/redact.h"
+#include "protocol/schema.h"
 
 /* Convex allows ten thousand tables, unless its operator has changed that. */
 #define MAX_TABLES	100000

@@ -11,7 +11,7 @@
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 
-#include "page.h"
+#include "protocol/page.h"
 
 typedef enum CvxType
 {

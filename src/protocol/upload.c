@@ -35,10 +35,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "api.h"
-#include "redact.h"
-#include "upload.h"
+#include "ground/compat.h"
+#include "protocol/api.h"
+#include "ground/redact.h"
+#include "protocol/upload.h"
 
 /* An object store wants at least this much in every part but the last. */
 #define MIN_PART_BYTES	(5 * 1024 * 1024)

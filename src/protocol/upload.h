@@ -7,8 +7,8 @@
 #ifndef CVX_UPLOAD_H
 #define CVX_UPLOAD_H
 
-#include "http.h"
-#include "zip.h"
+#include "wire/http.h"
+#include "wire/zip.h"
 
 extern int64 cvx_upload(CvxHttp *http, CvxZip *zip, int64 size,
 						const char *mode, const char *component);

@@ -25,7 +25,7 @@
 
 #include "utils/memutils.h"
 
-#include "walk.h"
+#include "protocol/walk.h"
 
 /* Empty pages of a walk beyond one for each table. */
 #define SPARE_EMPTY_PAGES	2

@@ -9,7 +9,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "api.h"
+#include "protocol/api.h"
 
 /* How far the walk over a snapshot has come. */
 typedef struct CvxWalk

@@ -15,9 +15,9 @@
 #include "common/base64.h"
 #include "miscadmin.h"
 
-#include "compat.h"
-#include "document.h"
-#include "value.h"
+#include "ground/compat.h"
+#include "shape/document.h"
+#include "shape/value.h"
 
 /* Convex's limits of one document. */
 #define MAX_DOCUMENT_BYTES	(1024 * 1024)

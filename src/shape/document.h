@@ -7,9 +7,9 @@
 #ifndef CVX_DOCUMENT_H
 #define CVX_DOCUMENT_H
 
-#include "json.h"
-#include "options.h"
-#include "value.h"
+#include "wire/json.h"
+#include "shape/options.h"
+#include "shape/value.h"
 
 extern bool cvx_document_get(const char *doc, size_t len,
 							 const CvxPath *path, CvxText *value);

@@ -26,11 +26,11 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "encode.h"
-#include "redact.h"
-#include "typeio.h"
-#include "value.h"
+#include "ground/compat.h"
+#include "shape/encode.h"
+#include "ground/redact.h"
+#include "shape/typeio.h"
+#include "shape/value.h"
 
 /* The time between 1970 and 2000. */
 #define MS_AT_2000		INT64CONST(946684800000)

@@ -7,9 +7,9 @@
 #ifndef CVX_ENCODE_H
 #define CVX_ENCODE_H
 
-#include "json.h"
-#include "options.h"
-#include "value.h"
+#include "wire/json.h"
+#include "shape/options.h"
+#include "shape/value.h"
 
 /* How a value is spelled on the way to Convex. */
 typedef enum CvxSyntax

@@ -13,7 +13,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 
-#include "names.h"
+#include "shape/names.h"
 
 /* A count that no number of names reaches, nor leaves. */
 #define RESERVED		((uintptr_t) 1 << 30)

@@ -7,7 +7,7 @@
 #ifndef CVX_NAMES_H
 #define CVX_NAMES_H
 
-#include "schema.h"
+#include "protocol/schema.h"
 
 typedef struct CvxLocalName
 {

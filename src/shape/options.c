@@ -38,9 +38,9 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "compat.h"
-#include "options.h"
-#include "redact.h"
+#include "ground/compat.h"
+#include "shape/options.h"
+#include "ground/redact.h"
 
 /* A key file is one line; this is far more than any key. */
 #define MAX_KEY_BYTES	4096

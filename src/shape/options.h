@@ -9,7 +9,7 @@
 
 #include "access/attnum.h"
 
-#include "http.h"
+#include "wire/http.h"
 
 typedef enum CvxJsonValues
 {

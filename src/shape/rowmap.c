@@ -13,8 +13,8 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "rowmap.h"
-#include "value.h"
+#include "shape/rowmap.h"
+#include "shape/value.h"
 
 typedef struct Column
 {

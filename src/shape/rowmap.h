@@ -11,8 +11,8 @@
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
-#include "options.h"
-#include "page.h"
+#include "shape/options.h"
+#include "protocol/page.h"
 
 typedef struct CvxRowMap CvxRowMap;
 

@@ -20,9 +20,9 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
-#include "compat.h"
-#include "redact.h"
-#include "typeio.h"
+#include "ground/compat.h"
+#include "ground/redact.h"
+#include "shape/typeio.h"
 
 /* What functions of types look at. */
 #define NEEDS_DATES		(1 << 0)

@@ -35,11 +35,11 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
-#include "compat.h"
-#include "page.h"
-#include "redact.h"
-#include "typeio.h"
-#include "value.h"
+#include "ground/compat.h"
+#include "protocol/page.h"
+#include "ground/redact.h"
+#include "shape/typeio.h"
+#include "shape/value.h"
 
 /* The time between 1970 and 2000. */
 #define MS_AT_2000		INT64CONST(946684800000)

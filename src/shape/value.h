@@ -7,9 +7,9 @@
 #ifndef CVX_VALUE_H
 #define CVX_VALUE_H
 
-#include "json.h"
-#include "options.h"
-#include "schema.h"
+#include "wire/json.h"
+#include "shape/options.h"
+#include "protocol/schema.h"
 
 typedef enum CvxKind
 {

@@ -11,14 +11,14 @@
 
 #include "fmgr.h"
 
-#include "compat.h"
-#include "address.h"
-#include "batch.h"
-#include "clear.h"
-#include "fdw.h"
-#include "http.h"
-#include "sub.h"
-#include "sub_process.h"
+#include "ground/compat.h"
+#include "wire/address.h"
+#include "write/batch.h"
+#include "write/clear.h"
+#include "fdw/fdw.h"
+#include "wire/http.h"
+#include "subscription/sub.h"
+#include "process/sub_process.h"
 
 PG_MODULE_MAGIC;
 

@@ -23,15 +23,15 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "compat.h"
-#include "api.h"
-#include "fdw.h"
-#include "options.h"
-#include "redact.h"
-#include "schema.h"
-#include "value.h"
-#include "walk.h"
-#include "sql_api.h"
+#include "ground/compat.h"
+#include "protocol/api.h"
+#include "fdw/fdw.h"
+#include "shape/options.h"
+#include "ground/redact.h"
+#include "protocol/schema.h"
+#include "shape/value.h"
+#include "protocol/walk.h"
+#include "sql/sql_api.h"
 
 /* A clock that differs by more makes timestamps confusing to people. */
 #define MAX_CLOCK_SKEW_S	60

@@ -9,7 +9,7 @@
 
 #include "foreign/foreign.h"
 
-#include "http.h"
+#include "wire/http.h"
 
 extern ForeignServer *cvx_sql_find_server(Name name);
 extern CvxHttp *cvx_sql_open_server(Name name);

@@ -31,13 +31,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "api.h"
-#include "options.h"
-#include "schema.h"
-#include "sql_api.h"
-#include "sub.h"
-#include "sub_process.h"
+#include "ground/compat.h"
+#include "protocol/api.h"
+#include "shape/options.h"
+#include "protocol/schema.h"
+#include "sql/sql_api.h"
+#include "subscription/sub.h"
+#include "process/sub_process.h"
 
 /* A launcher starts a worker sooner. */
 #define LAUNCH_MS	10000

@@ -24,9 +24,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "sub.h"
-#include "sub_process.h"
+#include "ground/compat.h"
+#include "subscription/sub.h"
+#include "process/sub_process.h"
 
 /* How long the functions wait for a process to come or go. */
 #define WAIT_LIMIT_MS 30000

@@ -16,8 +16,8 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "api.h"
-#include "options.h"
+#include "protocol/api.h"
+#include "shape/options.h"
 
 /* ---- sub_sync.c: what is the next step, and when does the cursor move? */
 

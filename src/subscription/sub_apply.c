@@ -45,8 +45,8 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
-#include "compat.h"
-#include "sub_direct.h"
+#include "ground/compat.h"
+#include "subscription/sub_direct.h"
 
 /* Rows of one multi-insert, and text of theirs that is enough for one. */
 #define LOAD_ROWS			1000

@@ -36,12 +36,12 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "clear.h"
-#include "names.h"
-#include "redact.h"
-#include "schema.h"
-#include "sub.h"
+#include "ground/compat.h"
+#include "write/clear.h"
+#include "shape/names.h"
+#include "ground/redact.h"
+#include "protocol/schema.h"
+#include "subscription/sub.h"
 
 /* Events of one subscription that are kept. */
 #define KEPT_EVENTS		1000

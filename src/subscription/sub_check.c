@@ -13,10 +13,10 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
-#include "compat.h"
-#include "schema.h"
-#include "sub_check.h"
-#include "sub_load.h"
+#include "ground/compat.h"
+#include "protocol/schema.h"
+#include "subscription/sub_check.h"
+#include "subscription/sub_load.h"
 
 /* How long a check may keep changes waiting. */
 #define CHECK_SLICE_MS		1000

@@ -9,7 +9,7 @@
 #ifndef CVX_SUB_CHECK_H
 #define CVX_SUB_CHECK_H
 
-#include "sub_step.h"
+#include "subscription/sub_step.h"
 
 extern bool cvx_check_is_pending(CvxSync *sync);
 extern List *cvx_check_find(CvxSync *sync, List *names);

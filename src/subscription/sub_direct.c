@@ -31,8 +31,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "sub_direct.h"
+#include "ground/compat.h"
+#include "subscription/sub_direct.h"
 
 /* Rows that are inserted together, and text of theirs that is enough. */
 #define INSERT_ROWS			1000

@@ -9,7 +9,7 @@
 #ifndef CVX_SUB_DIRECT_H
 #define CVX_SUB_DIRECT_H
 
-#include "sub_target.h"
+#include "subscription/sub_target.h"
 
 extern bool cvx_direct_is_possible(CvxTarget *target);
 extern int64 cvx_direct_apply(CvxTarget *target, const CvxPage *page,

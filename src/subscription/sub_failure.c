@@ -19,10 +19,10 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-#include "compat.h"
-#include "address.h"
-#include "redact.h"
-#include "sub.h"
+#include "ground/compat.h"
+#include "wire/address.h"
+#include "ground/redact.h"
+#include "subscription/sub.h"
 
 /*
  * The pause before the first new attempt, and the longest one; it doubles in

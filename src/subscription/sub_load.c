@@ -34,8 +34,8 @@
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
-#include "sub_load.h"
+#include "ground/compat.h"
+#include "subscription/sub_load.h"
 
 /*
  * A walk that lost its snapshot is begun anew so often; tables beside others

@@ -9,7 +9,7 @@
 #ifndef CVX_SUB_LOAD_H
 #define CVX_SUB_LOAD_H
 
-#include "sub_step.h"
+#include "subscription/sub_step.h"
 
 extern bool cvx_load_mend_staging(CvxSubscription *sub);
 extern bool cvx_load_mend_unlogged(const CvxSubscription *sub,

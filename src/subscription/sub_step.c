@@ -21,9 +21,9 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "compat.h"
-#include "schema.h"
-#include "sub_step.h"
+#include "ground/compat.h"
+#include "protocol/schema.h"
+#include "subscription/sub_step.h"
 
 /* Deadlocks and the like of one table that are taken for passing. */
 #define MAX_PASSING_FAILURES	3

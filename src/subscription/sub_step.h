@@ -11,8 +11,8 @@
 
 #include "storage/lock.h"
 
-#include "sub_target.h"
-#include "walk.h"
+#include "subscription/sub_target.h"
+#include "protocol/walk.h"
 
 /* What a page cost, as parameters of a statement about the state. */
 #define CVX_COSTS \

@@ -28,10 +28,10 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "redact.h"
-#include "sub_check.h"
-#include "sub_load.h"
+#include "ground/compat.h"
+#include "ground/redact.h"
+#include "subscription/sub_check.h"
+#include "subscription/sub_load.h"
 
 /* What was read of the catalog is good for pages that follow each other so soon. */
 #define KEEP_MS		1000

@@ -38,12 +38,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "encode.h"
-#include "names.h"
-#include "redact.h"
-#include "schema.h"
-#include "sub_target.h"
+#include "ground/compat.h"
+#include "shape/encode.h"
+#include "shape/names.h"
+#include "ground/redact.h"
+#include "protocol/schema.h"
+#include "subscription/sub_target.h"
 
 /* Fields that a page's parser is asked to find: each takes memory per document. */
 #define MAX_WANTED		64

@@ -12,10 +12,10 @@
 #include "access/tupdesc.h"
 #include "utils/rel.h"
 
-#include "page.h"
-#include "value.h"
-#include "sub.h"
-#include "typeio.h"
+#include "protocol/page.h"
+#include "shape/value.h"
+#include "subscription/sub.h"
+#include "shape/typeio.h"
 
 /* How long an ALTER TABLE may wait for its lock. */
 #define CVX_ALTER_LOCK_TIMEOUT	"1s"

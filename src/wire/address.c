@@ -17,7 +17,7 @@
 #include "tcop/pquery.h"
 #include "utils/guc.h"
 
-#include "address.h"
+#include "wire/address.h"
 
 typedef enum AddressKind
 {

@@ -52,9 +52,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "address.h"
-#include "http.h"
+#include "ground/compat.h"
+#include "wire/address.h"
+#include "wire/http.h"
 
 #ifdef CVX_USE_EPOLL
 #include <sys/epoll.h>

@@ -10,7 +10,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-#include "error.h"
+#include "ground/error.h"
 
 /* The library's version, and how we present ourselves to Convex. */
 #define CVX_VERSION		"1.0.0"

@@ -20,7 +20,7 @@
 #include "port/pg_bitutils.h"
 #include "utils/memutils.h"
 
-#include "json.h"
+#include "wire/json.h"
 
 static const char *skip_string(CvxJson *json, const char *p, bool *is_escaped);
 static inline const char *skip_plain(const char *p, const char *end);

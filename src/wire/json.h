@@ -9,7 +9,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "compat.h"
+#include "ground/compat.h"
 
 /* Deepest nesting read; Convex itself reads 128 and stores 16. */
 #define CVX_JSON_MAX_DEPTH	128

@@ -20,7 +20,7 @@
 #include "storage/buffile.h"
 #include "utils/pg_crc.h"
 
-#include "zip.h"
+#include "wire/zip.h"
 
 /* Signatures of the format's records. */
 #define LOCAL_HEADER	0x04034b50

@@ -7,7 +7,7 @@
 #ifndef CVX_ZIP_H
 #define CVX_ZIP_H
 
-#include "compat.h"
+#include "ground/compat.h"
 
 typedef struct CvxZip CvxZip;
 

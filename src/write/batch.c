@@ -28,12 +28,12 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "api.h"
-#include "batch.h"
-#include "keylock.h"
-#include "measure.h"
-#include "settle.h"
+#include "ground/compat.h"
+#include "protocol/api.h"
+#include "write/batch.h"
+#include "write/keylock.h"
+#include "write/measure.h"
+#include "write/settle.h"
 
 /* The fivetran route takes bodies of 2 MiB; the rest is for brackets. */
 #define MAX_FIVETRAN_BYTES	(2 * 1024 * 1024 - 4096)

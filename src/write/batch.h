@@ -7,7 +7,7 @@
 #ifndef CVX_BATCH_H
 #define CVX_BATCH_H
 
-#include "queue.h"
+#include "write/queue.h"
 
 extern void cvx_batch_init(void);
 extern CvxBatch *cvx_batch_open(const CvxTableOptions *options);

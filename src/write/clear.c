@@ -9,11 +9,11 @@
  */
 #include "postgres.h"
 
-#include "compat.h"
-#include "api.h"
-#include "clear.h"
-#include "options.h"
-#include "schema.h"
+#include "ground/compat.h"
+#include "protocol/api.h"
+#include "write/clear.h"
+#include "shape/options.h"
+#include "protocol/schema.h"
 
 /* convex_fdw.allow_unchecked_clear, by the GUC machinery */
 static bool allow_unchecked_clear = false;

@@ -7,7 +7,7 @@
 #ifndef CVX_CLEAR_H
 #define CVX_CLEAR_H
 
-#include "http.h"
+#include "wire/http.h"
 
 /* Told of a server whose tables are about to be swapped behind the change log. */
 typedef void (*CvxClearListener) (Oid serverid);

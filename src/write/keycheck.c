@@ -23,13 +23,13 @@
 #include "utils/rel.h"
 #include "utils/tuplesort.h"
 
-#include "compat.h"
-#include "api.h"
-#include "document.h"
-#include "keycheck.h"
-#include "redact.h"
-#include "value.h"
-#include "walk.h"
+#include "ground/compat.h"
+#include "protocol/api.h"
+#include "shape/document.h"
+#include "write/keycheck.h"
+#include "ground/redact.h"
+#include "shape/value.h"
+#include "protocol/walk.h"
 
 /* Neither can be part of a JSON text or of an id. */
 #define AFTER_VALUE		'\001'

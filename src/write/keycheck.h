@@ -7,9 +7,9 @@
 #ifndef CVX_KEYCHECK_H
 #define CVX_KEYCHECK_H
 
-#include "encode.h"
-#include "http.h"
-#include "options.h"
+#include "shape/encode.h"
+#include "wire/http.h"
+#include "shape/options.h"
 
 /* What a foreign table's column writes into one field of the key. */
 typedef struct CvxKeyColumn

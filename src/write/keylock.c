@@ -27,8 +27,8 @@
 #include "common/hashfn.h"
 #include "storage/lock.h"
 
-#include "compat.h"
-#include "keylock.h"
+#include "ground/compat.h"
+#include "write/keylock.h"
 
 #define LOCK_TABLE	14
 #define LOCK_KEY	15

@@ -7,7 +7,7 @@
 #ifndef CVX_KEYLOCK_H
 #define CVX_KEYLOCK_H
 
-#include "queue.h"
+#include "write/queue.h"
 
 typedef struct CvxKeyLocks CvxKeyLocks;
 

@@ -13,10 +13,10 @@
 
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "document.h"
-#include "measure.h"
-#include "walk.h"
+#include "ground/compat.h"
+#include "shape/document.h"
+#include "write/measure.h"
+#include "protocol/walk.h"
 
 /* Convex's largest document. */
 #define MAX_DOCUMENT_BYTES	(1024 * 1024)

@@ -7,8 +7,8 @@
 #ifndef CVX_MEASURE_H
 #define CVX_MEASURE_H
 
-#include "api.h"
-#include "queue.h"
+#include "protocol/api.h"
+#include "write/queue.h"
 
 extern int64 cvx_measure_replaced(CvxBatch *batch, CvxHttp *http,
 								  int64 enough);

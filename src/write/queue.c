@@ -26,8 +26,8 @@
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "queue.h"
+#include "ground/compat.h"
+#include "write/queue.h"
 
 /* Where the messages of a subtransaction begin. */
 typedef struct Level

@@ -10,8 +10,8 @@
 #include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 
-#include "options.h"
-#include "spool.h"
+#include "shape/options.h"
+#include "ground/spool.h"
 
 typedef enum CvxOp
 {

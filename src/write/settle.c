@@ -24,11 +24,11 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
-#include "document.h"
-#include "redact.h"
-#include "settle.h"
-#include "walk.h"
+#include "ground/compat.h"
+#include "shape/document.h"
+#include "ground/redact.h"
+#include "write/settle.h"
+#include "protocol/walk.h"
 
 /* One revision in the change log. */
 typedef struct Revision

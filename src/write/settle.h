@@ -7,8 +7,8 @@
 #ifndef CVX_SETTLE_H
 #define CVX_SETTLE_H
 
-#include "api.h"
-#include "queue.h"
+#include "protocol/api.h"
+#include "write/queue.h"
 
 typedef struct CvxSettle CvxSettle;
 

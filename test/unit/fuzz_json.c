@@ -28,10 +28,10 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "error.h"
-#include "json.h"
-#include "page.h"
-#include "redact.h"
+#include "ground/error.h"
+#include "wire/json.h"
+#include "protocol/page.h"
+#include "ground/redact.h"
 
 /* ------------------------------------------------------------------------
  * As much of the server as the files under test use

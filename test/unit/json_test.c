@@ -10,7 +10,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
-#include "json.h"
+#include "wire/json.h"
 
 PG_MODULE_MAGIC;
 
