@@ -64,16 +64,16 @@ override autodepend = yes
 
 include $(PGXS)
 
-# Changed flags (another PG_CONFIG, COPT=-Werror) rebuild everything.
+# Changed flags (another PG_CONFIG, COPT=-Werror) rebuild everything. A VPATH
+# build has no folders for its objects yet.
 BUILD_FLAGS := $(COMPILE.c) $(shell $(PG_CONFIG) --version)
 ifneq ($(shell cat .build-flags 2>/dev/null),$(BUILD_FLAGS))
 .PHONY: .build-flags
 endif
 .build-flags:
+	@mkdir -p $(sort $(dir $(OBJS)))
 	@printf '%s\n' '$(BUILD_FLAGS)' > $@
-$(OBJS): .build-flags | $(sort $(dir $(OBJS)))
-$(sort $(dir $(OBJS))):
-	@mkdir -p $@
+$(OBJS): .build-flags
 
 # How one file is compiled, for `make lint`.
 .PHONY: compile-command
