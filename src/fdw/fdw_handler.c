@@ -2,7 +2,7 @@
  * fdw_handler.c
  *		Which callbacks exist?
  *
- * Room: fdw 5.7
+ * Room: fdw 5.8
  */
 #include "postgres.h"
 
@@ -10,7 +10,12 @@
 #include "fmgr.h"
 
 #include "ground/compat.h"
-#include "fdw/fdw.h"
+#include "shape/options.h"
+#include "fdw/fdw_analyze.h"
+#include "fdw/fdw_import.h"
+#include "fdw/fdw_modify.h"
+#include "fdw/fdw_plan.h"
+#include "fdw/fdw_scan.h"
 
 PG_FUNCTION_INFO_V1(convex_fdw_handler);
 PG_FUNCTION_INFO_V1(convex_fdw_validator);

@@ -10,7 +10,7 @@
  * added when each of those statements has run, by a hook that acts only on
  * what an import of this transaction announced.
  *
- * Room: fdw 5.6
+ * Room: fdw 5.7
  */
 #include "postgres.h"
 
@@ -28,12 +28,15 @@
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
-#include "fdw/fdw.h"
-#include "shape/names.h"
 #include "ground/redact.h"
+#include "protocol/api.h"
 #include "protocol/schema.h"
-#include "shape/value.h"
 #include "protocol/walk.h"
+#include "shape/names.h"
+#include "shape/options.h"
+#include "shape/value.h"
+#include "fdw/fdw_import.h"
+#include "fdw/fdw_snapshot.h"
 
 /* Columns of one table at most; PostgreSQL itself allows 1600. */
 #define MAX_COLUMNS		1200

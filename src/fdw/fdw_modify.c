@@ -10,7 +10,7 @@
  *	3. A field that an UPDATE does not set keeps its bytes.
  *	4. One command changes a row once, as with any table.
  *
- * Room: fdw 5.5
+ * Room: fdw 5.6
  */
 #include "postgres.h"
 
@@ -32,15 +32,19 @@
 #include "utils/rel.h"
 
 #include "ground/compat.h"
-#include "write/batch.h"
-#include "write/clear.h"
+#include "ground/redact.h"
 #include "shape/document.h"
 #include "shape/encode.h"
-#include "fdw/fdw.h"
-#include "write/keycheck.h"
-#include "ground/redact.h"
+#include "shape/options.h"
 #include "shape/rowmap.h"
 #include "shape/value.h"
+#include "write/batch.h"
+#include "write/clear.h"
+#include "write/keycheck.h"
+#include "fdw/fdw_modify.h"
+#include "fdw/fdw_plan.h"
+#include "fdw/fdw_scan.h"
+#include "fdw/fdw_snapshot.h"
 
 /* Names that import_airbyte_records drops. */
 #define AIRBYTE_DROPPED	"source_ab_cdc"

@@ -15,10 +15,10 @@
 #include "postgres.h"
 
 #include "ground/compat.h"
-#include "write/queue.h"
-#include "shape/document.h"
-#include "fdw/fdw.h"
 #include "ground/spool.h"
+#include "shape/document.h"
+#include "write/queue.h"
+#include "fdw/fdw_own.h"
 
 /* What the pending messages make of the row with one key. */
 typedef struct Entry

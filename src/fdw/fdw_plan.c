@@ -1,6 +1,6 @@
 /*
  * fdw_plan.c
- *		What is estimated, planned, explained, pushed down?
+ *		What is estimated, planned, pushed down?
  *
  * Convex's export takes no condition, so every one is checked here and no
  * parameterised path is offered; what goes down is the choice of columns and
@@ -30,11 +30,11 @@
 #include "optimizer/restrictinfo.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/sampling.h"
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
-#include "fdw/fdw.h"
+#include "shape/options.h"
+#include "fdw/fdw_plan.h"
 
 /* Rows of a table that was never analyzed. */
 #define DEFAULT_ROWS	10000
@@ -58,9 +58,6 @@ static int	wanted_rows(PlannerInfo *root, RelOptInfo *baserel,
 						List *conditions);
 static bool may_rescan_below(Plan *plan, Plan *target, bool is_rescanned,
 							 bool *may_rescan);
-static int	acquire_sample(Relation relation, int elevel, HeapTuple *rows,
-						   int targrows, double *totalrows,
-						   double *totaldeadrows);
 
 void
 convexGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
@@ -145,17 +142,6 @@ cvx_plan_may_rescan(EState *estate, ForeignScan *plan, int eflags)
 							 !bms_is_empty(subplan->extParam), &may_rescan))
 			return may_rescan;
 	}
-	return true;
-}
-
-bool
-convexAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func,
-						  BlockNumber *totalpages)
-{
-	*func = acquire_sample;
-
-	/* Convex does not tell sizes; nothing here depends on them. */
-	*totalpages = 1;
 	return true;
 }
 
@@ -426,63 +412,4 @@ may_rescan_below(Plan *plan, Plan *target, bool is_rescanned, bool *may_rescan)
 							may_rescan) ||
 		may_rescan_below(innerPlan(plan), target, is_inner_rescanned,
 						 may_rescan);
-}
-
-/*
- * ANALYZE: a random sample of the first documents, at most
- * convex_fdw.analyze_max_documents of them.
- */
-static int
-acquire_sample(Relation relation, int elevel, HeapTuple *rows, int targrows,
-			   double *totalrows, double *totaldeadrows)
-{
-	TupleDesc	tupdesc = RelationGetDescr(relation);
-	Datum	   *values = palloc0(tupdesc->natts * sizeof(Datum));
-	bool	   *nulls = palloc(tupdesc->natts * sizeof(bool));
-	CvxScan    *scan = cvx_scan_open(relation, GetUserId(), NULL,
-									 GetActiveSnapshot());
-	ReservoirStateData state;
-	double		nskip = -1;
-	double		nseen = 0;
-	int			nrows = 0;
-	bool		is_whole = true;
-
-	reservoir_init_selection_state(&state, targrows);
-	while (cvx_scan_next(scan, values, nulls))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (nseen >= cvx_analyze_max_documents)
-		{
-			is_whole = false;
-			break;
-		}
-		nseen++;
-		if (nrows < targrows)
-		{
-			rows[nrows++] = heap_form_tuple(tupdesc, values, nulls);
-			continue;
-		}
-		if (nskip < 0)
-			nskip = reservoir_get_next_S(&state, nseen - 1, targrows);
-		if (nskip <= 0)
-		{
-			int			k = (int) (targrows * cvx_random_fraction(state));
-
-			heap_freetuple(rows[k]);
-			rows[k] = heap_form_tuple(tupdesc, values, nulls);
-		}
-		nskip -= 1;
-	}
-	cvx_scan_close(scan);
-
-	/* What lies beyond the limit is unknown; never shrink an estimate. */
-	*totalrows = is_whole ? nseen :
-		Max(nseen, relation->rd_rel->reltuples);
-	*totaldeadrows = 0;
-	ereport(elevel,
-			(errmsg("\"%s\": %.0f documents read%s, %d rows in sample",
-					RelationGetRelationName(relation), nseen,
-					is_whole ? "" : " (convex_fdw.analyze_max_documents)",
-					nrows)));
-	return nrows;
 }

@@ -30,12 +30,16 @@
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
-#include "fdw/fdw.h"
-#include "shape/document.h"
-#include "shape/rowmap.h"
-#include "protocol/schema.h"
 #include "ground/spool.h"
+#include "protocol/schema.h"
 #include "protocol/walk.h"
+#include "shape/document.h"
+#include "shape/options.h"
+#include "shape/rowmap.h"
+#include "fdw/fdw_own.h"
+#include "fdw/fdw_plan.h"
+#include "fdw/fdw_scan.h"
+#include "fdw/fdw_snapshot.h"
 
 /* A download goes on each time this much text has been converted. */
 #define PUMP_BYTES	65536
@@ -117,8 +121,6 @@ struct CvxScan
 /* Scans of this backend that are open; scans add and remove themselves. */
 static dlist_head open_scans = DLIST_STATIC_INIT(open_scans);
 
-int			cvx_analyze_max_documents = 100000;
-
 static void forget_scan(void *arg);
 static bool fetch_row(CvxScan *scan, bool may_wait, bool *is_pending,
 					  Datum *values, bool *nulls);
@@ -147,19 +149,6 @@ static bool has_news(CvxScan *scan);
 static bool is_walking(const CvxScan *scan);
 static bool is_watched(const CvxScan *scan);
 static bool any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *));
-
-/* Called once when the library is loaded. */
-void
-cvx_scan_init(void)
-{
-	DefineCustomIntVariable("convex_fdw.analyze_max_documents",
-							"Documents of a table that ANALYZE reads at most.",
-							NULL,
-							&cvx_analyze_max_documents,
-							100000, 100, INT_MAX,
-							PGC_USERSET, 0,
-							NULL, NULL, NULL);
-}
 
 /*
  * Begin to read a foreign table as a role, with the columns of these numbers

@@ -24,7 +24,7 @@
 #include "utils/memutils.h"
 
 #include "ground/compat.h"
-#include "fdw/fdw.h"
+#include "fdw/fdw_snapshot.h"
 
 /* convex_fdw.snapshot: text, because it exceeds every integer setting. */
 static char *pinned_snapshot = NULL;

@@ -13,10 +13,13 @@
 
 #include "ground/compat.h"
 #include "wire/address.h"
+#include "wire/http.h"
 #include "write/batch.h"
 #include "write/clear.h"
-#include "fdw/fdw.h"
-#include "wire/http.h"
+#include "fdw/fdw_analyze.h"
+#include "fdw/fdw_import.h"
+#include "fdw/fdw_modify.h"
+#include "fdw/fdw_snapshot.h"
 #include "subscription/sub.h"
 #include "process/sub_process.h"
 
@@ -32,7 +35,7 @@ _PG_init(void)
 	cvx_batch_init();
 	cvx_clear_init();
 	cvx_snapshot_init();
-	cvx_scan_init();
+	cvx_analyze_init();
 	cvx_modify_init();
 	cvx_catalog_init();
 	cvx_target_init();

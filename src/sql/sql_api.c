@@ -24,13 +24,13 @@
 #include "utils/tuplestore.h"
 
 #include "ground/compat.h"
-#include "protocol/api.h"
-#include "fdw/fdw.h"
-#include "shape/options.h"
 #include "ground/redact.h"
+#include "protocol/api.h"
 #include "protocol/schema.h"
-#include "shape/value.h"
 #include "protocol/walk.h"
+#include "shape/options.h"
+#include "shape/value.h"
+#include "fdw/fdw_scan.h"
 #include "sql/sql_api.h"
 
 /* A clock that differs by more makes timestamps confusing to people. */
