@@ -2,7 +2,7 @@
  * fdw_handler.c
  *		Which callbacks exist?
  *
- * Room: fdw 5.8
+ * Room: fdw 5.11
  */
 #include "postgres.h"
 

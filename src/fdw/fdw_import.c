@@ -10,7 +10,7 @@
  * added when each of those statements has run, by a hook that acts only on
  * what an import of this transaction announced.
  *
- * Room: fdw 5.7
+ * Room: fdw 5.10
  */
 #include "postgres.h"
 

@@ -2,14 +2,13 @@
  * fdw_modify.h
  *		How do INSERT, UPDATE, DELETE, TRUNCATE become messages?
  *
- * Room: fdw 5.6
+ * Room: fdw 5.9
  */
 #ifndef CVX_FDW_MODIFY_H
 #define CVX_FDW_MODIFY_H
 
 #include "foreign/fdwapi.h"
 
-extern void cvx_modify_init(void);
 extern void convexAddForeignUpdateTargets(PlannerInfo *root, Index rtindex,
 										  RangeTblEntry *target_rte,
 										  Relation target_relation);

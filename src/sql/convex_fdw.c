@@ -18,7 +18,7 @@
 #include "write/clear.h"
 #include "fdw/fdw_analyze.h"
 #include "fdw/fdw_import.h"
-#include "fdw/fdw_modify.h"
+#include "fdw/fdw_on_conflict.h"
 #include "fdw/fdw_snapshot.h"
 #include "subscription/sub.h"
 #include "process/sub_process.h"
@@ -36,7 +36,7 @@ _PG_init(void)
 	cvx_clear_init();
 	cvx_snapshot_init();
 	cvx_analyze_init();
-	cvx_modify_init();
+	cvx_on_conflict_init();
 	cvx_catalog_init();
 	cvx_target_init();
 	cvx_import_init();
