@@ -2,7 +2,7 @@
  * fdw_handler.c
  *		Which callbacks exist?
  *
- * Room: fdw 5.11
+ * Room: fdw 5.14
  */
 #include "postgres.h"
 
@@ -12,6 +12,8 @@
 #include "ground/compat.h"
 #include "shape/options.h"
 #include "fdw/fdw_analyze.h"
+#include "fdw/fdw_async.h"
+#include "fdw/fdw_explain.h"
 #include "fdw/fdw_import.h"
 #include "fdw/fdw_modify.h"
 #include "fdw/fdw_plan.h"

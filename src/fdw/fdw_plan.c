@@ -11,7 +11,7 @@
  * query may show it; every other use, and every use of xmin and the like, is
  * refused here.
  *
- * Room: fdw 5.3
+ * Room: fdw 5.4
  */
 #include "postgres.h"
 

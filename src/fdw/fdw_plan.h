@@ -2,7 +2,7 @@
  * fdw_plan.h
  *		What is estimated, planned, pushed down?
  *
- * Room: fdw 5.3
+ * Room: fdw 5.4
  */
 #ifndef CVX_FDW_PLAN_H
 #define CVX_FDW_PLAN_H

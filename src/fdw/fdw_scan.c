@@ -13,27 +13,21 @@
  *
  * Memory: scan > page (two, in turn) > row.
  *
- * Room: fdw 5.4
+ * Room: fdw 5.5
  */
 #include "postgres.h"
 
-#include "commands/defrem.h"
 #include "executor/executor.h"
-#include "executor/execAsync.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
-#include "ground/spool.h"
-#include "protocol/schema.h"
 #include "protocol/walk.h"
-#include "shape/document.h"
 #include "shape/options.h"
 #include "shape/rowmap.h"
 #include "fdw/fdw_own.h"
@@ -89,22 +83,12 @@ struct CvxScan
 	Tuplestorestate *kept;
 	TupleTableSlot *kept_slot;
 
-	/* rows of a target, for those who change them */
-	CvxSpool   *targets;
-	int64		ntargets;
-	int64		target_at;		/* the record of the row given out last */
-	int64		next_kept_at;	/* that of the next kept row */
-
-	/* asynchronous execution */
-	AsyncRequest *areq;			/* NULL until the first one */
-	bool		is_watched;		/* the descriptor is in the set for us */
+	/* for others */
+	CvxTargets *targets;		/* NULL unless is_target */
+	CvxScanAsync async;
+	CvxScanCounters counters;
 	dlist_node	node;			/* in open_scans */
 	bool		is_open;
-
-	/* counters for EXPLAIN */
-	CvxHttpStats stats;
-	int64		total_pages;
-	int64		total_documents;
 
 	/* memory */
 	MemoryContext cxt;
@@ -114,9 +98,6 @@ struct CvxScan
 	MemoryContextCallback callback;
 	CvxErrorPlace place;
 };
-
-/* How many bits of an offset in the targets' spool a ctid's number holds. */
-#define TARGET_BITS		15
 
 /* Scans of this backend that are open; scans add and remove themselves. */
 static dlist_head open_scans = DLIST_STATIC_INIT(open_scans);
@@ -130,11 +111,8 @@ static bool advance(CvxScan *scan, bool may_wait, bool *is_pending);
 static void take_row(CvxScan *scan, const CvxPage *page, int row,
 					 Datum *values, bool *nulls);
 static void take_own_row(CvxScan *scan, Datum *values, bool *nulls);
-static void note_target(CvxScan *scan, const CvxPage *page, int row);
-static void set_target(CvxScan *scan, TupleTableSlot *slot, int64 at);
 static void connect_scan(CvxScan *scan);
 static void fix_snapshot(CvxScan *scan);
-static void start_page(CvxScan *scan);
 static void begin_walk(CvxScan *scan);
 static void receive_page(CvxScan *scan);
 static void fail_too_new(CvxScan *scan);
@@ -142,13 +120,6 @@ static void check_table_exists(CvxScan *scan);
 static void keep_downloading(CvxScan *scan);
 static void restart(CvxScan *scan);
 static void forget_question(CvxScan *scan);
-static TupleTableSlot *next_slot(ForeignScanState *node, bool may_wait,
-								 bool *is_pending);
-static void answer_request(AsyncRequest *areq);
-static bool has_news(CvxScan *scan);
-static bool is_walking(const CvxScan *scan);
-static bool is_watched(const CvxScan *scan);
-static bool any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *));
 
 /*
  * Begin to read a foreign table as a role, with the columns of these numbers
@@ -208,9 +179,9 @@ cvx_scan_next(CvxScan *scan, Datum *values, bool *nulls)
 	return fetch_row(scan, true, &is_pending, values, nulls);
 }
 
-/* The scan of a target by its number in the range table; NULL: none is open. */
-CvxScan *
-cvx_scan_find(EState *estate, Index relid)
+/* The rows of a target by its number in the range table; NULL: none is open. */
+CvxTargets *
+cvx_scan_targets(EState *estate, Index relid)
 {
 	dlist_iter	iter;
 
@@ -219,26 +190,9 @@ cvx_scan_find(EState *estate, Index relid)
 		CvxScan    *scan = dlist_container(CvxScan, node, iter.cur);
 
 		if (scan->estate == estate && scan->relid == relid && scan->is_target)
-			return scan;
+			return scan->targets;
 	}
 	return NULL;
-}
-
-/* The row of a target that a ctid stands for, in the current context. */
-void
-cvx_scan_target_row(CvxScan *scan, ItemPointer tid, CvxTargetRow *row)
-{
-	int64		at = ((int64) ItemPointerGetBlockNumberNoCheck(tid) << TARGET_BITS) +
-		ItemPointerGetOffsetNumberNoCheck(tid) - 1;
-	char	   *text;
-
-	cvx_spool_read(scan->targets, at, row, sizeof(CvxTargetRow));
-	text = palloc(row->id_len + row->doc_len + 1);
-	cvx_spool_read(scan->targets, at + sizeof(CvxTargetRow), text,
-				   row->id_len + row->doc_len);
-	text[row->id_len + row->doc_len] = '\0';
-	row->id = row->id_len > 0 ? text : NULL;
-	row->doc = text + row->id_len;
 }
 
 void
@@ -263,6 +217,86 @@ cvx_scan_snapshot(CvxHttp *http)
 	if (entry->ts == 0)
 		entry->ts = cvx_api_fresh_snapshot(http);
 	return entry->ts;
+}
+
+/*
+ * What the first request needs, before it is sent: the connection, and the
+ * pending writes.
+ */
+CvxHttp *
+cvx_scan_prepare(CvxScan *scan)
+{
+	prepare(scan);
+	connect_scan(scan);
+	return scan->http;
+}
+
+/* Has nothing been asked for, though something will be? */
+bool
+cvx_scan_is_new(const CvxScan *scan)
+{
+	return scan->npages == 0 && scan->call == NULL && !scan->is_last;
+}
+
+/* Is a page under way? */
+bool
+cvx_scan_is_waiting(const CvxScan *scan)
+{
+	return scan->call != NULL;
+}
+
+/* Has the walk begun, and will go on? */
+bool
+cvx_scan_is_walking(const CvxScan *scan)
+{
+	return scan->call != NULL ||
+		(scan->page != NULL &&
+		 !(scan->is_last && scan->next_row >= scan->page->ndocs));
+}
+
+/*
+ * Is there a row, an end, or a page to take in?  Another scan that needed the
+ * snapshot may have received the page for us.
+ */
+bool
+cvx_scan_has_news(CvxScan *scan)
+{
+	return (scan->page != NULL && scan->next_row < scan->page->ndocs) ||
+		scan->is_last || (scan->call != NULL && cvx_http_poll(scan->call));
+}
+
+/* Does this hold for another open scan of the same connection? */
+bool
+cvx_scan_any_other(const CvxScan *scan, bool (*holds) (CvxScan *other,
+				   const CvxScan *scan))
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &open_scans)
+	{
+		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
+
+		if (other != scan && other->http == scan->http && holds(other, scan))
+			return true;
+	}
+	return false;
+}
+
+/* What asynchronous execution keeps of a scan. */
+CvxScanAsync *
+cvx_scan_async(CvxScan *scan)
+{
+	return &scan->async;
+}
+
+/* What the scan has cost so far, and its snapshot. */
+CvxScanCounters
+cvx_scan_counters(const CvxScan *scan)
+{
+	CvxScanCounters counters = scan->counters;
+
+	counters.ts = scan->ts;
+	return counters;
 }
 
 /* ------------------------------------------------------------------------
@@ -299,7 +333,7 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
 
-		scan->targets = cvx_spool_create(CurrentResourceOwner);
+		scan->targets = cvx_targets_open();
 		scan->selection.is_whole = true;
 		MemoryContextSwitchTo(old);
 	}
@@ -311,7 +345,7 @@ convexIterateForeignScan(ForeignScanState *node)
 {
 	bool		is_pending;
 
-	return next_slot(node, true, &is_pending);
+	return cvx_scan_next_slot(node, true, &is_pending);
 }
 
 void
@@ -321,7 +355,8 @@ convexReScanForeignScan(ForeignScanState *node)
 
 	if (scan == NULL)
 		return;
-	scan->next_kept_at = 0;
+	if (scan->targets)
+		cvx_targets_rewind(scan->targets);
 	if (scan->kept)
 		tuplestore_rescan(scan->kept);
 	else if (scan->nrows > 0)
@@ -341,224 +376,11 @@ convexEndForeignScan(ForeignScanState *node)
 		ExecDropSingleTupleTableSlot(scan->kept_slot);
 	}
 	if (scan->targets)
-		cvx_spool_free(scan->targets);
+		cvx_targets_close(scan->targets);
 	if (scan->own)
 		cvx_own_close(scan->own);
 	node->fdw_state = NULL;
 	cvx_scan_close(scan);
-}
-
-void
-convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
-{
-	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
-	CvxScan    *scan = (CvxScan *) node->fdw_state;
-
-	if (es->verbose)
-	{
-		Relation	rel = node->ss.ss_currentRelation;
-		CvxTableOptions *options = cvx_options_table(RelationGetRelid(rel));
-		Bitmapset  *attnums = bms_make_singleton(0);
-		CvxRowMap  *map;
-		List	   *names = NIL;
-		const char *const *fields;
-		int			nfields;
-		ListCell   *lc;
-
-		foreach(lc, (List *) list_nth(plan->fdw_private, CVX_PLAN_ATTNUMS))
-			attnums = bms_add_member(attnums, lfirst_int(lc));
-		map = cvx_rowmap_create(RelationGetRelid(rel), RelationGetDescr(rel),
-								attnums, options, NIL);
-		fields = cvx_rowmap_fields(map, &nfields);
-		for (int i = 0; i < nfields; i++)
-			names = lappend(names, (char *) fields[i]);
-		if (cvx_rowmap_is_whole(map) ||
-			intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0)
-			names = list_make1("*");
-		ExplainPropertyText("Convex Table", options->table_name, es);
-		ExplainPropertyText("Convex Component", options->component, es);
-		ExplainPropertyList("Convex Fields", names, es);
-	}
-	if (es->analyze && scan != NULL)
-	{
-		/* A scan that was never asked for a row has none. */
-		if (scan->ts != 0)
-			ExplainPropertyInteger("Convex Snapshot", NULL, scan->ts, es);
-		ExplainPropertyInteger("Pages", NULL, scan->total_pages, es);
-		ExplainPropertyInteger("Documents", NULL, scan->total_documents, es);
-		ExplainPropertyInteger("Bytes Received", NULL, scan->stats.bytes, es);
-		ExplainPropertyInteger("Requests", NULL, scan->stats.requests, es);
-		ExplainPropertyInteger("Retries", NULL, scan->stats.retries, es);
-		if (es->timing)
-			ExplainPropertyFloat("Wait Time", "ms",
-								 scan->stats.wait_us / 1000.0, 3, es);
-	}
-}
-
-/* ------------------------------------------------------------------------
- * Asynchronous execution under Append
- *
- * Different deployments overlap.  The scans of one connection take turns
- * within an Append: a walk that has begun is finished before the next begins.
- * They share one descriptor, which the Append's set can hold only once.
- * ------------------------------------------------------------------------
- */
-
-void
-convexForeignAsyncRequest(AsyncRequest *areq)
-{
-	CvxScan    *scan = (CvxScan *) ((ForeignScanState *) areq->requestee)->fdw_state;
-
-	/* Begin at once when the turn is free. */
-	scan->areq = areq;
-	prepare(scan);
-	if (scan->npages == 0 && scan->call == NULL && !scan->is_last)
-	{
-		connect_scan(scan);
-		if (!any_neighbour(scan, is_walking))
-			start_page(scan);
-	}
-	answer_request(areq);
-}
-
-void
-convexForeignAsyncConfigureWait(AsyncRequest *areq)
-{
-	ForeignScanState *node = (ForeignScanState *) areq->requestee;
-	CvxScan    *scan = (CvxScan *) node->fdw_state;
-	AppendState *requestor = (AppendState *) areq->requestor;
-
-	prepare(scan);
-	connect_scan(scan);
-	for (;;)
-	{
-		if (!has_news(scan))
-		{
-			if (scan->call != NULL)
-				break;
-			if (scan->npages == 0 && any_neighbour(scan, is_walking))
-				return;
-			start_page(scan);
-			continue;
-		}
-
-		/* It is here already: there is nothing to wait for. */
-		areq->callback_pending = false;
-		answer_request(areq);
-		if (areq->request_complete)
-		{
-			ExecAsyncResponse(areq);
-
-			/* The executor counts the rows of the other two callbacks. */
-			if (areq->requestee->instrument)
-				InstrUpdateTupleCount(areq->requestee->instrument,
-									  TupIsNull(areq->result) ? 0.0 : 1.0);
-			return;
-		}
-	}
-	if (any_neighbour(scan, is_watched))
-		return;
-	scan->is_watched = true;
-	AddWaitEventToSet(requestor->as_eventset, WL_SOCKET_READABLE,
-					  cvx_http_wait_fd(scan->http), NULL, areq);
-}
-
-void
-convexForeignAsyncNotify(AsyncRequest *areq)
-{
-	answer_request(areq);
-}
-
-/* Complete a request with a row or the end, or leave it pending. */
-static void
-answer_request(AsyncRequest *areq)
-{
-	ForeignScanState *node = (ForeignScanState *) areq->requestee;
-	CvxScan    *scan = (CvxScan *) node->fdw_state;
-	bool		is_pending = false;
-	TupleTableSlot *slot;
-
-	/* Local conditions may reject rows: go on to one that passes. */
-	for (;;)
-	{
-		ExprContext *econtext = node->ss.ps.ps_ExprContext;
-
-		ResetExprContext(econtext);
-		slot = next_slot(node, false, &is_pending);
-		if (is_pending)
-		{
-			ExecAsyncRequestPending(areq);
-			return;
-		}
-		if (TupIsNull(slot))
-			break;
-		slot->tts_tableOid = RelationGetRelid(node->ss.ss_currentRelation);
-		econtext->ecxt_scantuple = slot;
-		if (node->ss.ps.qual == NULL || ExecQual(node->ss.ps.qual, econtext))
-		{
-			if (node->ss.ps.ps_ProjInfo)
-				slot = ExecProject(node->ss.ps.ps_ProjInfo);
-			scan->is_watched = false;
-			ExecAsyncRequestDone(areq, slot);
-			return;
-		}
-		InstrCountFiltered1(node, 1);
-	}
-	scan->is_watched = false;
-	ExecAsyncRequestDone(areq, NULL);
-}
-
-/*
- * Is there a row, an end, or a page to take in?  Another scan that needed the
- * snapshot may have received the page for us.
- */
-static bool
-has_news(CvxScan *scan)
-{
-	return (scan->page != NULL && scan->next_row < scan->page->ndocs) ||
-		scan->is_last || (scan->call != NULL && cvx_http_poll(scan->call));
-}
-
-/*
- * Is a walk under way that the Append will finish?  After a rescan it may have
- * left this one out: then nothing is requested of it.
- */
-static bool
-is_walking(const CvxScan *scan)
-{
-	if (!scan->areq->callback_pending && !scan->areq->request_complete)
-		return false;
-	return scan->call != NULL ||
-		(scan->page != NULL &&
-		 !(scan->is_last && scan->next_row >= scan->page->ndocs));
-}
-
-/* Is the descriptor in the set on behalf of this scan? */
-static bool
-is_watched(const CvxScan *scan)
-{
-	return scan->is_watched && scan->areq->callback_pending;
-}
-
-/*
- * Does this hold for another scan of the same connection below the same
- * Append?
- */
-static bool
-any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *))
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &open_scans)
-	{
-		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
-
-		if (other != scan && other->http == scan->http &&
-			other->areq != NULL &&
-			other->areq->requestor == scan->areq->requestor && holds(other))
-			return true;
-	}
-	return false;
 }
 
 /* ------------------------------------------------------------------------
@@ -569,8 +391,8 @@ any_neighbour(const CvxScan *scan, bool (*holds) (const CvxScan *))
 /*
  * The next row as a slot: a kept one, or a new one, which is kept if need be.
  */
-static TupleTableSlot *
-next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
+TupleTableSlot *
+cvx_scan_next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 {
 	CvxScan    *scan = (CvxScan *) node->fdw_state;
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
@@ -586,8 +408,8 @@ next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 		MemoryContextSwitchTo(old);
 		if (has_row)
 		{
-			if (scan->is_target)
-				set_target(scan, scan->kept_slot, scan->next_kept_at);
+			if (scan->targets)
+				cvx_targets_mark_kept(scan->targets, scan->kept_slot);
 			return scan->kept_slot;
 		}
 	}
@@ -597,8 +419,8 @@ next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 				   slot->tts_isnull))
 		return slot;
 	ExecStoreVirtualTuple(slot);
-	if (scan->is_target)
-		set_target(scan, slot, scan->target_at);
+	if (scan->targets)
+		cvx_targets_mark_new(scan->targets, slot);
 	if (scan->may_rescan)
 	{
 		if (scan->kept == NULL)
@@ -642,7 +464,7 @@ advance(CvxScan *scan, bool may_wait, bool *is_pending)
 			return false;
 		}
 		if (scan->call == NULL)
-			start_page(scan);
+			cvx_scan_start_page(scan);
 		receive_page(scan);
 	}
 }
@@ -745,8 +567,8 @@ take_row(CvxScan *scan, const CvxPage *page, int row, Datum *values,
 	cvx_rowmap_decode(scan->map, page, row, values, nulls, &scan->place);
 	MemoryContextSwitchTo(old);
 	cvx_error_pop(&scan->place);
-	if (scan->is_target)
-		note_target(scan, page, row);
+	if (scan->targets)
+		cvx_targets_put(scan->targets, page, row, scan->ts);
 }
 
 /* The same for the document that pending writes have made. */
@@ -763,36 +585,6 @@ take_own_row(CvxScan *scan, Datum *values, bool *nulls)
 	MemoryContextSwitchTo(old);
 	take_row(scan, page, 0, values, nulls);
 	MemoryContextDelete(cxt);
-}
-
-/* Keep a row of the target for the one who changes it. */
-static void
-note_target(CvxScan *scan, const CvxPage *page, int row)
-{
-	const CvxDoc *doc = &page->docs[row];
-	CvxTargetRow record = {0};
-
-	record.number = scan->ntargets++;
-	record.ts = scan->ts;
-	record.id_len = doc->id.len;
-	record.doc_len = doc->document.len;
-	scan->target_at = cvx_spool_len(scan->targets);
-	cvx_spool_append(scan->targets, &record, sizeof(record));
-	cvx_spool_append(scan->targets, page->text + doc->id.offset, doc->id.len);
-	cvx_spool_append(scan->targets, page->text + doc->document.offset,
-					 doc->document.len);
-}
-
-/* The row's ctid tells where its record is. */
-static void
-set_target(CvxScan *scan, TupleTableSlot *slot, int64 at)
-{
-	CvxTargetRow record;
-
-	ItemPointerSet(&slot->tts_tid, (BlockNumber) (at >> TARGET_BITS),
-				   (OffsetNumber) ((at & ((1 << TARGET_BITS) - 1)) + 1));
-	cvx_spool_read(scan->targets, at, &record, sizeof(record));
-	scan->next_kept_at = at + sizeof(record) + record.id_len + record.doc_len;
 }
 
 /* The connection, at the first need. */
@@ -834,8 +626,8 @@ fix_snapshot(CvxScan *scan)
 }
 
 /* Send for the page after the present one.  Does not wait for it. */
-static void
-start_page(CvxScan *scan)
+void
+cvx_scan_start_page(CvxScan *scan)
 {
 	MemoryContext cxt = scan->page_cxt[1 - scan->current_cxt];
 	MemoryContext old;
@@ -852,7 +644,7 @@ start_page(CvxScan *scan)
 	MemoryContextReset(cxt);
 	old = MemoryContextSwitchTo(cxt);
 	scan->cursor = scan->page ? pstrdup(scan->page->cursor) : NULL;
-	scan->call = cvx_api_list_snapshot(scan->http, &scan->stats,
+	scan->call = cvx_api_list_snapshot(scan->http, &scan->counters.http,
 									   &scan->selection, scan->ts,
 									   scan->cursor);
 	MemoryContextSwitchTo(old);
@@ -905,8 +697,8 @@ receive_page(CvxScan *scan)
 	scan->pumped_to = 0;
 	scan->is_last = !page->has_more;
 	scan->npages++;
-	scan->total_pages++;
-	scan->total_documents += page->ndocs;
+	scan->counters.pages++;
+	scan->counters.documents += page->ndocs;
 	if (scan->npages == 1 && scan->is_last && page->ndocs == 0 &&
 		scan->own == NULL)
 		check_table_exists(scan);
@@ -968,7 +760,7 @@ keep_downloading(CvxScan *scan)
 			(scan->npages == 1 && scan->next_row < page->ndocs / 4) ||
 			(scan->bound >= 0 && scan->nrows + nleft >= scan->bound))
 			return;
-		start_page(scan);
+		cvx_scan_start_page(scan);
 		return;
 	}
 	offset = page->docs[scan->next_row].document.offset;

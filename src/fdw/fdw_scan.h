@@ -2,7 +2,7 @@
  * fdw_scan.h
  *		Which row comes next, from which one snapshot?
  *
- * Room: fdw 5.4
+ * Room: fdw 5.5
  */
 #ifndef CVX_FDW_SCAN_H
 #define CVX_FDW_SCAN_H
@@ -12,21 +12,39 @@
 
 #include "protocol/api.h"
 #include "fdw/fdw_snapshot.h"
+#include "fdw/fdw_targets.h"
 
-/* A row that UPDATE or DELETE is about, as its scan has seen it. */
-typedef struct CvxTargetRow
+/* What asynchronous execution keeps of a scan. */
+typedef struct CvxScanAsync
 {
-	int64		number;			/* of the scan's rows, from 0 */
-	int64		ts;				/* the snapshot */
-	char	   *id;				/* NULL: not in Convex yet */
-	int			id_len;
-	char	   *doc;			/* with what the endpoint added */
-	int			doc_len;
-} CvxTargetRow;
+	AsyncRequest *areq;			/* NULL until the first one */
+	bool		is_watched;		/* the descriptor is in the set for it */
+} CvxScanAsync;
 
-extern CvxScan *cvx_scan_find(EState *estate, Index relid);
-extern void cvx_scan_target_row(CvxScan *scan, ItemPointer tid,
-								CvxTargetRow *row);
+/* What a scan has cost. */
+typedef struct CvxScanCounters
+{
+	CvxHttpStats http;
+	int64		pages;
+	int64		documents;
+	int64		ts;				/* its snapshot; 0 until known */
+} CvxScanCounters;
+
+extern CvxTargets *cvx_scan_targets(EState *estate, Index relid);
+extern CvxHttp *cvx_scan_prepare(CvxScan *scan);
+extern void cvx_scan_start_page(CvxScan *scan);
+extern TupleTableSlot *cvx_scan_next_slot(ForeignScanState *node,
+										  bool may_wait, bool *is_pending);
+extern bool cvx_scan_is_new(const CvxScan *scan);
+extern bool cvx_scan_is_waiting(const CvxScan *scan);
+extern bool cvx_scan_is_walking(const CvxScan *scan);
+extern bool cvx_scan_has_news(CvxScan *scan);
+extern bool cvx_scan_any_other(const CvxScan *scan,
+							   bool (*holds) (CvxScan *other,
+											  const CvxScan *scan));
+extern CvxScanAsync *cvx_scan_async(CvxScan *scan);
+extern CvxScanCounters cvx_scan_counters(const CvxScan *scan);
+
 
 extern CvxScan *cvx_scan_open(Relation rel, Oid userid, Bitmapset *attnums,
 							  Snapshot pg);
@@ -38,10 +56,5 @@ extern void convexBeginForeignScan(ForeignScanState *node, int eflags);
 extern TupleTableSlot *convexIterateForeignScan(ForeignScanState *node);
 extern void convexReScanForeignScan(ForeignScanState *node);
 extern void convexEndForeignScan(ForeignScanState *node);
-extern void convexExplainForeignScan(ForeignScanState *node,
-									 struct ExplainState *es);
-extern void convexForeignAsyncRequest(AsyncRequest *areq);
-extern void convexForeignAsyncConfigureWait(AsyncRequest *areq);
-extern void convexForeignAsyncNotify(AsyncRequest *areq);
 
 #endif							/* CVX_FDW_SCAN_H */

@@ -8,7 +8,7 @@
  *	2. A field that an UPDATE does not set keeps its bytes.
  *	3. One command changes a row once, as with any table.
  *
- * Room: fdw 5.8
+ * Room: fdw 5.11
  */
 #include "postgres.h"
 
@@ -41,7 +41,7 @@ struct CvxUpdate
 	CvxPageWant want;
 
 	/* from the first row on */
-	CvxScan    *scan;
+	CvxTargets *targets;		/* of its scan */
 	Bitmapset  *done;			/* rows that this command has changed */
 	HTAB	   *new_keys;		/* that it has given to rows; or NULL */
 };
@@ -144,13 +144,14 @@ cvx_update_find(CvxModify *modify, TupleTableSlot *plan_slot,
 
 	if (is_null)
 		elog(ERROR, "ctid is NULL");
-	if (modify->update->scan == NULL)
-		modify->update->scan = cvx_scan_find(modify->update->estate, modify->update->relid);
-	if (modify->update->scan == NULL)
+	if (modify->update->targets == NULL)
+		modify->update->targets = cvx_scan_targets(modify->update->estate,
+												   modify->update->relid);
+	if (modify->update->targets == NULL)
 		elog(ERROR, "the scan of foreign table %s is not open",
 			 modify->options->relation);
-	cvx_scan_target_row(modify->update->scan, (ItemPointer) DatumGetPointer(ctid),
-						target);
+	cvx_targets_get(modify->update->targets,
+					(ItemPointer) DatumGetPointer(ctid), target);
 	if (bms_is_member((int) target->number, modify->update->done))
 		return false;
 	if (modify->key_columns && !modify->is_key_known)

@@ -1,0 +1,65 @@
+/*
+ * fdw_explain.c
+ *		What does EXPLAIN show of a scan?
+ *
+ * Room: fdw 5.7
+ */
+#include "postgres.h"
+
+#include "utils/rel.h"
+
+#include "ground/compat.h"
+#include "shape/options.h"
+#include "shape/rowmap.h"
+#include "fdw/fdw_explain.h"
+#include "fdw/fdw_plan.h"
+#include "fdw/fdw_scan.h"
+
+void
+convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
+{
+	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+	CvxScan    *scan = (CvxScan *) node->fdw_state;
+
+	if (es->verbose)
+	{
+		Relation	rel = node->ss.ss_currentRelation;
+		CvxTableOptions *options = cvx_options_table(RelationGetRelid(rel));
+		Bitmapset  *attnums = bms_make_singleton(0);
+		CvxRowMap  *map;
+		List	   *names = NIL;
+		const char *const *fields;
+		int			nfields;
+		ListCell   *lc;
+
+		foreach(lc, (List *) list_nth(plan->fdw_private, CVX_PLAN_ATTNUMS))
+			attnums = bms_add_member(attnums, lfirst_int(lc));
+		map = cvx_rowmap_create(RelationGetRelid(rel), RelationGetDescr(rel),
+								attnums, options, NIL);
+		fields = cvx_rowmap_fields(map, &nfields);
+		for (int i = 0; i < nfields; i++)
+			names = lappend(names, (char *) fields[i]);
+		if (cvx_rowmap_is_whole(map) ||
+			intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0)
+			names = list_make1("*");
+		ExplainPropertyText("Convex Table", options->table_name, es);
+		ExplainPropertyText("Convex Component", options->component, es);
+		ExplainPropertyList("Convex Fields", names, es);
+	}
+	if (es->analyze && scan != NULL)
+	{
+		CvxScanCounters cost = cvx_scan_counters(scan);
+
+		/* A scan that was never asked for a row has no snapshot. */
+		if (cost.ts != 0)
+			ExplainPropertyInteger("Convex Snapshot", NULL, cost.ts, es);
+		ExplainPropertyInteger("Pages", NULL, cost.pages, es);
+		ExplainPropertyInteger("Documents", NULL, cost.documents, es);
+		ExplainPropertyInteger("Bytes Received", NULL, cost.http.bytes, es);
+		ExplainPropertyInteger("Requests", NULL, cost.http.requests, es);
+		ExplainPropertyInteger("Retries", NULL, cost.http.retries, es);
+		if (es->timing)
+			ExplainPropertyFloat("Wait Time", "ms", cost.http.wait_us / 1000.0,
+								 3, es);
+	}
+}
