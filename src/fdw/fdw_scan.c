@@ -38,36 +38,16 @@
 /* A download goes on each time this much text has been converted. */
 #define PUMP_BYTES	65536
 
-struct CvxScan
+/* The pages of a walk. */
+typedef struct ScanWalk
 {
-	/* fixed at open */
-	Oid			serverid;
-	Oid			userid;
-	Relation	rel;
-	Bitmapset  *attnums;		/* of the needed columns; NULL: all */
-	Snapshot	pg;				/* the executor's */
-	int64		pinned;			/* convex_fdw.snapshot at its start, or 0 */
-	CvxTableOptions *options;
-	CvxTableName table;
-	CvxRowMap  *map;
-	int64		bound;			/* rows that will be asked for; -1 unknown */
-	bool		may_rescan;
-	EState	   *estate;			/* of the executor; NULL: ANALYZE */
-	Index		relid;			/* in its range table */
-	bool		is_target;		/* of UPDATE or DELETE */
-
-	/* from the first row on */
-	bool		is_prepared;
-	CvxOwn	   *own;			/* what pending writes make of it; or NULL */
-	StringInfoData own_doc;
-
 	/* from the first request on */
 	CvxHttp    *http;
 	CvxSnapshot *asked;			/* set while our answer will tell it */
 	int64		ts;				/* 0 until known */
 	CvxSelection selection;
 	CvxPageWant want;
-	CvxWalk    *walk;			/* NULL before the first page */
+	CvxWalk    *rules;			/* NULL before the first page */
 
 	/* per page */
 	CvxPage    *page;			/* being converted, or NULL */
@@ -79,21 +59,51 @@ struct CvxScan
 	int64		nrows;			/* given out since the last restart */
 	int64		npages;			/* received since the last restart */
 
+	/* memory */
+	MemoryContext page_cxt[2];
+	int			current_cxt;	/* that of page */
+} ScanWalk;
+
+/* What the executor has said. */
+typedef struct ScanUse
+{
+	EState	   *estate;			/* NULL: ANALYZE */
+	Index		relid;			/* in its range table */
+	int64		bound;			/* rows that will be asked for; -1 unknown */
+	bool		may_rescan;
+} ScanUse;
+
+struct CvxScan
+{
+	/* fixed at open */
+	Oid			userid;
+	Relation	rel;
+	Bitmapset  *attnums;		/* of the needed columns; NULL: all */
+	Snapshot	pg;				/* the executor's */
+	int64		pinned;			/* convex_fdw.snapshot at its start, or 0 */
+	CvxTableOptions *options;
+	CvxTableName table;
+	ScanUse		use;
+
+	/* from the first row on */
+	bool		is_prepared;
+	CvxRowMap  *map;
+	CvxOwn	   *own;			/* what pending writes make of it; or NULL */
+	StringInfoData own_doc;
+	ScanWalk	walk;
+
 	/* kept rows */
 	Tuplestorestate *kept;
 	TupleTableSlot *kept_slot;
 
 	/* for others */
-	CvxTargets *targets;		/* NULL unless is_target */
+	CvxTargets *targets;		/* NULL: not a target of UPDATE or DELETE */
 	CvxScanAsync async;
 	CvxScanCounters counters;
 	dlist_node	node;			/* in open_scans */
-	bool		is_open;
 
 	/* memory */
 	MemoryContext cxt;
-	MemoryContext page_cxt[2];
-	int			current_cxt;	/* that of page */
 	MemoryContext row_cxt;
 	MemoryContextCallback callback;
 	CvxErrorPlace place;
@@ -139,26 +149,24 @@ cvx_scan_open(Relation rel, Oid userid, Bitmapset *attnums, Snapshot pg)
 	scan->callback.arg = scan;
 	MemoryContextRegisterResetCallback(cxt, &scan->callback);
 	dlist_push_tail(&open_scans, &scan->node);
-	scan->is_open = true;
 	for (int i = 0; i < 2; i++)
-		scan->page_cxt[i] = AllocSetContextCreate(cxt, "convex page",
+		scan->walk.page_cxt[i] = AllocSetContextCreate(cxt, "convex page",
 												  ALLOCSET_DEFAULT_SIZES);
 	scan->row_cxt = AllocSetContextCreate(cxt, "convex row",
 										  ALLOCSET_DEFAULT_SIZES);
 	scan->userid = userid;
 	scan->pg = pg;
 	scan->pinned = cvx_snapshot_pinned();
-	scan->bound = -1;
+	scan->use.bound = -1;
 	scan->options = cvx_options_table(RelationGetRelid(rel));
-	scan->serverid = scan->options->serverid;
 	scan->table.component = scan->options->component;
 	scan->table.table = scan->options->table_name;
 	scan->rel = rel;
 	scan->attnums = attnums ? bms_copy(attnums) : NULL;
-	scan->selection.tables = &scan->table;
-	scan->selection.ntables = 1;
-	scan->want.tables = &scan->table;
-	scan->want.ntables = 1;
+	scan->walk.selection.tables = &scan->table;
+	scan->walk.selection.ntables = 1;
+	scan->walk.want.tables = &scan->table;
+	scan->walk.want.ntables = 1;
 	create_map(scan, NIL);
 	scan->place.server = scan->options->server_name;
 	scan->place.relation = psprintf("foreign table %s",
@@ -189,7 +197,8 @@ cvx_scan_targets(EState *estate, Index relid)
 	{
 		CvxScan    *scan = dlist_container(CvxScan, node, iter.cur);
 
-		if (scan->estate == estate && scan->relid == relid && scan->is_target)
+		if (scan->use.estate == estate && scan->use.relid == relid &&
+			scan->targets != NULL)
 			return scan->targets;
 	}
 	return NULL;
@@ -212,7 +221,7 @@ cvx_scan_snapshot(CvxHttp *http)
 										  GetActiveSnapshot(),
 										  cvx_snapshot_pinned());
 
-	while (entry->ts == 0 && entry->asker != NULL && entry->asker->call != NULL)
+	while (entry->ts == 0 && entry->asker != NULL && entry->asker->walk.call != NULL)
 		receive_page(entry->asker);
 	if (entry->ts == 0)
 		entry->ts = cvx_api_fresh_snapshot(http);
@@ -228,30 +237,30 @@ cvx_scan_prepare(CvxScan *scan)
 {
 	prepare(scan);
 	connect_scan(scan);
-	return scan->http;
+	return scan->walk.http;
 }
 
 /* Has nothing been asked for, though something will be? */
 bool
 cvx_scan_is_new(const CvxScan *scan)
 {
-	return scan->npages == 0 && scan->call == NULL && !scan->is_last;
+	return scan->walk.npages == 0 && scan->walk.call == NULL && !scan->walk.is_last;
 }
 
 /* Is a page under way? */
 bool
 cvx_scan_is_waiting(const CvxScan *scan)
 {
-	return scan->call != NULL;
+	return scan->walk.call != NULL;
 }
 
 /* Has the walk begun, and will go on? */
 bool
 cvx_scan_is_walking(const CvxScan *scan)
 {
-	return scan->call != NULL ||
-		(scan->page != NULL &&
-		 !(scan->is_last && scan->next_row >= scan->page->ndocs));
+	return scan->walk.call != NULL ||
+		(scan->walk.page != NULL &&
+		 !(scan->walk.is_last && scan->walk.next_row >= scan->walk.page->ndocs));
 }
 
 /*
@@ -261,8 +270,10 @@ cvx_scan_is_walking(const CvxScan *scan)
 bool
 cvx_scan_has_news(CvxScan *scan)
 {
-	return (scan->page != NULL && scan->next_row < scan->page->ndocs) ||
-		scan->is_last || (scan->call != NULL && cvx_http_poll(scan->call));
+	const ScanWalk *walk = &scan->walk;
+
+	return (walk->page != NULL && walk->next_row < walk->page->ndocs) ||
+		walk->is_last || (walk->call != NULL && cvx_http_poll(walk->call));
 }
 
 /* Does this hold for another open scan of the same connection? */
@@ -276,7 +287,7 @@ cvx_scan_any_other(const CvxScan *scan, bool (*holds) (CvxScan *other,
 	{
 		CvxScan    *other = dlist_container(CvxScan, node, iter.cur);
 
-		if (other != scan && other->http == scan->http && holds(other, scan))
+		if (other != scan && other->walk.http == scan->walk.http && holds(other, scan))
 			return true;
 	}
 	return false;
@@ -295,7 +306,7 @@ cvx_scan_counters(const CvxScan *scan)
 {
 	CvxScanCounters counters = scan->counters;
 
-	counters.ts = scan->ts;
+	counters.ts = scan->walk.ts;
 	return counters;
 }
 
@@ -324,17 +335,16 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 	scan = cvx_scan_open(node->ss.ss_currentRelation,
 						 cvx_scan_user(plan, estate), attnums,
 						 estate->es_snapshot);
-	scan->bound = intVal(list_nth(plan->fdw_private, CVX_PLAN_BOUND));
-	scan->may_rescan = cvx_plan_may_rescan(estate, plan, eflags);
-	scan->estate = estate;
-	scan->relid = plan->scan.scanrelid;
-	scan->is_target = intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0;
-	if (scan->is_target)
+	scan->use.bound = intVal(list_nth(plan->fdw_private, CVX_PLAN_BOUND));
+	scan->use.may_rescan = cvx_plan_may_rescan(estate, plan, eflags);
+	scan->use.estate = estate;
+	scan->use.relid = plan->scan.scanrelid;
+	if (intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
 
 		scan->targets = cvx_targets_open();
-		scan->selection.is_whole = true;
+		scan->walk.selection.is_whole = true;
 		MemoryContextSwitchTo(old);
 	}
 	node->fdw_state = scan;
@@ -359,7 +369,7 @@ convexReScanForeignScan(ForeignScanState *node)
 		cvx_targets_rewind(scan->targets);
 	if (scan->kept)
 		tuplestore_rescan(scan->kept);
-	else if (scan->nrows > 0)
+	else if (scan->walk.nrows > 0)
 		restart(scan);
 }
 
@@ -421,7 +431,7 @@ cvx_scan_next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 	ExecStoreVirtualTuple(slot);
 	if (scan->targets)
 		cvx_targets_mark_new(scan->targets, slot);
-	if (scan->may_rescan)
+	if (scan->use.may_rescan)
 	{
 		if (scan->kept == NULL)
 		{
@@ -451,19 +461,19 @@ advance(CvxScan *scan, bool may_wait, bool *is_pending)
 	*is_pending = false;
 	for (;;)
 	{
-		if (scan->page && scan->next_row < scan->page->ndocs)
+		if (scan->walk.page && scan->walk.next_row < scan->walk.page->ndocs)
 		{
 			keep_downloading(scan);
 			return true;
 		}
-		if (scan->is_last)
+		if (scan->walk.is_last)
 			return false;
-		if (!may_wait && (scan->call == NULL || !cvx_http_poll(scan->call)))
+		if (!may_wait && (scan->walk.call == NULL || !cvx_http_poll(scan->walk.call)))
 		{
 			*is_pending = true;
 			return false;
 		}
-		if (scan->call == NULL)
+		if (scan->walk.call == NULL)
 			cvx_scan_start_page(scan);
 		receive_page(scan);
 	}
@@ -480,8 +490,8 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 	prepare(scan);
 	while (advance(scan, may_wait, is_pending))
 	{
-		const CvxPage *page = scan->page;
-		int			row = scan->next_row++;
+		const CvxPage *page = scan->walk.page;
+		int			row = scan->walk.next_row++;
 		CvxOwnEffect effect = CVX_OWN_NONE;
 
 		if (scan->own)
@@ -498,7 +508,7 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 		}
 		if (effect == CVX_OWN_GONE)
 			continue;
-		scan->nrows++;
+		scan->walk.nrows++;
 		if (effect == CVX_OWN_CHANGED)
 			take_own_row(scan, values, nulls);
 		else
@@ -510,7 +520,7 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 	resetStringInfo(&scan->own_doc);
 	if (!cvx_own_next(scan->own, &scan->own_doc))
 		return false;
-	scan->nrows++;
+	scan->walk.nrows++;
 	take_own_row(scan, values, nulls);
 	return true;
 }
@@ -524,16 +534,16 @@ prepare(CvxScan *scan)
 	if (scan->is_prepared)
 		return;
 	scan->is_prepared = true;
-	if (scan->estate == NULL || scan->table.component[0] != '\0')
+	if (scan->use.estate == NULL || scan->table.component[0] != '\0')
 		return;
 	old = MemoryContextSwitchTo(scan->cxt);
-	scan->own = cvx_own_open(scan->serverid, scan->table.table,
+	scan->own = cvx_own_open(scan->options->serverid, scan->table.table,
 							 scan->pg->curcid);
 	if (scan->own)
 	{
 		initStringInfo(&scan->own_doc);
 		create_map(scan, cvx_own_key_fields(scan->own));
-		scan->is_last = cvx_own_hides_all(scan->own);
+		scan->walk.is_last = cvx_own_hides_all(scan->own);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -545,13 +555,13 @@ create_map(CvxScan *scan, List *extra_fields)
 	scan->map = cvx_rowmap_create(RelationGetRelid(scan->rel),
 								  RelationGetDescr(scan->rel), scan->attnums,
 								  scan->options, extra_fields);
-	scan->selection.is_whole = scan->is_target ||
+	scan->walk.selection.is_whole = scan->targets != NULL ||
 		cvx_rowmap_is_whole(scan->map);
-	scan->selection.fields = cvx_rowmap_fields(scan->map,
-											   &scan->selection.nfields);
-	scan->want.fields = scan->selection.fields;
-	scan->want.nfields = scan->selection.nfields;
-	scan->want.field_lens = cvx_rowmap_field_lens(scan->map);
+	scan->walk.selection.fields = cvx_rowmap_fields(scan->map,
+											   &scan->walk.selection.nfields);
+	scan->walk.want.fields = scan->walk.selection.fields;
+	scan->walk.want.nfields = scan->walk.selection.nfields;
+	scan->walk.want.field_lens = cvx_rowmap_field_lens(scan->map);
 }
 
 /* Convert a row of a page; its values live until the next one. */
@@ -568,7 +578,7 @@ take_row(CvxScan *scan, const CvxPage *page, int row, Datum *values,
 	MemoryContextSwitchTo(old);
 	cvx_error_pop(&scan->place);
 	if (scan->targets)
-		cvx_targets_put(scan->targets, page, row, scan->ts);
+		cvx_targets_put(scan->targets, page, row, scan->walk.ts);
 }
 
 /* The same for the document that pending writes have made. */
@@ -580,7 +590,7 @@ take_own_row(CvxScan *scan, Datum *values, bool *nulls)
 											  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	CvxPage    *page = cvx_page_of_document(scan->own_doc.data,
-											scan->own_doc.len, &scan->want);
+											scan->own_doc.len, &scan->walk.want);
 
 	MemoryContextSwitchTo(old);
 	take_row(scan, page, 0, values, nulls);
@@ -593,10 +603,10 @@ connect_scan(CvxScan *scan)
 {
 	MemoryContext old;
 
-	if (scan->http != NULL)
+	if (scan->walk.http != NULL)
 		return;
 	old = MemoryContextSwitchTo(scan->cxt);
-	scan->http = cvx_http_open(cvx_options_remote(scan->serverid,
+	scan->walk.http = cvx_http_open(cvx_options_remote(scan->options->serverid,
 												  scan->userid));
 	MemoryContextSwitchTo(old);
 }
@@ -610,18 +620,18 @@ fix_snapshot(CvxScan *scan)
 {
 	CvxSnapshot *entry;
 
-	if (scan->ts != 0)
+	if (scan->walk.ts != 0)
 		return;
-	entry = cvx_snapshot_get(scan->serverid, scan->pg, scan->pinned);
+	entry = cvx_snapshot_get(scan->options->serverid, scan->pg, scan->pinned);
 	while (entry->ts == 0 && entry->asker != NULL && entry->asker != scan &&
-		   entry->asker->call != NULL)
+		   entry->asker->walk.call != NULL)
 		receive_page(entry->asker);
-	scan->ts = entry->ts;
-	if (scan->ts == 0)
+	scan->walk.ts = entry->ts;
+	if (scan->walk.ts == 0)
 	{
 		/* An entry is not dropped while it has an asker. */
 		entry->asker = scan;
-		scan->asked = entry;
+		scan->walk.asked = entry;
 	}
 }
 
@@ -629,7 +639,7 @@ fix_snapshot(CvxScan *scan)
 void
 cvx_scan_start_page(CvxScan *scan)
 {
-	MemoryContext cxt = scan->page_cxt[1 - scan->current_cxt];
+	MemoryContext cxt = scan->walk.page_cxt[1 - scan->walk.current_cxt];
 	MemoryContext old;
 
 	prepare(scan);
@@ -637,16 +647,16 @@ cvx_scan_start_page(CvxScan *scan)
 	fix_snapshot(scan);
 
 	/* Waiting for another scan's answer may have served this one too. */
-	if (scan->call != NULL)
+	if (scan->walk.call != NULL)
 		return;
-	if (scan->page == NULL)
+	if (scan->walk.page == NULL)
 		begin_walk(scan);
 	MemoryContextReset(cxt);
 	old = MemoryContextSwitchTo(cxt);
-	scan->cursor = scan->page ? pstrdup(scan->page->cursor) : NULL;
-	scan->call = cvx_api_list_snapshot(scan->http, &scan->counters.http,
-									   &scan->selection, scan->ts,
-									   scan->cursor);
+	scan->walk.cursor = scan->walk.page ? pstrdup(scan->walk.page->cursor) : NULL;
+	scan->walk.call = cvx_api_list_snapshot(scan->walk.http, &scan->counters.http,
+									   &scan->walk.selection, scan->walk.ts,
+									   scan->walk.cursor);
 	MemoryContextSwitchTo(old);
 }
 
@@ -656,9 +666,9 @@ begin_walk(CvxScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->cxt);
 
-	if (scan->walk == NULL)
-		scan->walk = cvx_walk_open(scan->options->server_name, 1);
-	cvx_walk_resume(scan->walk, scan->ts, NULL);
+	if (scan->walk.rules == NULL)
+		scan->walk.rules = cvx_walk_open(scan->options->server_name, 1);
+	cvx_walk_resume(scan->walk.rules, scan->walk.ts, NULL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -670,36 +680,36 @@ receive_page(CvxScan *scan)
 	CvxPage    *page;
 
 	cvx_error_push(&scan->place);
-	cvx_http_wait(scan->call);
-	if (cvx_api_has_code(scan->call, 400, "SnapshotTooNew"))
+	cvx_http_wait(scan->walk.call);
+	if (cvx_api_has_code(scan->walk.call, 400, "SnapshotTooNew"))
 		fail_too_new(scan);
-	if (cvx_http_answer(scan->call)->status == 404)
+	if (cvx_http_answer(scan->walk.call)->status == 404)
 		check_table_exists(scan);
-	if (scan->ts != 0)
-		cvx_api_fail_if_lost(scan->call, scan->http, scan->ts,
+	if (scan->walk.ts != 0)
+		cvx_api_fail_if_lost(scan->walk.call, scan->walk.http, scan->walk.ts,
 							 scan->pinned != 0);
 
 	/* Nothing of the scan changes before the page has passed. */
-	old = MemoryContextSwitchTo(scan->page_cxt[1 - scan->current_cxt]);
-	page = cvx_api_page(scan->call, scan->http, &scan->want);
+	old = MemoryContextSwitchTo(scan->walk.page_cxt[1 - scan->walk.current_cxt]);
+	page = cvx_api_page(scan->walk.call, scan->walk.http, &scan->walk.want);
 	MemoryContextSwitchTo(old);
 
-	cvx_walk_check(scan->walk, page);
-	scan->ts = page->ts;
-	if (scan->asked)
-		scan->asked->ts = page->ts;
+	cvx_walk_check(scan->walk.rules, page);
+	scan->walk.ts = page->ts;
+	if (scan->walk.asked)
+		scan->walk.asked->ts = page->ts;
 	forget_question(scan);
-	MemoryContextReset(scan->page_cxt[scan->current_cxt]);
-	scan->current_cxt = 1 - scan->current_cxt;
-	scan->call = NULL;
-	scan->page = page;
-	scan->next_row = 0;
-	scan->pumped_to = 0;
-	scan->is_last = !page->has_more;
-	scan->npages++;
+	MemoryContextReset(scan->walk.page_cxt[scan->walk.current_cxt]);
+	scan->walk.current_cxt = 1 - scan->walk.current_cxt;
+	scan->walk.call = NULL;
+	scan->walk.page = page;
+	scan->walk.next_row = 0;
+	scan->walk.pumped_to = 0;
+	scan->walk.is_last = !page->has_more;
+	scan->walk.npages++;
 	scan->counters.pages++;
 	scan->counters.documents += page->ndocs;
-	if (scan->npages == 1 && scan->is_last && page->ndocs == 0 &&
+	if (scan->walk.npages == 1 && scan->walk.is_last && page->ndocs == 0 &&
 		scan->own == NULL)
 		check_table_exists(scan);
 	cvx_error_pop(&scan->place);
@@ -709,11 +719,11 @@ receive_page(CvxScan *scan)
 static void
 fail_too_new(CvxScan *scan)
 {
-	int64		head = cvx_api_query_ts(scan->http);
+	int64		head = cvx_api_query_ts(scan->walk.http);
 
-	cvx_api_fail(scan->call, scan->http, head < 0 ? NULL :
+	cvx_api_fail(scan->walk.call, scan->walk.http, head < 0 ? NULL :
 				 psprintf("Snapshot " INT64_FORMAT " was asked for; the server's head is at " INT64_FORMAT ".",
-						  scan->ts, head));
+						  scan->walk.ts, head));
 }
 
 /*
@@ -726,7 +736,7 @@ check_table_exists(CvxScan *scan)
 	MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
 	List	   *tables;
 
-	if (cvx_api_column_names(scan->http, &scan->table, &tables) &&
+	if (cvx_api_column_names(scan->walk.http, &scan->table, &tables) &&
 		tables == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
@@ -749,25 +759,25 @@ check_table_exists(CvxScan *scan)
 static void
 keep_downloading(CvxScan *scan)
 {
-	CvxPage    *page = scan->page;
+	CvxPage    *page = scan->walk.page;
 	uint32		offset;
 
-	if (scan->call == NULL)
+	if (scan->walk.call == NULL)
 	{
-		int			nleft = page->ndocs - scan->next_row;
+		int			nleft = page->ndocs - scan->walk.next_row;
 
-		if (scan->is_last || !cvx_http_prefetch ||
-			(scan->npages == 1 && scan->next_row < page->ndocs / 4) ||
-			(scan->bound >= 0 && scan->nrows + nleft >= scan->bound))
+		if (scan->walk.is_last || !cvx_http_prefetch ||
+			(scan->walk.npages == 1 && scan->walk.next_row < page->ndocs / 4) ||
+			(scan->use.bound >= 0 && scan->walk.nrows + nleft >= scan->use.bound))
 			return;
 		cvx_scan_start_page(scan);
 		return;
 	}
-	offset = page->docs[scan->next_row].document.offset;
-	if (offset - scan->pumped_to >= PUMP_BYTES)
+	offset = page->docs[scan->walk.next_row].document.offset;
+	if (offset - scan->walk.pumped_to >= PUMP_BYTES)
 	{
-		scan->pumped_to = offset;
-		(void) cvx_http_poll(scan->call);
+		scan->walk.pumped_to = offset;
+		(void) cvx_http_poll(scan->walk.call);
 	}
 }
 
@@ -776,17 +786,17 @@ static void
 restart(CvxScan *scan)
 {
 	forget_question(scan);
-	scan->call = NULL;
-	scan->page = NULL;
-	MemoryContextReset(scan->page_cxt[0]);
-	MemoryContextReset(scan->page_cxt[1]);
-	scan->is_last = false;
-	scan->nrows = 0;
-	scan->npages = 0;
+	scan->walk.call = NULL;
+	scan->walk.page = NULL;
+	MemoryContextReset(scan->walk.page_cxt[0]);
+	MemoryContextReset(scan->walk.page_cxt[1]);
+	scan->walk.is_last = false;
+	scan->walk.nrows = 0;
+	scan->walk.npages = 0;
 	if (scan->own)
 	{
 		cvx_own_rewind(scan->own);
-		scan->is_last = cvx_own_hides_all(scan->own);
+		scan->walk.is_last = cvx_own_hides_all(scan->own);
 	}
 }
 
@@ -796,9 +806,6 @@ forget_scan(void *arg)
 {
 	CvxScan    *scan = (CvxScan *) arg;
 
-	if (!scan->is_open)
-		return;
-	scan->is_open = false;
 	dlist_delete(&scan->node);
 	forget_question(scan);
 }
@@ -807,7 +814,7 @@ forget_scan(void *arg)
 static void
 forget_question(CvxScan *scan)
 {
-	if (scan->asked)
-		scan->asked->asker = NULL;
-	scan->asked = NULL;
+	if (scan->walk.asked)
+		scan->walk.asked->asker = NULL;
+	scan->walk.asked = NULL;
 }

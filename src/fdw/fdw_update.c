@@ -49,6 +49,10 @@ struct CvxUpdate
 static bool may_change_keys(const CvxModify *modify);
 static bool is_named(const CvxModify *modify, const CvxRowColumn *column);
 static bool may_change(const CvxModify *modify, const CvxRowColumn *column);
+static void encode_change(CvxModify *modify, Datum datum, bool is_null,
+						  const CvxTargetRow *target, CvxChange *change);
+static bool is_whole_needed(CvxModify *modify, const CvxTargetRow *target,
+							const CvxChange *change);
 static void settle_overlaps(CvxModify *modify, CvxChange *changes,
 							int *nchanges);
 static bool has_key(CvxModify *modify, const StringInfoData *key);
@@ -174,7 +178,6 @@ cvx_update_collect(CvxModify *modify, TupleTableSlot *slot,
 				   bool *needs_whole)
 {
 	CvxChange  *changes = palloc(sizeof(CvxChange) * Max(modify->ncolumns, 1));
-	const CvxKey *key = modify->options->key;
 	Datum	   *old_values = palloc(sizeof(Datum) * modify->tupdesc->natts);
 	bool	   *old_nulls = palloc(sizeof(bool) * modify->tupdesc->natts);
 
@@ -191,7 +194,6 @@ cvx_update_collect(CvxModify *modify, TupleTableSlot *slot,
 			 datum_image_eq(slot->tts_values[at], old_values[at],
 							column->typbyval, column->typlen));
 		CvxText		old;
-		StringInfoData value;
 
 		if (!may_change(modify, column) ||
 			(is_same && (column->is_system || !is_named(modify, column))))
@@ -202,55 +204,72 @@ cvx_update_collect(CvxModify *modify, TupleTableSlot *slot,
 			(!cvx_document_get(target->doc, target->doc_len, &column->path,
 							   &old) || old.data[0] == 'n'))
 			continue;
-		initStringInfo(&value);
 		change->column = column;
-		change->value = NULL;
-		change->len = 0;
 		change->is_same = is_same;
+		encode_change(modify, slot->tts_values[at], slot->tts_isnull[at],
+					  target, change);
 		(*nchanges)++;
-		if (column->options->is_document)
-		{
-			*needs_whole = true;
-			if (slot->tts_isnull[at])
-			{
-				modify->column = column;
-				ereport(ERROR,
-						(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-						 errmsg("a whole document cannot be NULL"),
-						 errhint("Use DELETE, or set the document's fields.")));
-			}
-			cvx_row_document(modify, slot->tts_values[at], target, &value);
-		}
-		else if (!slot->tts_isnull[at])
-			cvx_row_encode(modify, column, slot->tts_values[at],
-						   cvx_document_get(target->doc, target->doc_len,
-											&column->path, &old) ? &old : NULL,
-						   &value);
-		else if (column->is_system)
-			cvx_row_encode(modify, column, (Datum) 0, NULL, &value);
-		else if (column->options->writes_nulls)
-			appendStringInfoString(&value, "null");
-		if (value.len > 0)
-		{
-			change->value = value.data;
-			change->len = value.len;
-		}
-		else
-			*needs_whole = true;
-		if (column->path.n > 1 ||
-			(column->path.n == 1 &&
-			 strcmp(column->path.names[0], "fivetran") == 0))
-			*needs_whole = true;
-		for (int k = 0; k < key->n && column->path.n > 0; k++)
-			if (strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
-			{
-				*needs_whole |= !is_same;
-				cvx_keycheck_document(modify->options, modify->key_columns,
-									  target->doc, target->doc_len);
-			}
+		*needs_whole |= is_whole_needed(modify, target, change);
 	}
 	settle_overlaps(modify, changes, nchanges);
 	return changes;
+}
+
+/* The value that a column gets; none where its field is taken out. */
+static void
+encode_change(CvxModify *modify, Datum datum, bool is_null,
+			  const CvxTargetRow *target, CvxChange *change)
+{
+	CvxRowColumn *column = change->column;
+	StringInfoData value;
+	CvxText		old;
+
+	initStringInfo(&value);
+	if (column->options->is_document && is_null)
+	{
+		modify->column = column;
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
+				 errmsg("a whole document cannot be NULL"),
+				 errhint("Use DELETE, or set the document's fields.")));
+	}
+	else if (column->options->is_document)
+		cvx_row_document(modify, datum, target, &value);
+	else if (!is_null)
+		cvx_row_encode(modify, column, datum,
+					   cvx_document_get(target->doc, target->doc_len,
+										&column->path, &old) ? &old : NULL,
+					   &value);
+	else if (column->is_system)
+		cvx_row_encode(modify, column, (Datum) 0, NULL, &value);
+	else if (column->options->writes_nulls)
+		appendStringInfoString(&value, "null");
+	change->value = value.len > 0 ? value.data : NULL;
+	change->len = value.len;
+}
+
+/*
+ * Can an Update of fields not express the change?  Then the whole document is
+ * sent.
+ */
+static bool
+is_whole_needed(CvxModify *modify, const CvxTargetRow *target,
+				const CvxChange *change)
+{
+	const CvxKey *key = modify->options->key;
+	const CvxRowColumn *column = change->column;
+	bool		result = column->options->is_document ||
+		change->value == NULL || column->path.n > 1 ||
+		strcmp(column->path.names[0], "fivetran") == 0;
+
+	for (int k = 0; k < key->n && column->path.n > 0; k++)
+		if (strcmp(key->paths[k].names[0], column->path.names[0]) == 0)
+		{
+			result |= !change->is_same;
+			cvx_keycheck_document(modify->options, modify->key_columns,
+								  target->doc, target->doc_len);
+		}
+	return result;
 }
 
 /*
