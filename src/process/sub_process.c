@@ -50,7 +50,14 @@
 #define LONGEST_PAUSE_MS 60000
 
 /* Workers that a transaction can wake at its commit; see cvx_worker_wake(). */
-#define MAX_WOKEN 16
+#define MAX_WOKEN CVX_MAX_PROCESSES
+
+/* A subscription whose worker is woken at the commit. */
+typedef struct Woken
+{
+	int32		subid;
+	int			pid;			/* without the table; it cannot be looked up then */
+} Woken;
 
 CvxProcessTable *cvx_process_table = NULL;
 
@@ -71,7 +78,7 @@ static bool is_xact_registered = false;
 static bool has_bars = false;
 static bool look_at_commit = false;
 static int	nwoken = 0;
-static int	woken[MAX_WOKEN];
+static Woken woken[MAX_WOKEN];
 
 static bool check_databases(char **newval, void **extra, GucSource source);
 static void on_shmem_request(void);
@@ -87,7 +94,8 @@ static bool have_left(Oid dbid, bool order);
 static void at_xact_end(XactEvent event, void *arg);
 static void watch_xact(void);
 static void detach(int code, Datum arg);
-static void set_latch_of(int pid);
+static void ask(Oid dbid, int32 subid);
+static void ask_process(int pid);
 static int	reported_pid(Oid dbid, int32 subid);
 static ConditionVariable *news_of(int32 subid);
 static const char *state_of(const CvxProcess *process);
@@ -289,6 +297,11 @@ cvx_process_attach(const CvxProcessOrder *order)
 		process->proc = MyProc;
 		process->started_at = GetCurrentTimestamp();
 		my_process = process;
+
+		/* What it was asked before it began is not lost. */
+		if (process->is_asked)
+			kill(MyProcPid, CVX_ASK_SIGNAL);
+		process->is_asked = false;
 	}
 	LWLockRelease(cvx_process_table->lock);
 	return my_process != NULL;
@@ -669,33 +682,63 @@ news_of(int32 subid)
 
 /*
  * Make a subscription's worker work at once, and again when this transaction
- * has committed, since only then it sees what was changed.  Nothing happens
- * when there is no worker.
+ * has committed, since only then it sees what was changed.  Whatever pause it
+ * is in ends, and so does the launcher's before it starts the next one.
  */
 void
-cvx_worker_wake(Oid dbid, int32 subid)
+cvx_worker_wake(int32 subid)
 {
-	int			pid = cvx_process_pid(dbid, subid);
+	int			pid = 0;
 
-	if (pid == 0)
+	if (cvx_process_table)
+		ask(MyDatabaseId, subid);
+	else if ((pid = reported_pid(MyDatabaseId, subid)) != 0)
+		ask_process(pid);
+	else
 		return;
-	set_latch_of(pid);
 	for (int i = 0; i < nwoken; i++)
-		if (woken[i] == pid)
+		if (woken[i].subid == subid)
 			return;
 	if (!IsTransactionState() || nwoken == MAX_WOKEN)
 		return;
 	watch_xact();
-	woken[nwoken++] = pid;
+	woken[nwoken].subid = subid;
+	woken[nwoken++].pid = pid;
 }
 
+/* The same now; for those in the table.  Does not throw. */
 static void
-set_latch_of(int pid)
+ask(Oid dbid, int32 subid)
 {
-	PGPROC	   *proc = BackendPidGetProc(pid);
+	CvxProcess *process;
+	bool		needs_look;
 
-	if (proc)
-		SetLatch(&proc->procLatch);
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	process = cvx_process_find(dbid, subid, false);
+	needs_look = process == NULL ||
+		(process->state == CVX_PROCESS_NONE && !process->lacks_slot);
+	if (process && process->state == CVX_PROCESS_RUNNING)
+		kill(process->pid, CVX_ASK_SIGNAL);
+	else if (process)
+		process->is_asked = true;
+	if (process)
+	{
+		process->due_at = Min(process->due_at, GetCurrentTimestamp());
+		process->nshort = 0;
+	}
+	LWLockRelease(cvx_process_table->lock);
+
+	/* The launcher may pause before it looks again, too. */
+	if (needs_look)
+		cvx_process_look(dbid);
+}
+
+/* A signal, and not the latch alone: a request to the server resets that. */
+static void
+ask_process(int pid)
+{
+	if (BackendPidGetProc(pid))
+		kill(pid, CVX_ASK_SIGNAL);
 }
 
 /*
@@ -766,7 +809,12 @@ at_xact_end(XactEvent event, void *arg)
 		if (look_at_commit)
 			cvx_process_look(MyDatabaseId);
 		for (int i = 0; i < nwoken; i++)
-			set_latch_of(woken[i]);
+		{
+			if (cvx_process_table)
+				ask(MyDatabaseId, woken[i].subid);
+			else
+				ask_process(woken[i].pid);
+		}
 	}
 	has_bars = look_at_commit = false;
 	nwoken = 0;

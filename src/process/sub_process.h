@@ -23,6 +23,9 @@
 #define CVX_PROBE_TYPE		"convex_fdw probe"
 #define CVX_LAUNCHER_TYPE	"convex_fdw launcher"
 
+/* With this a worker is asked to work at once, whatever it waits for. */
+#define CVX_ASK_SIGNAL	SIGUSR2
+
 /* Subscriptions of all databases that the table has room for. */
 #define CVX_MAX_PROCESSES	1024
 
@@ -58,6 +61,7 @@ typedef struct CvxProcess
 	CvxProcessState state;
 	bool		is_manual;		/* started by convex_start_worker() */
 	bool		is_leaving;		/* the launcher asked it to leave */
+	bool		is_asked;		/* to work at once, by somebody, while none ran */
 	bool		lacks_slot;		/* there was no slot for it */
 	int			pid;			/* of a running one, else 0 */
 	PGPROC	   *proc;

@@ -306,11 +306,7 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
-		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1",
-					"i", sub->subid);
+	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL");
 	cvx_launcher_wake();
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -332,10 +328,7 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * Look for new, replaced and dropped tables at the next step; loads that wait
- * because they had differed begin at once.
- */
+/* Look for new, replaced and dropped tables at the next step. */
 Datum
 convex_refresh_subscription(PG_FUNCTION_ARGS)
 {
@@ -343,9 +336,6 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 
 	begin_catalog();
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND load = 'wanted'",
-					"i", sub->subid);
 	touch(sub->subid, ", check_wanted = true");
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -381,7 +371,6 @@ convex_resync_table(PG_FUNCTION_ARGS)
 	{
 		ereport(NOTICE,
 				(errmsg("table \"%s\" is being loaded already", table)));
-		cvx_catalog_rel(sub, rel, "retry_at = NULL");
 		touch(sub->subid, "");
 	}
 	else if ((rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING) &&
@@ -460,7 +449,7 @@ convex_wait_for(PG_FUNCTION_ARGS)
 		sub->is_enabled;
 	subid = sub->subid;
 	SPI_finish();
-	cvx_worker_wake(MyDatabaseId, subid);
+	cvx_worker_wake(subid);
 	while (!(is_done = is_reached(subid, ts)) &&
 		   (now = GetCurrentTimestamp()) < until)
 	{
@@ -715,7 +704,7 @@ begin_catalog(void)
 static void
 end_catalog(const CvxSubscription *sub)
 {
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	cvx_worker_wake(sub->subid);
 	SPI_finish();
 }
 
@@ -769,12 +758,20 @@ give_to(const CvxSubscription *sub, const char *name)
 					"ito", sub->subid, name, owner);
 }
 
-/* Make a step under way look again, and set more. */
+/*
+ * Make a step under way look again, and set more.  Whatever waited, because it
+ * had failed or could not keep up, is tried again.
+ */
 static void
 touch(int32 subid, const char *sets)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
-					psprintf("UPDATE @.convex_subscription_state SET generation = generation + 1%s WHERE subid = $1", sets),
+					psprintf("UPDATE @.convex_subscription_state SET generation = generation + 1,"
+							 " load_restarts = CASE phase WHEN 'load_too_slow' THEN 0 ELSE load_restarts END,"
+							 " phase = CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END%s WHERE subid = $1", sets),
+					"i", subid);
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND retry_at IS NOT NULL",
 					"i", subid);
 }
 
@@ -794,6 +791,7 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 	volatile bool has_stepped = false;
 	volatile bool is_good = true;
 
+	cvx_sync_end_pauses(sync);
 	PG_TRY();
 	{
 		while (!is_done && cvx_sync_pages(sync) < *max_pages)
@@ -881,7 +879,7 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 
 	/* A worker that found the subscription busy goes on at once. */
 	if (has_stepped)
-		cvx_worker_wake(MyDatabaseId, subid);
+		cvx_worker_wake(subid);
 	return is_good;
 }
 
@@ -897,19 +895,15 @@ wait_for_worker(CvxSync *sync, int32 subid, const char *name, ErrorData **failur
 	int64		head = cvx_api_sure_head(connect_to(name));
 	Mark		mark = {false};
 	long		pause = LOOK_MS;
-	TimestampTz woken_at = 0;
+	bool		is_woken = false;
 
 	while (!has_ended(subid, head, &mark, failure))
 	{
 		if (cvx_process_pid(MyDatabaseId, subid) != worker)
 			return false;
-
-		/* What was put off for a while may have become due. */
-		if (TimestampDifferenceExceeds(woken_at, GetCurrentTimestamp(), HOLDER_MS))
-		{
-			woken_at = GetCurrentTimestamp();
-			cvx_worker_wake(MyDatabaseId, subid);
-		}
+		if (!is_woken)
+			cvx_worker_wake(subid);
+		is_woken = true;
 		cvx_process_await(subid, pause);
 		pause = Min(pause * 2, cvx_process_table ? HOLDER_MS : LONGEST_LOOK_MS);
 	}

@@ -90,6 +90,8 @@ convex_start_worker(PG_FUNCTION_ARGS)
 		pid = cvx_process_table && cvx_worker_enabled &&
 			cvx_process_is_chosen(get_database_name(MyDatabaseId)) ?
 			await_launcher(&order) : start_here(&order);
+	else
+		cvx_worker_wake(order.subid);
 	PG_RETURN_INT32(pid);
 }
 

@@ -263,7 +263,7 @@ cvx_catalog_int64(uint64 row, int column)
 
 	if (isnull)
 		return 0;
-	if (type == INT8OID)
+	if (type == INT8OID || type == TIMESTAMPTZOID)
 		return DatumGetInt64(datum);
 	return type == OIDOID ? (int64) DatumGetObjectId(datum) :
 		(int64) DatumGetInt32(datum);
@@ -1161,7 +1161,7 @@ load_rels(CvxSubscription *sub)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT relno, component, table_name, target_schema::text, target_name::text,"
 					" target_oid, columns, state, coalesce(load, ''), is_staged, synced_ts, tablet,"
-					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp()"
+					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at"
 					" FROM @.convex_subscription_rel WHERE subid = $1 ORDER BY relno", "i",
 					sub->subid);
 	n = SPI_processed;
@@ -1191,6 +1191,7 @@ load_rels(CvxSubscription *sub)
 		rel->check_cursor = copy_text(i, 13);
 		rel->check_id = copy_text(i, 14);
 		rel->is_retry_due = cvx_catalog_bool(i, 15);
+		rel->retry_at = cvx_catalog_int64(i, 16);
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)
