@@ -45,6 +45,9 @@
 /* A worker that lived shorter than this is started again with a pause. */
 #define SHORT_LIFE_MS 10000
 
+/* Who waits for a place while nobody gives one cannot count on it. */
+#define STUCK_MS 10000
+
 /* Pauses between the starts of a worker that ends at once. */
 #define FIRST_PAUSE_MS 500
 #define LONGEST_PAUSE_MS 60000
@@ -62,7 +65,7 @@ typedef struct Woken
 CvxProcessTable *cvx_process_table = NULL;
 
 bool		cvx_worker_enabled = true;
-int			cvx_max_workers = 8;
+int			cvx_max_workers = 4;
 char	   *cvx_databases = NULL;
 
 static shmem_startup_hook_type previous_shmem_startup = NULL;
@@ -114,8 +117,8 @@ cvx_process_init(void)
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("convex_fdw.max_workers",
 							"How many subscriptions have a worker at the same time.",
-							"Each takes one of max_worker_processes.",
-							&cvx_max_workers, 8, 0, CVX_MAX_PROCESSES,
+							"Each takes one of max_worker_processes. More subscriptions take turns.",
+							&cvx_max_workers, 4, 0, CVX_MAX_PROCESSES,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("convex_fdw.databases",
 							   "The databases whose subscriptions the launcher looks after.",
@@ -202,6 +205,7 @@ cvx_process_find(Oid dbid, int32 subid, bool create)
 	memset(unused, 0, sizeof(CvxProcess));
 	unused->dbid = dbid;
 	unused->subid = subid;
+	unused->due_at = GetCurrentTimestamp();
 	return unused;
 }
 
@@ -289,10 +293,12 @@ cvx_process_attach(const CvxProcessOrder *order)
 		!process->is_held && !cvx_process_is_barred(order->dbid))
 	{
 		process->name = order->name;
+		process->owner = order->owner;
 		process->state = CVX_PROCESS_RUNNING;
 		process->is_manual = order->is_manual;
 		process->is_leaving = false;
-		process->lacks_slot = false;
+		process->has_yielded = false;
+		process->lack = CVX_LACKS_NOTHING;
 		process->pid = MyProcPid;
 		process->proc = MyProc;
 		process->started_at = GetCurrentTimestamp();
@@ -354,7 +360,8 @@ cvx_process_note_end(CvxProcess *process)
 	bool		was_asked = process->is_leaving || process->is_held ||
 		cvx_process_is_barred(process->dbid);
 
-	process->due_at = now;
+	if (!process->has_yielded)
+		process->due_at = process->look_after = now;
 	if (was_asked || (process->state == CVX_PROCESS_RUNNING &&
 					  TimestampDifferenceExceeds(process->started_at, now,
 												 SHORT_LIFE_MS)))
@@ -372,9 +379,38 @@ cvx_process_note_end(CvxProcess *process)
 	process->state = CVX_PROCESS_NONE;
 	process->is_manual = false;
 	process->is_leaving = false;
+	process->has_yielded = false;
 	process->pid = 0;
 	process->proc = NULL;
 	process->ended_at = now;
+}
+
+/*
+ * The calling worker has nothing to do before next_at: does it give its place
+ * to one who waits?  Then it has to end.
+ */
+bool
+cvx_process_yield(TimestampTz next_at, bool is_asked)
+{
+	bool		yields;
+
+	if (my_process == NULL || cvx_process_table->nwaiting <= 0)
+		return false;
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	yields = cvx_process_table->nwaiting > 0 && !my_process->is_manual &&
+		!my_process->is_leaving &&
+		TimestampDifferenceExceeds(my_process->started_at,
+								   GetCurrentTimestamp(), CVX_TURN_MS);
+	if (yields)
+	{
+		cvx_process_table->nwaiting--;
+		my_process->is_leaving = true;
+		my_process->has_yielded = true;
+		my_process->is_asked = is_asked;
+		my_process->due_at = next_at;
+	}
+	LWLockRelease(cvx_process_table->lock);
+	return yields;
 }
 
 /* CvxProcessInfo of every entry, in the current memory context. */
@@ -402,6 +438,7 @@ cvx_process_list(void)
 		copy->dbid = process->dbid;
 		copy->subid = process->subid;
 		copy->name = process->name;
+		copy->owner = process->owner;
 		copy->pid = process->pid;
 		copy->state = state_of(process);
 		copy->since = process->state == CVX_PROCESS_NONE ?
@@ -428,18 +465,54 @@ cvx_process_list(void)
 	return list;
 }
 
-/* Did a subscription's worker, or the probe to find it, get no free slot? */
+/*
+ * Does a subscription wait for a place, for its worker or for the probe that
+ * finds it?  When it cannot count on one, *stuck says why, as a sentence;
+ * otherwise that is NULL.
+ */
 bool
-cvx_process_lacks_slot(Oid dbid, int32 subid)
+cvx_process_is_queued(Oid dbid, int32 subid, char **stuck)
 {
-	CvxProcess *process;
-	bool		lacks_slot;
+	const CvxProcess *process;
+	CvxLack		lack = CVX_LACKS_NOTHING;
+	TimestampTz since = 0;
+	bool		is_long;
 
+	*stuck = NULL;
 	LWLockAcquire(cvx_process_table->lock, LW_SHARED);
 	process = cvx_process_find(dbid, subid, false);
-	lacks_slot = process ? process->lacks_slot : cvx_process_table->lacks_slot;
+	if (process)
+	{
+		lack = process->lack;
+		since = process->due_at;
+	}
+	else if (cvx_process_table->lacks_since != 0)
+	{
+		lack = CVX_LACKS_PROCESS;
+		since = cvx_process_table->lacks_since;
+	}
+	else
+	{
+		for (int i = 0; i < CVX_MAX_LOOKS; i++)
+			if (cvx_process_table->overflows[i].dbid == dbid)
+				lack = CVX_LACKS_ROOM;
+	}
+	since = Max(since, cvx_process_table->moved_at);
 	LWLockRelease(cvx_process_table->lock);
-	return lacks_slot;
+
+	is_long = TimestampDifferenceExceeds(since, GetCurrentTimestamp(), STUCK_MS);
+	if (lack == CVX_LACKS_ROOM)
+		*stuck = psprintf("A server has room for %d subscriptions that are enabled.",
+						  CVX_MAX_PROCESSES);
+	else if (lack == CVX_LACKS_WORKER && cvx_max_workers == 0)
+		*stuck = pstrdup("convex_fdw.max_workers is 0.");
+	else if (lack == CVX_LACKS_WORKER && is_long)
+		*stuck = psprintf("convex_fdw.max_workers is %d, and none of the workers has caught up.",
+						  cvx_max_workers);
+	else if (lack == CVX_LACKS_PROCESS && is_long)
+		*stuck = psprintf("max_worker_processes is %d, and all of them are used.",
+						  max_worker_processes);
+	return lack != CVX_LACKS_NOTHING;
 }
 
 /* Is a database among those that the launcher looks after? */
@@ -476,7 +549,7 @@ state_of(const CvxProcess *process)
 		return "kept out";
 	if (!cvx_worker_enabled)
 		return "off";
-	if (process->lacks_slot)
+	if (process->lack != CVX_LACKS_NOTHING)
 		return "no free slot";
 	return process->nshort > 0 ? "pausing" : "waiting";
 }
@@ -497,7 +570,7 @@ cvx_process_hold(Oid dbid, int32 subid, bool is_held)
 	if (process)
 	{
 		process->is_held = is_held;
-		process->due_at = 0;
+		process->due_at = Min(process->due_at, GetCurrentTimestamp());
 		process->nshort = 0;
 	}
 	LWLockRelease(cvx_process_table->lock);
@@ -715,22 +788,37 @@ ask(Oid dbid, int32 subid)
 
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
 	process = cvx_process_find(dbid, subid, false);
-	needs_look = process == NULL ||
-		(process->state == CVX_PROCESS_NONE && !process->lacks_slot);
-	if (process && process->state == CVX_PROCESS_RUNNING)
+	needs_look = process == NULL || (process->state == CVX_PROCESS_NONE &&
+									 process->lack == CVX_LACKS_NOTHING);
+	if (process && process->state == CVX_PROCESS_RUNNING &&
+		!process->is_leaving)
 		kill(process->pid, CVX_ASK_SIGNAL);
 	else if (process)
 		process->is_asked = true;
-	if (process)
-	{
-		process->due_at = Min(process->due_at, GetCurrentTimestamp());
-		process->nshort = 0;
-	}
 	LWLockRelease(cvx_process_table->lock);
+	cvx_process_press(dbid, subid);
 
 	/* The launcher may pause before it looks again, too. */
 	if (needs_look)
 		cvx_process_look(dbid);
+}
+
+/* Somebody waits: the launcher does not pause before it starts a worker. */
+void
+cvx_process_press(Oid dbid, int32 subid)
+{
+	CvxProcess *process;
+
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	process = cvx_process_find(dbid, subid, false);
+	if (process)
+	{
+		process->due_at = Min(process->due_at, GetCurrentTimestamp());
+		process->nshort = 0;
+		if (process->state == CVX_PROCESS_NONE && cvx_process_table->launcher)
+			SetLatch(&cvx_process_table->launcher->procLatch);
+	}
+	LWLockRelease(cvx_process_table->lock);
 }
 
 /* A signal, and not the latch alone: a request to the server resets that. */

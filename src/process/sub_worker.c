@@ -50,6 +50,9 @@
 /* However often somebody asks, what has failed is not tried more often. */
 #define LEAST_RETRY_MS 1000
 
+/* One that fails and has given its place to another is tried again by then. */
+#define LONGEST_ABSENCE_MS 60000
+
 /* The longest wait without looking at the clock again. */
 #define LONGEST_WAIT_MS 3600000
 
@@ -86,7 +89,8 @@ static int64 after_idle(CvxWorker *worker);
 static int64 until_retry(CvxWorker *worker, int64 pause_ms);
 static int64 after_failure(CvxWorker *worker);
 static int64 after_error(CvxWorker *worker);
-static void wait_for_turn(CvxWorker *worker, int64 pause_ms);
+static bool wait_for_turn(CvxWorker *worker, int64 pause_ms);
+static bool gives_place(CvxWorker *worker, TimestampTz until);
 static void serve_interrupts(void);
 static int64 jitter(int64 pause_ms);
 
@@ -134,9 +138,8 @@ convex_worker_main(Datum arg)
 			is_asked = true;
 		}
 		take_request(worker);
-		if (!turn(worker, &pause_ms))
+		if (!turn(worker, &pause_ms) || !wait_for_turn(worker, pause_ms))
 			break;
-		wait_for_turn(worker, pause_ms);
 	}
 	proc_exit(0);
 }
@@ -326,9 +329,10 @@ serve_interrupts(void)
 
 /*
  * Wait until the pause is over or somebody asks; after a failure also until
- * somebody changes what the connection is made of.
+ * somebody changes what the connection is made of.  False when this process
+ * is to make room for another.
  */
-static void
+static bool
 wait_for_turn(CvxWorker *worker, int64 pause_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -340,7 +344,9 @@ wait_for_turn(CvxWorker *worker, int64 pause_ms)
 		int64		most_ms = worker->is_failing ? LOOK_MS : LONGEST_WAIT_MS;
 
 		if (left_ms <= 0)
-			return;
+			break;
+		if (gives_place(worker, until))
+			return false;
 		if (WaitLatch(MyLatch,
 					  WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					  (long) Min(left_ms, most_ms), CVX_WAIT_EVENT) & WL_LATCH_SET)
@@ -352,8 +358,21 @@ wait_for_turn(CvxWorker *worker, int64 pause_ms)
 		}
 		else if (worker->is_failing && left_ms > LOOK_MS &&
 				 cvx_sync_has_changed(worker->sync))
-			return;
+			break;
 	}
+	return true;
+}
+
+/* Is the pause one that another subscription has its turn in? */
+static bool
+gives_place(CvxWorker *worker, TimestampTz until)
+{
+	TimestampTz latest = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 LONGEST_ABSENCE_MS);
+
+	/* After a failure nobody looks meanwhile whether something was changed. */
+	return cvx_process_yield(worker->is_failing ? Min(until, latest) : until,
+							 worker->ends_pauses);
 }
 
 /* ------------------------------------------------------------------------

@@ -90,6 +90,8 @@ static void pause_ms(long ms);
 static List *own_subscriptions(void);
 static bool is_reached(int32 subid, int64 ts);
 static bool is_followed(int32 subid);
+static void expect_worker(const char *name, int32 subid, bool is_launched,
+						  bool is_new);
 
 PG_FUNCTION_INFO_V1(convex_create_subscription);
 PG_FUNCTION_INFO_V1(convex_alter_subscription);
@@ -457,13 +459,9 @@ convex_wait_for(PG_FUNCTION_ARGS)
 		if (now >= look_at && !RecoveryInProgress())
 		{
 			look_at = TimestampTzPlusMilliseconds(now, HOLDER_MS);
-			if (!is_followed(subid) && !(is_launched && now < expected))
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("no process follows subscription \"%s\"",
-								NameStr(*PG_GETARG_NAME(0))),
-						 errhint("Use CALL convex_sync('%s').",
-								 NameStr(*PG_GETARG_NAME(0)))));
+			if (!is_followed(subid))
+				expect_worker(NameStr(*PG_GETARG_NAME(0)), subid,
+							  is_launched, now < expected);
 		}
 		cvx_process_await(subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
 									 pause));
@@ -1100,4 +1098,28 @@ is_followed(int32 subid)
 	result = cvx_catalog_pid(subid) != 0;
 	SPI_finish();
 	return result;
+}
+
+/*
+ * Nobody follows the subscription: throws unless a worker is going to.  is_new:
+ * the launcher may not have looked yet.
+ */
+static void
+expect_worker(const char *name, int32 subid, bool is_launched, bool is_new)
+{
+	char	   *stuck = NULL;
+
+	if (is_launched &&
+		(cvx_process_is_queued(MyDatabaseId, subid, &stuck) || is_new) &&
+		stuck == NULL)
+	{
+		cvx_process_press(MyDatabaseId, subid);
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no process follows subscription \"%s\"", name),
+			 stuck ? errdetail_internal("%s", stuck) : 0,
+			 stuck ? errhint("Use CALL convex_sync('%s'), or increase the setting.", name) :
+			 errhint("Use CALL convex_sync('%s').", name)));
 }
