@@ -167,12 +167,14 @@ CREATE TABLE convex_subscription (
     enabled boolean NOT NULL,
     tables text[] NOT NULL,
     target_schema name NOT NULL,
+    schema_oid oid NOT NULL DEFAULT 0,
     mode text NOT NULL CHECK (mode IN ('mirror', 'soft_delete', 'history')),
     protocol text NOT NULL CHECK (protocol = 'document_deltas'),
     poll_interval interval NOT NULL,
     options jsonb NOT NULL
 );
 COMMENT ON TABLE convex_subscription IS 'subscriptions: what is mirrored, and how';
+COMMENT ON COLUMN convex_subscription.schema_oid IS 'the target schema, if a subscription made it';
 COMMENT ON COLUMN convex_subscription.home IS 'the catalog that the OIDs are of; elsewhere only the names count, and the subscription is disabled';
 
 CREATE TABLE convex_subscription_state (

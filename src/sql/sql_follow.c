@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/trigger.h"
@@ -29,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
@@ -67,7 +69,9 @@ typedef struct Mark
 
 static List *read_patterns(ArrayType *array);
 static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
-static void make_schema(const char *name, Oid owner);
+static Oid	make_schema(const char *name, Oid owner);
+static void leave_schema(const CvxSubscription *sub, Oid schema,
+						 bool drops_tables);
 static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
 static void end_catalog(const CvxSubscription *sub);
@@ -124,6 +128,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	List	   *tables;
 	Jsonb	   *options;
 	int32		subid;
+	Oid			schema_oid;
 
 	for (int i = 0; i < 9; i++)
 		if (PG_ARGISNULL(i) && i != 3)
@@ -176,18 +181,19 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("subscription \"%s\" already exists", name)));
-	make_schema(schema, GetUserId());
+	schema_oid = make_schema(schema, GetUserId());
 	cvx_catalog_run(SPI_OK_INSERT_RETURNING,
 					"INSERT INTO @.convex_subscription (name, server, server_oid, owner, owner_oid, home, enabled, tables,"
-					" target_schema, mode, protocol, poll_interval, options)"
-					" VALUES ($1::name, $2::name, $12, $3::name, $4, $13, $5, $6::text[], $7::name, $8, $9, $10::interval, $11)"
-					" RETURNING subid", "tttobtttttjot", name, server->servername,
+					" target_schema, mode, protocol, poll_interval, options, schema_oid)"
+					" VALUES ($1::name, $2::name, $12, $3::name, $4, $13, $5, $6::text[], $7::name, $8, $9, $10::interval, $11, $14)"
+					" RETURNING subid", "tttobtttttjoto", name, server->servername,
 					GetUserNameFromId(GetUserId(), false), GetUserId(),
 					PG_GETARG_BOOL(7),
 					OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(2)),
 					schema, mode, protocol,
 					DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(6))),
-					options, server->serverid, cvx_catalog_home());
+					options, server->serverid, cvx_catalog_home(),
+					schema_oid);
 	subid = (int32) cvx_catalog_int64(0, 1);
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_state (subid) VALUES ($1)",
@@ -250,10 +256,13 @@ Datum
 convex_drop_subscription(PG_FUNCTION_ARGS)
 {
 	CvxSubscription *sub;
+	Oid			schema;
 	ListCell   *lc;
 
 	begin_catalog();
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_run(SPI_OK_SELECT, "SELECT schema_oid FROM @.convex_subscription WHERE subid = $1", "i", sub->subid);
+	schema = (Oid) cvx_catalog_int64(0, 1);
 	foreach(lc, sub->rels)
 		cvx_catalog_drop_staging(sub, lfirst(lc));
 	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_state WHERE subid = $1", "i", sub->subid);
@@ -271,6 +280,7 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 															rel->target_name)),
 						false, 0);
 	}
+	leave_schema(sub, schema, PG_GETARG_BOOL(1));
 	cvx_launcher_wake();
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -547,7 +557,7 @@ Datum
 convex_subscription_restored(PG_FUNCTION_ARGS)
 {
 	static const char *const ours[] = {
-		"owner_oid", "server_oid", "target_oid", "home", "enabled"
+		"owner_oid", "server_oid", "target_oid", "schema_oid", "home", "enabled"
 	};
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	TupleDesc	tupdesc;
@@ -642,20 +652,61 @@ check_server(CvxHttp *http, ForeignServer *server, int ntables)
 	cvx_http_free(call);
 }
 
-/* The schema of the targets, owned by the subscription's owner. */
-static void
+/*
+ * The schema of the targets, owned by the subscription's owner.  Gives it if it
+ * was not there before.
+ */
+static Oid
 make_schema(const char *name, Oid owner)
 {
 	Oid			schema = get_namespace_oid(name, true);
 
 	if (OidIsValid(schema))
-		return;
+		return InvalidOid;
 	if (cvx_database_aclcheck(MyDatabaseId, owner) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_DATABASE,
 					   get_database_name(MyDatabaseId));
 	cvx_catalog_run(SPI_OK_UTILITY,
 					psprintf("CREATE SCHEMA %s AUTHORIZATION %s", quote_identifier(name),
 							 quote_identifier(GetUserNameFromId(owner, false))), "");
+	return get_namespace_oid(name, false);
+}
+
+/*
+ * A subscription ends; `schema` is the one that was made for it, or invalid.
+ * Another one that has its mirrors there takes it over; else it goes with the
+ * tables, with the rights of the caller, when nothing else is in it.
+ */
+static void
+leave_schema(const CvxSubscription *sub, Oid schema, bool drops_tables)
+{
+	char	   *name = OidIsValid(schema) ? get_namespace_name(schema) : NULL;
+	HeapTuple	tuple;
+	bool		is_ours;
+
+	/* Who has renamed it, or given it away, keeps it. */
+	if (name == NULL || strcmp(name, sub->target_schema) != 0)
+		return;
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET schema_oid = $1 WHERE subid ="
+					" (SELECT min(subid) FROM @.convex_subscription WHERE target_schema = $2::name)",
+					"ot", schema, name);
+	if (SPI_processed > 0 || !drops_tables)
+		return;
+	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	is_ours = HeapTupleIsValid(tuple) &&
+		((Form_pg_namespace) GETSTRUCT(tuple))->nspowner == sub->owner;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!is_ours)
+		return;
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT FROM pg_depend WHERE (refclassid = 'pg_namespace'::regclass AND refobjid = $1)"
+					" OR (classid = 'pg_namespace'::regclass AND objid = $1)", "o",
+					schema);
+	if (SPI_processed == 0)
+		SPI_execute(psprintf("DROP SCHEMA %s RESTRICT", quote_identifier(name)),
+					false, 0);
 }
 
 /* Each table that was named must be there. */
