@@ -67,6 +67,21 @@ typedef struct Mark
 	int64		failed_at;
 } Mark;
 
+/* What convex_wait_for() waits for. */
+typedef struct Goal
+{
+	const char *name;
+	int32		subid;
+	Oid			serverid;
+	Oid			owner;
+	bool		is_enabled;
+	int64		ts;
+
+	/* as it was at the last look */
+	bool		is_reached;
+	bool		is_followed;
+} Goal;
+
 static List *read_patterns(ArrayType *array);
 static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
 static Oid	make_schema(const char *name, Oid owner);
@@ -92,8 +107,9 @@ static void host_commit(void);
 static void host_rollback(void);
 static void pause_ms(long ms);
 static List *own_subscriptions(void);
-static bool is_reached(int32 subid, int64 ts);
-static bool is_followed(int32 subid);
+static void look_for_goal(void *arg);
+static void look_whether_reached(void *arg);
+static void look_who_follows(void *arg);
 static void expect_worker(const char *name, int32 subid, bool is_launched,
 						  bool is_new);
 
@@ -420,12 +436,9 @@ convex_resync_table(PG_FUNCTION_ARGS)
 Datum
 convex_wait_for(PG_FUNCTION_ARGS)
 {
-	CvxSubscription *sub;
+	Goal		goal = {0};
 	TimestampTz until;
 	Interval   *timeout;
-	int64		ts;
-	int32		subid;
-	bool		is_done = false;
 	bool		is_launched;
 	long		pause = LOOK_MS;
 	TimestampTz now;
@@ -447,38 +460,34 @@ convex_wait_for(PG_FUNCTION_ARGS)
 	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 													TimestampTzGetDatum(GetCurrentTimestamp()),
 													IntervalPGetDatum(timeout)));
-	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
-	cvx_catalog_check_server(sub);
-	if (!PG_ARGISNULL(1))
-		ts = PG_GETARG_INT64(1);
-	else
-	{
-		ts = cvx_api_sure_head(cvx_http_open(cvx_options_remote(sub->serverid,
-																sub->owner)));
-	}
+	goal.name = NameStr(*PG_GETARG_NAME(0));
+	cvx_catalog_look(look_for_goal, &goal);
+	goal.ts = PG_ARGISNULL(1) ?
+		cvx_api_sure_head(cvx_http_open(cvx_options_remote(goal.serverid, goal.owner))) :
+		PG_GETARG_INT64(1);
 	is_launched = cvx_process_table != NULL && cvx_worker_enabled &&
-		sub->is_enabled;
-	subid = sub->subid;
-	SPI_finish();
-	cvx_worker_wake(subid);
-	while (!(is_done = is_reached(subid, ts)) &&
-		   (now = GetCurrentTimestamp()) < until)
+		goal.is_enabled;
+	cvx_worker_wake(goal.subid);
+	for (;;)
 	{
+		cvx_catalog_look(look_whether_reached, &goal);
+		if (goal.is_reached || (now = GetCurrentTimestamp()) >= until)
+			break;
+
 		/* Rows reach a standby without a process of ours. */
 		if (now >= look_at && !RecoveryInProgress())
 		{
 			look_at = TimestampTzPlusMilliseconds(now, HOLDER_MS);
-			if (!is_followed(subid))
-				expect_worker(NameStr(*PG_GETARG_NAME(0)), subid,
-							  is_launched, now < expected);
+			cvx_catalog_look(look_who_follows, &goal);
+			if (!goal.is_followed)
+				expect_worker(goal.name, goal.subid, is_launched, now < expected);
 		}
-		cvx_process_await(subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
-									 pause));
+		cvx_process_await(goal.subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
+										  pause));
 		pause = Min(pause * 2, cvx_process_table ? HOLDER_MS : LONGEST_LOOK_MS);
 	}
 	ConditionVariableCancelSleep();
-	PG_RETURN_BOOL(is_done);
+	PG_RETURN_BOOL(goal.is_reached);
 }
 
 /* Bring one subscription, or all of the role's, to the head as of the call. */
@@ -1112,16 +1121,24 @@ own_subscriptions(void)
 	return result;
 }
 
-/*
- * What is read here goes with SPI_finish(): a wait takes no more memory the
- * longer it lasts.
- */
-static bool
-is_reached(int32 subid, int64 ts)
+static void
+look_for_goal(void *arg)
 {
-	bool		is_done;
+	Goal	   *goal = arg;
+	CvxSubscription *sub = cvx_catalog_check(goal->name);
 
-	begin_catalog();
+	cvx_catalog_check_server(sub);
+	goal->subid = sub->subid;
+	goal->serverid = sub->serverid;
+	goal->owner = sub->owner;
+	goal->is_enabled = sub->is_enabled;
+}
+
+static void
+look_whether_reached(void *arg)
+{
+	Goal	   *goal = arg;
+
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT st.cursor >= $2 AND NOT " CHECK_IS_ASKED_FOR
 					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
@@ -1130,25 +1147,20 @@ is_reached(int32 subid, int64 ts)
 					" WHERE r.subid = $1 AND r.state = 'ready' AND r.copied_rows > 0 AND c.relkind = 'r'"
 					" AND c.relpersistence = 'u' AND pg_relation_size(c.oid) = 0)"
 					" FROM @.convex_subscription_state AS st WHERE st.subid = $1",
-					"il", subid, ts);
+					"il", goal->subid, goal->ts);
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the subscription was dropped")));
-	is_done = cvx_catalog_bool(0, 1);
-	SPI_finish();
-	return is_done;
+	goal->is_reached = cvx_catalog_bool(0, 1);
 }
 
-static bool
-is_followed(int32 subid)
+static void
+look_who_follows(void *arg)
 {
-	bool		result;
+	Goal	   *goal = arg;
 
-	begin_catalog();
-	result = cvx_catalog_pid(subid) != 0;
-	SPI_finish();
-	return result;
+	goal->is_followed = cvx_catalog_pid(goal->subid) != 0;
 }
 
 /*

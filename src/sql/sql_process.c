@@ -33,8 +33,18 @@
 /* How long the functions wait for a process to come or go. */
 #define WAIT_LIMIT_MS 30000
 
+/* A subscription as the functions need it. */
+typedef struct Found
+{
+	const char *name;
+	CvxProcessOrder order;
+	bool		is_enabled;
+	bool		is_committed;
+} Found;
+
 static CvxProcessOrder subscription(const char *name, bool *is_enabled,
 									bool *is_committed);
+static void find(void *arg);
 static int	await_launcher(const CvxProcessOrder *order);
 static int	start_here(const CvxProcessOrder *order);
 CVX_NORETURN static void fail_without_slot(const char *why);
@@ -135,24 +145,31 @@ convex_stop_worker(PG_FUNCTION_ARGS)
 static CvxProcessOrder
 subscription(const char *name, bool *is_enabled, bool *is_committed)
 {
-	CvxProcessOrder order = {0};
+	Found		found = {.name = name};
+
+	cvx_catalog_look(find, &found);
+	*is_enabled = found.is_enabled;
+	*is_committed = found.is_committed;
+	return found.order;
+}
+
+static void
+find(void *arg)
+{
+	Found	   *found = arg;
 	CvxSubscription *sub;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI does not connect");
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT xmin FROM @.convex_subscription WHERE name = $1::name",
-					"t", name);
-	*is_committed = SPI_processed == 1 &&
+					"t", found->name);
+	found->is_committed = SPI_processed == 1 &&
 		!TransactionIdIsCurrentTransactionId((TransactionId) cvx_catalog_int64(0, 1));
-	sub = cvx_catalog_check(name);
-	order.dbid = MyDatabaseId;
-	order.subid = sub->subid;
-	order.owner = sub->owner;
-	namestrcpy(&order.name, sub->name);
-	*is_enabled = sub->is_enabled;
-	SPI_finish();
-	return order;
+	sub = cvx_catalog_check(found->name);
+	found->order.dbid = MyDatabaseId;
+	found->order.subid = sub->subid;
+	found->order.owner = sub->owner;
+	namestrcpy(&found->order.name, sub->name);
+	found->is_enabled = sub->is_enabled;
 }
 
 /* Let the launcher start it. */

@@ -165,6 +165,7 @@ typedef struct CvxSubscription
 
 extern void cvx_catalog_run(int expected, const char *sql,
 							const char *types,...);
+extern void cvx_catalog_look(void (*look) (void *arg), void *arg);
 extern SPIPlanPtr cvx_catalog_plan(const char *sql, int n, Oid *types);
 extern char *cvx_catalog_text(uint64 row, int column);
 extern int64 cvx_catalog_int64(uint64 row, int column);

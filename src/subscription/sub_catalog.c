@@ -34,6 +34,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "ground/compat.h"
@@ -203,6 +204,34 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 		AtEOXact_GUC(true, nest);
 	if (expected != 0 && rc != expected)
 		elog(ERROR, "unexpected result %d of: %s", rc, sql);
+}
+
+/*
+ * Read the catalog, with SPI connected, for functions that wait afterwards: the
+ * locks are given back at once, or else DROP EXTENSION would wait for them, and
+ * behind that the worker that is waited for.  What look() keeps, it keeps in
+ * *arg.  Not in a subtransaction, whose end ends waits for a condition, too.
+ */
+void
+cvx_catalog_look(void (*look) (void *arg), void *arg)
+{
+	ResourceOwner previous = CurrentResourceOwner;
+	ResourceOwner owner = ResourceOwnerCreate(previous, "convex look");
+
+	/* Without locks nothing else tells that the extension was dropped. */
+	AcceptInvalidationMessages();
+
+	/* An error leaves it to the end of the transaction. */
+	CurrentResourceOwner = owner;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	look(arg);
+	SPI_finish();
+	CurrentResourceOwner = previous;
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_LOCKS, false, false);
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
+	ResourceOwnerDelete(owner);
 }
 
 /*
