@@ -167,12 +167,14 @@ CREATE TABLE convex_subscription (
     enabled boolean NOT NULL,
     tables text[] NOT NULL,
     target_schema name NOT NULL,
+    schema_oid oid NOT NULL DEFAULT 0,
     mode text NOT NULL CHECK (mode IN ('mirror', 'soft_delete', 'history')),
     protocol text NOT NULL CHECK (protocol = 'document_deltas'),
     poll_interval interval NOT NULL,
     options jsonb NOT NULL
 );
 COMMENT ON TABLE convex_subscription IS 'subscriptions: what is mirrored, and how';
+COMMENT ON COLUMN convex_subscription.schema_oid IS 'the target schema, if a subscription made it';
 COMMENT ON COLUMN convex_subscription.home IS 'the catalog that the OIDs are of; elsewhere only the names count, and the subscription is disabled';
 
 CREATE TABLE convex_subscription_state (
@@ -353,10 +355,17 @@ REVOKE EXECUTE ON PROCEDURE convex_sync(name, integer) FROM PUBLIC;
 
 -- Subscriptions: views
 
+CREATE FUNCTION convex_workers(OUT database oid, OUT subid integer, OUT name name,
+    OUT pid integer, OUT state text, OUT since timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION convex_workers() IS 'the subscriptions of all databases that the launcher knows, and their processes; those of others for pg_read_all_stats';
+
 CREATE VIEW convex_stat_subscription WITH (security_barrier) AS
 SELECT s.subid, s.name, coalesce(f.srvname, s.server) AS server,
     coalesce(r.rolname, s.owner) AS owner, s.enabled AND h.is_home AS enabled,
-    w.pid, st.phase,
+    w.pid, coalesce(p.state, n.state) AS worker, st.phase,
     s.protocol, st.cursor AS applied_ts, st.applied_at, st.head_ts,
     st.caught_up,
     CASE WHEN st.caught_up OR st.cursor >= st.head_ts THEN interval '0'
@@ -378,6 +387,9 @@ FROM convex_subscription AS s
             AND l.classid = 'convex_subscription'::pg_catalog.regclass
             AND l.objid = s.subid::bigint::pg_catalog.oid AND l.objsubid = 11
         LIMIT 1) AS w ON true
+    CROSS JOIN LATERAL (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) AS d
+    LEFT JOIN convex_workers() AS p ON p.database = d.oid AND p.subid = s.subid
+    LEFT JOIN convex_workers() AS n ON s.enabled AND h.is_home AND n.database = d.oid AND n.subid IS NULL
 WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
     OR r.oid IS NOT NULL AND pg_catalog.pg_has_role(r.oid, 'USAGE');
 COMMENT ON VIEW convex_stat_subscription IS 'where each subscription of this database stands';
@@ -426,11 +438,3 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION convex_stop_worker(name) IS 'end the process that follows a subscription, until convex_start_worker()';
 REVOKE EXECUTE ON FUNCTION convex_stop_worker(name) FROM PUBLIC;
-
-CREATE FUNCTION convex_workers(OUT database oid, OUT subid integer, OUT name name,
-    OUT pid integer, OUT state text, OUT since timestamptz)
-RETURNS SETOF record
-AS 'MODULE_PATHNAME'
-LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION convex_workers() IS 'the subscriptions of all databases that the launcher knows, and their processes';
-REVOKE EXECUTE ON FUNCTION convex_workers() FROM PUBLIC;

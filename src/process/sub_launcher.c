@@ -11,8 +11,9 @@
  * 2. One probe at a time; one that hangs is ended.
  * 3. A database that cannot be looked into keeps what was found before, and
  *	  delays no other.
- * 4. A worker that finds no free slot is shown as such and is tried again now
- *	  and then; nothing else happens.
+ * 4. A worker that finds no free slot is shown as such and waits.  Workers
+ *	  that have nothing to do give it theirs, so all take turns, and who has
+ *	  been due longest is next.  Where slots are enough nobody is disturbed.
  *
  * What becomes of one subscription's process:
  *
@@ -20,7 +21,8 @@
  *		NONE > STARTING		start_worker, when wanted, looked at and due
  *		STARTING > RUNNING	cvx_process_attach, by the worker
  *		STARTING > NONE		check_starting, when it never came
- *		RUNNING > NONE		detach, by the worker; then a look is due
+ *		RUNNING > NONE		detach, by the worker; then a look is due, save
+ *							after cvx_process_yield
  *		look: not enabled	send_away, then the entry is free
  *
  * Room: process 6.3
@@ -38,8 +40,10 @@
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "optimizer/cost.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "replication/logicallauncher.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -66,6 +70,9 @@
 /* The first pause after a look that failed. */
 #define FIRST_REST_MS 2000
 
+/* After so long without a lack it is told again. */
+#define TELL_AGAIN_MS 60000
+
 /* The postmaster restarts the launcher after so many seconds. */
 #define RESTART_S 5
 
@@ -80,6 +87,13 @@ typedef struct Database
 	TimestampTz rest_until;		/* no look before, after failures */
 	int			nfailures;		/* failed looks in a row */
 } Database;
+
+/* A worker that is to be started. */
+typedef struct Order
+{
+	int			i;				/* in the table */
+	TimestampTz due_at;
+} Order;
 
 typedef struct Launcher
 {
@@ -99,9 +113,15 @@ typedef struct Launcher
 	uint64		nprobes;		/* reports before it was started */
 	TimestampTz probe_begun_at;
 
+	/* what the log was told */
+	TimestampTz lacked_at;		/* the last time that a worker lacked a slot */
+	bool		is_told;		/* that probes have to wait for one */
+	int			told_workers;	/* max_workers that leave too little; 0: none */
+
 	/* in this turn */
 	TimestampTz now;
 	TimestampTz wake_at;		/* when something is due */
+	int			nlacking;		/* workers that are due and have no slot */
 } Launcher;
 
 static void on_exit_launcher(int code, Datum arg);
@@ -113,12 +133,18 @@ static Database *find_database(Launcher *launcher, Oid dbid);
 static void forget_databases(Launcher *launcher);
 static void check_probe(Launcher *launcher);
 static void start_probe(Launcher *launcher);
-static void note_slot(bool lacks_slot);
+static void note_slot(TimestampTz lacks_since);
 static void check_processes(Launcher *launcher);
 static void check_process(Launcher *launcher, int i, int *nrunning,
-						  int *order);
+						  Order *order);
+static int	compare_orders(const void *one, const void *other);
+static void note_lacks(Launcher *launcher, const Order *orders, int norders,
+					   CvxLack lack);
+static void tell_lacks(Launcher *launcher, const Order *orders, int norders);
+static void ask_for_places(Launcher *launcher);
+static void tell_room(Launcher *launcher);
 static void check_starting(Launcher *launcher, int i);
-static void start_worker(Launcher *launcher, int i);
+static bool start_worker(Launcher *launcher, int i);
 static void due(Launcher *launcher, TimestampTz at);
 static List *enabled_subscriptions(void);
 static char *catalog_of_extension(void);
@@ -187,6 +213,7 @@ convex_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 			launcher->read_at = 0;
 		}
+		tell_room(launcher);
 		turn(launcher);
 		pause_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 												   launcher->wake_at);
@@ -218,8 +245,13 @@ turn(Launcher *launcher)
 								   LOOK_INTERVAL_MS))
 		read_databases(launcher);
 	check_probe(launcher);
+
+	/* One that has waited for a slot comes before the workers that wait. */
+	if (cvx_process_table->lacks_since != 0)
+		start_probe(launcher);
 	check_processes(launcher);
 	start_probe(launcher);
+	ask_for_places(launcher);
 	forget_databases(launcher);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(launcher->cycle);
@@ -475,17 +507,21 @@ start_probe(Launcher *launcher)
 	{
 		/* Somebody else's process has to end first. */
 		launcher->probe = NULL;
-		if (!cvx_process_table->lacks_slot)
+		if (!launcher->is_told)
 			ereport(LOG,
 					(errmsg("no look into database \"%s\": no free background worker slot",
 							next->name),
 					 errhint("You might need to increase max_worker_processes.")));
-		note_slot(true);
+		launcher->is_told = true;
+		if (cvx_process_table->lacks_since == 0)
+			note_slot(launcher->now);
 		due(launcher, TimestampTzPlusMilliseconds(launcher->now,
 												  SLOT_INTERVAL_MS));
 		return;
 	}
-	note_slot(false);
+	if (cvx_process_table->lacks_since == 0)
+		launcher->is_told = false;
+	note_slot(0);
 	next->look_at = TimestampTzPlusMilliseconds(launcher->now,
 												LOOK_INTERVAL_MS);
 	launcher->probed = next;
@@ -494,10 +530,10 @@ start_probe(Launcher *launcher)
 }
 
 static void
-note_slot(bool lacks_slot)
+note_slot(TimestampTz lacks_since)
 {
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
-	cvx_process_table->lacks_slot = lacks_slot;
+	cvx_process_table->lacks_since = lacks_since;
 	LWLockRelease(cvx_process_table->lock);
 }
 
@@ -506,51 +542,143 @@ note_slot(bool lacks_slot)
  * ------------------------------------------------------------------------
  */
 
-/* Those that were found first have the first right to the slots there are. */
+/* Those that have been due longest have the first right to the slots there are. */
 static void
 check_processes(Launcher *launcher)
 {
+	Order	   *orders = palloc(CVX_MAX_PROCESSES * sizeof(Order));
 	int			nrunning = 0;
 	int			norders = 0;
-	int			nlacking = 0;
-	int			orders[CVX_MAX_PROCESSES];
+	int			nstarted = 0;
+	CvxLack		lack = CVX_LACKS_NOTHING;
 
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < CVX_MAX_PROCESSES; i++)
 	{
-		int			order = -1;
-
+		orders[norders].i = -1;
 		if (!OidIsValid(cvx_process_table->processes[i].dbid))
 			continue;
-		check_process(launcher, i, &nrunning, &order);
-		if (order >= 0)
-			orders[norders++] = order;
+		check_process(launcher, i, &nrunning, &orders[norders]);
+		if (orders[norders].i >= 0)
+			norders++;
 	}
 	LWLockRelease(cvx_process_table->lock);
 
-	for (int i = 0; i < norders; i++)
+	qsort(orders, norders, sizeof(Order), compare_orders);
+	while (nstarted < norders && lack == CVX_LACKS_NOTHING)
 	{
-		CvxProcess *process = &cvx_process_table->processes[orders[i]];
-
-		if (nrunning < cvx_max_workers)
+		if (nrunning >= cvx_max_workers)
+			lack = CVX_LACKS_WORKER;
+		else if (!start_worker(launcher, orders[nstarted].i))
+			lack = CVX_LACKS_PROCESS;
+		else
 		{
-			start_worker(launcher, orders[i]);
 			nrunning++;
-		}
-		else if (!process->lacks_slot)
-		{
-			process->lacks_slot = true;
-			if (nlacking++ < MAX_COMPLAINTS)
-				ereport(LOG,
-						(errmsg("no worker for subscription \"%s\": all %d are taken",
-								NameStr(process->name), cvx_max_workers),
-						 errhint("You might need to increase convex_fdw.max_workers.")));
+			nstarted++;
 		}
 	}
-	if (nlacking > MAX_COMPLAINTS)
+	note_lacks(launcher, orders + nstarted, norders - nstarted, lack);
+	launcher->nlacking = norders - nstarted;
+}
+
+/* Who is due first comes first; at the same time, who was found first. */
+static int
+compare_orders(const void *one, const void *other)
+{
+	const Order *a = one;
+	const Order *b = other;
+
+	if (a->due_at != b->due_at)
+		return a->due_at < b->due_at ? -1 : 1;
+	return a->i - b->i;
+}
+
+/* These are due and cannot be started; the log has it once. */
+static void
+note_lacks(Launcher *launcher, const Order *orders, int norders, CvxLack lack)
+{
+	if (norders > 0)
+		launcher->lacked_at = launcher->now;
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < CVX_MAX_PROCESSES; i++)
+	{
+		CvxProcess *process = &cvx_process_table->processes[i];
+
+		process->lack = CVX_LACKS_NOTHING;
+		process->is_told = process->is_told &&
+			!TimestampDifferenceExceeds(launcher->lacked_at, launcher->now,
+										TELL_AGAIN_MS);
+	}
+	for (int i = 0; i < norders; i++)
+		cvx_process_table->processes[orders[i].i].lack = lack;
+	LWLockRelease(cvx_process_table->lock);
+	tell_lacks(launcher, orders, norders);
+
+	/* A slot that somebody else gives back is not announced. */
+	if (lack == CVX_LACKS_PROCESS)
+		due(launcher, TimestampTzPlusMilliseconds(launcher->now,
+												  SLOT_INTERVAL_MS));
+}
+
+static void
+tell_lacks(Launcher *launcher, const Order *orders, int norders)
+{
+	int			ntold = 0;
+
+	for (int i = 0; i < norders; i++)
+	{
+		CvxProcess *process = &cvx_process_table->processes[orders[i].i];
+		bool		is_ours = process->lack == CVX_LACKS_WORKER;
+
+		if (process->is_told)
+			continue;
+		process->is_told = true;
+		if (ntold++ >= MAX_COMPLAINTS)
+			continue;
 		ereport(LOG,
-				(errmsg("no worker for %d more subscriptions: all %d are taken",
-						nlacking - MAX_COMPLAINTS, cvx_max_workers)));
+				(is_ours ?
+				 errmsg("no worker for subscription \"%s\": all %d are taken",
+						NameStr(process->name), cvx_max_workers) :
+				 errmsg("no worker for subscription \"%s\": no free background worker slot",
+						NameStr(process->name)),
+				 errdetail("Subscriptions take turns."),
+				 errhint("You might need to increase %s.",
+						 is_ours ? "convex_fdw.max_workers" : "max_worker_processes")));
+	}
+	if (ntold > MAX_COMPLAINTS)
+		ereport(LOG,
+				(errmsg("no worker for %d more subscriptions", ntold - MAX_COMPLAINTS)));
+}
+
+/*
+ * Let workers that have nothing to do look whether somebody waits, so that they
+ * give up their places: cvx_process_yield().
+ */
+static void
+ask_for_places(Launcher *launcher)
+{
+	int			nwaiting;
+
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	nwaiting = launcher->nlacking + (cvx_process_table->lacks_since != 0);
+	for (int i = 0; i < CVX_MAX_PROCESSES; i++)
+		nwaiting -= cvx_process_table->processes[i].has_yielded;
+	cvx_process_table->nwaiting = Max(nwaiting, 0);
+	for (int i = 0; i < CVX_MAX_PROCESSES && nwaiting > 0; i++)
+	{
+		CvxProcess *process = &cvx_process_table->processes[i];
+		TimestampTz free_at = TimestampTzPlusMilliseconds(process->started_at,
+														  CVX_TURN_MS) + 1;
+
+		if (process->state != CVX_PROCESS_RUNNING || process->is_leaving ||
+			process->is_manual)
+			continue;
+		if (free_at <= launcher->now)
+			SetLatch(&process->proc->procLatch);
+		else
+			due(launcher, free_at);
+	}
+	LWLockRelease(cvx_process_table->lock);
 }
 
 /*
@@ -558,7 +686,7 @@ check_processes(Launcher *launcher)
  * started.  The caller holds the lock.
  */
 static void
-check_process(Launcher *launcher, int i, int *nrunning, int *order)
+check_process(Launcher *launcher, int i, int *nrunning, Order *order)
 {
 	CvxProcess *process = &cvx_process_table->processes[i];
 	Database   *database = find_database(launcher, process->dbid);
@@ -580,7 +708,7 @@ check_process(Launcher *launcher, int i, int *nrunning, int *order)
 	}
 	if (!is_wanted)
 	{
-		process->lacks_slot = false;
+		process->lack = CVX_LACKS_NOTHING;
 		if (!process->is_held ||
 			!list_member_oid(launcher->existing, process->dbid))
 			memset(process, 0, sizeof(CvxProcess));
@@ -591,15 +719,18 @@ check_process(Launcher *launcher, int i, int *nrunning, int *order)
 	if (process->due_at > launcher->now)
 		due(launcher, process->due_at);
 	else if (database->looked_at == 0 ||
-			 database->looked_at < process->ended_at)
+			 database->looked_at < process->look_after)
 	{
 		/* Only after a look: it may have ended for good. */
 		if (database != launcher->probed ||
-			launcher->probe_begun_at < process->ended_at)
+			launcher->probe_begun_at < process->look_after)
 			database->look_at = Min(database->look_at, launcher->now);
 	}
 	else
-		*order = i;
+	{
+		order->i = i;
+		order->due_at = process->due_at;
+	}
 }
 
 /* Has a worker that was ordered come to nothing?  Caller holds the lock. */
@@ -624,7 +755,8 @@ check_starting(Launcher *launcher, int i)
 		due(launcher, TimestampTzPlusMilliseconds(launcher->now, 1000));
 }
 
-static void
+/* False when there is no slot. */
+static bool
 start_worker(Launcher *launcher, int i)
 {
 	CvxProcess *process = &cvx_process_table->processes[i];
@@ -643,11 +775,12 @@ start_worker(Launcher *launcher, int i)
 	{
 		/* Since it was looked at, somebody else has started or held it. */
 		LWLockRelease(cvx_process_table->lock);
-		return;
+		return true;
 	}
 	order.dbid = process->dbid;
 	order.subid = process->subid;
 	order.name = process->name;
+	order.owner = process->owner;
 	process->state = CVX_PROCESS_STARTING;
 	process->started_at = launcher->now;
 	LWLockRelease(cvx_process_table->lock);
@@ -656,21 +789,37 @@ start_worker(Launcher *launcher, int i)
 	is_started = cvx_process_register("convex_worker_main", CVX_WORKER_TYPE,
 									  &order, &launcher->handles[i]);
 	MemoryContextSwitchTo(old);
-	if (is_started)
-		return;
-	launcher->handles[i] = NULL;
-	if (!process->lacks_slot)
-		ereport(LOG,
-				(errmsg("no worker for subscription \"%s\": no free background worker slot",
-						NameStr(order.name)),
-				 errhint("You might need to increase max_worker_processes.")));
 	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
-	process->state = CVX_PROCESS_NONE;
-	process->lacks_slot = true;
-	process->due_at = TimestampTzPlusMilliseconds(launcher->now,
-												  SLOT_INTERVAL_MS);
+	if (is_started)
+		cvx_process_table->moved_at = launcher->now;
+	else
+	{
+		launcher->handles[i] = NULL;
+		process->state = CVX_PROCESS_NONE;
+	}
 	LWLockRelease(cvx_process_table->lock);
-	due(launcher, process->due_at);
+	return is_started;
+}
+
+/* Say once when workers leave less than one parallel query plans with. */
+static void
+tell_room(Launcher *launcher)
+{
+	/* The launcher has a slot, and so has that of logical replication. */
+	int			nleft = max_worker_processes - cvx_max_workers - 1 -
+		(max_logical_replication_workers > 0);
+	int			nplanned = Min(max_parallel_workers,
+							   max_parallel_workers_per_gather);
+
+	if (nleft >= nplanned || cvx_max_workers == launcher->told_workers)
+		return;
+	launcher->told_workers = cvx_max_workers;
+	ereport(LOG,
+			(errmsg("convex_fdw.max_workers of %d may leave parallel queries %d of %d planned workers",
+					cvx_max_workers, Max(nleft, 0), nplanned),
+			 errdetail("Workers of subscriptions take slots of max_worker_processes, which is %d.",
+					   max_worker_processes),
+			 errhint("Increase max_worker_processes, or lower convex_fdw.max_workers: more subscriptions than that take turns.")));
 }
 
 /* ------------------------------------------------------------------------
@@ -725,7 +874,7 @@ enabled_subscriptions(void)
 		SPI_finish();
 		return NIL;
 	}
-	if (SPI_execute(psprintf("SELECT subid, name FROM %s WHERE enabled AND home = '%s' ORDER BY subid",
+	if (SPI_execute(psprintf("SELECT subid, name, owner_oid FROM %s WHERE enabled AND home = '%s' ORDER BY subid",
 							 catalog, cvx_catalog_home()), true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "the catalog of subscriptions cannot be read");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -739,6 +888,7 @@ enabled_subscriptions(void)
 		order->dbid = MyDatabaseId;
 		order->subid = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &is_null));
 		order->name = *DatumGetName(SPI_getbinval(tuple, desc, 2, &is_null));
+		order->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &is_null));
 		found = lappend(found, order);
 		MemoryContextSwitchTo(old);
 	}
@@ -790,6 +940,7 @@ report_look(Oid dbid, List *found)
 		}
 		process->is_wanted = true;
 		process->name = order->name;
+		process->owner = order->owner;
 	}
 	for (int i = 0; i < CVX_MAX_PROCESSES; i++)
 	{

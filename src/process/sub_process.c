@@ -45,17 +45,27 @@
 /* A worker that lived shorter than this is started again with a pause. */
 #define SHORT_LIFE_MS 10000
 
+/* Who waits for a place while nobody gives one cannot count on it. */
+#define STUCK_MS 10000
+
 /* Pauses between the starts of a worker that ends at once. */
 #define FIRST_PAUSE_MS 500
 #define LONGEST_PAUSE_MS 60000
 
 /* Workers that a transaction can wake at its commit; see cvx_worker_wake(). */
-#define MAX_WOKEN 16
+#define MAX_WOKEN CVX_MAX_PROCESSES
+
+/* A subscription whose worker is woken at the commit. */
+typedef struct Woken
+{
+	int32		subid;
+	int			pid;			/* without the table; it cannot be looked up then */
+} Woken;
 
 CvxProcessTable *cvx_process_table = NULL;
 
 bool		cvx_worker_enabled = true;
-int			cvx_max_workers = 8;
+int			cvx_max_workers = 4;
 char	   *cvx_databases = NULL;
 
 static shmem_startup_hook_type previous_shmem_startup = NULL;
@@ -71,7 +81,7 @@ static bool is_xact_registered = false;
 static bool has_bars = false;
 static bool look_at_commit = false;
 static int	nwoken = 0;
-static int	woken[MAX_WOKEN];
+static Woken woken[MAX_WOKEN];
 
 static bool check_databases(char **newval, void **extra, GucSource source);
 static void on_shmem_request(void);
@@ -87,7 +97,8 @@ static bool have_left(Oid dbid, bool order);
 static void at_xact_end(XactEvent event, void *arg);
 static void watch_xact(void);
 static void detach(int code, Datum arg);
-static void set_latch_of(int pid);
+static void ask(Oid dbid, int32 subid);
+static void ask_process(int pid);
 static int	reported_pid(Oid dbid, int32 subid);
 static ConditionVariable *news_of(int32 subid);
 static const char *state_of(const CvxProcess *process);
@@ -106,8 +117,8 @@ cvx_process_init(void)
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("convex_fdw.max_workers",
 							"How many subscriptions have a worker at the same time.",
-							"Each takes one of max_worker_processes.",
-							&cvx_max_workers, 8, 0, CVX_MAX_PROCESSES,
+							"Each takes one of max_worker_processes. More subscriptions take turns.",
+							&cvx_max_workers, 4, 0, CVX_MAX_PROCESSES,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("convex_fdw.databases",
 							   "The databases whose subscriptions the launcher looks after.",
@@ -194,6 +205,7 @@ cvx_process_find(Oid dbid, int32 subid, bool create)
 	memset(unused, 0, sizeof(CvxProcess));
 	unused->dbid = dbid;
 	unused->subid = subid;
+	unused->due_at = GetCurrentTimestamp();
 	return unused;
 }
 
@@ -281,14 +293,21 @@ cvx_process_attach(const CvxProcessOrder *order)
 		!process->is_held && !cvx_process_is_barred(order->dbid))
 	{
 		process->name = order->name;
+		process->owner = order->owner;
 		process->state = CVX_PROCESS_RUNNING;
 		process->is_manual = order->is_manual;
 		process->is_leaving = false;
-		process->lacks_slot = false;
+		process->has_yielded = false;
+		process->lack = CVX_LACKS_NOTHING;
 		process->pid = MyProcPid;
 		process->proc = MyProc;
 		process->started_at = GetCurrentTimestamp();
 		my_process = process;
+
+		/* What it was asked before it began is not lost. */
+		if (process->is_asked)
+			kill(MyProcPid, CVX_ASK_SIGNAL);
+		process->is_asked = false;
 	}
 	LWLockRelease(cvx_process_table->lock);
 	return my_process != NULL;
@@ -341,7 +360,8 @@ cvx_process_note_end(CvxProcess *process)
 	bool		was_asked = process->is_leaving || process->is_held ||
 		cvx_process_is_barred(process->dbid);
 
-	process->due_at = now;
+	if (!process->has_yielded)
+		process->due_at = process->look_after = now;
 	if (was_asked || (process->state == CVX_PROCESS_RUNNING &&
 					  TimestampDifferenceExceeds(process->started_at, now,
 												 SHORT_LIFE_MS)))
@@ -359,9 +379,38 @@ cvx_process_note_end(CvxProcess *process)
 	process->state = CVX_PROCESS_NONE;
 	process->is_manual = false;
 	process->is_leaving = false;
+	process->has_yielded = false;
 	process->pid = 0;
 	process->proc = NULL;
 	process->ended_at = now;
+}
+
+/*
+ * The calling worker has nothing to do before next_at: does it give its place
+ * to one who waits?  Then it has to end.
+ */
+bool
+cvx_process_yield(TimestampTz next_at, bool is_asked)
+{
+	bool		yields;
+
+	if (my_process == NULL || cvx_process_table->nwaiting <= 0)
+		return false;
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	yields = cvx_process_table->nwaiting > 0 && !my_process->is_manual &&
+		!my_process->is_leaving &&
+		TimestampDifferenceExceeds(my_process->started_at,
+								   GetCurrentTimestamp(), CVX_TURN_MS);
+	if (yields)
+	{
+		cvx_process_table->nwaiting--;
+		my_process->is_leaving = true;
+		my_process->has_yielded = true;
+		my_process->is_asked = is_asked;
+		my_process->due_at = next_at;
+	}
+	LWLockRelease(cvx_process_table->lock);
+	return yields;
 }
 
 /* CvxProcessInfo of every entry, in the current memory context. */
@@ -389,6 +438,7 @@ cvx_process_list(void)
 		copy->dbid = process->dbid;
 		copy->subid = process->subid;
 		copy->name = process->name;
+		copy->owner = process->owner;
 		copy->pid = process->pid;
 		copy->state = state_of(process);
 		copy->since = process->state == CVX_PROCESS_NONE ?
@@ -415,18 +465,54 @@ cvx_process_list(void)
 	return list;
 }
 
-/* Did a subscription's worker, or the probe to find it, get no free slot? */
+/*
+ * Does a subscription wait for a place, for its worker or for the probe that
+ * finds it?  When it cannot count on one, *stuck says why, as a sentence;
+ * otherwise that is NULL.
+ */
 bool
-cvx_process_lacks_slot(Oid dbid, int32 subid)
+cvx_process_is_queued(Oid dbid, int32 subid, char **stuck)
 {
-	CvxProcess *process;
-	bool		lacks_slot;
+	const CvxProcess *process;
+	CvxLack		lack = CVX_LACKS_NOTHING;
+	TimestampTz since = 0;
+	bool		is_long;
 
+	*stuck = NULL;
 	LWLockAcquire(cvx_process_table->lock, LW_SHARED);
 	process = cvx_process_find(dbid, subid, false);
-	lacks_slot = process ? process->lacks_slot : cvx_process_table->lacks_slot;
+	if (process)
+	{
+		lack = process->lack;
+		since = process->due_at;
+	}
+	else if (cvx_process_table->lacks_since != 0)
+	{
+		lack = CVX_LACKS_PROCESS;
+		since = cvx_process_table->lacks_since;
+	}
+	else
+	{
+		for (int i = 0; i < CVX_MAX_LOOKS; i++)
+			if (cvx_process_table->overflows[i].dbid == dbid)
+				lack = CVX_LACKS_ROOM;
+	}
+	since = Max(since, cvx_process_table->moved_at);
 	LWLockRelease(cvx_process_table->lock);
-	return lacks_slot;
+
+	is_long = TimestampDifferenceExceeds(since, GetCurrentTimestamp(), STUCK_MS);
+	if (lack == CVX_LACKS_ROOM)
+		*stuck = psprintf("A server has room for %d subscriptions that are enabled.",
+						  CVX_MAX_PROCESSES);
+	else if (lack == CVX_LACKS_WORKER && cvx_max_workers == 0)
+		*stuck = pstrdup("convex_fdw.max_workers is 0.");
+	else if (lack == CVX_LACKS_WORKER && is_long)
+		*stuck = psprintf("convex_fdw.max_workers is %d, and none of the workers has caught up.",
+						  cvx_max_workers);
+	else if (lack == CVX_LACKS_PROCESS && is_long)
+		*stuck = psprintf("max_worker_processes is %d, and all of them are used.",
+						  max_worker_processes);
+	return lack != CVX_LACKS_NOTHING;
 }
 
 /* Is a database among those that the launcher looks after? */
@@ -463,7 +549,7 @@ state_of(const CvxProcess *process)
 		return "kept out";
 	if (!cvx_worker_enabled)
 		return "off";
-	if (process->lacks_slot)
+	if (process->lack != CVX_LACKS_NOTHING)
 		return "no free slot";
 	return process->nshort > 0 ? "pausing" : "waiting";
 }
@@ -484,7 +570,7 @@ cvx_process_hold(Oid dbid, int32 subid, bool is_held)
 	if (process)
 	{
 		process->is_held = is_held;
-		process->due_at = 0;
+		process->due_at = Min(process->due_at, GetCurrentTimestamp());
 		process->nshort = 0;
 	}
 	LWLockRelease(cvx_process_table->lock);
@@ -669,33 +755,78 @@ news_of(int32 subid)
 
 /*
  * Make a subscription's worker work at once, and again when this transaction
- * has committed, since only then it sees what was changed.  Nothing happens
- * when there is no worker.
+ * has committed, since only then it sees what was changed.  Whatever pause it
+ * is in ends, and so does the launcher's before it starts the next one.
  */
 void
-cvx_worker_wake(Oid dbid, int32 subid)
+cvx_worker_wake(int32 subid)
 {
-	int			pid = cvx_process_pid(dbid, subid);
+	int			pid = 0;
 
-	if (pid == 0)
+	if (cvx_process_table)
+		ask(MyDatabaseId, subid);
+	else if ((pid = reported_pid(MyDatabaseId, subid)) != 0)
+		ask_process(pid);
+	else
 		return;
-	set_latch_of(pid);
 	for (int i = 0; i < nwoken; i++)
-		if (woken[i] == pid)
+		if (woken[i].subid == subid)
 			return;
 	if (!IsTransactionState() || nwoken == MAX_WOKEN)
 		return;
 	watch_xact();
-	woken[nwoken++] = pid;
+	woken[nwoken].subid = subid;
+	woken[nwoken++].pid = pid;
 }
 
+/* The same now; for those in the table.  Does not throw. */
 static void
-set_latch_of(int pid)
+ask(Oid dbid, int32 subid)
 {
-	PGPROC	   *proc = BackendPidGetProc(pid);
+	CvxProcess *process;
+	bool		needs_look;
 
-	if (proc)
-		SetLatch(&proc->procLatch);
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	process = cvx_process_find(dbid, subid, false);
+	needs_look = process == NULL || (process->state == CVX_PROCESS_NONE &&
+									 process->lack == CVX_LACKS_NOTHING);
+	if (process && process->state == CVX_PROCESS_RUNNING &&
+		!process->is_leaving)
+		kill(process->pid, CVX_ASK_SIGNAL);
+	else if (process)
+		process->is_asked = true;
+	LWLockRelease(cvx_process_table->lock);
+	cvx_process_press(dbid, subid);
+
+	/* The launcher may pause before it looks again, too. */
+	if (needs_look)
+		cvx_process_look(dbid);
+}
+
+/* Somebody waits: the launcher does not pause before it starts a worker. */
+void
+cvx_process_press(Oid dbid, int32 subid)
+{
+	CvxProcess *process;
+
+	LWLockAcquire(cvx_process_table->lock, LW_EXCLUSIVE);
+	process = cvx_process_find(dbid, subid, false);
+	if (process)
+	{
+		process->due_at = Min(process->due_at, GetCurrentTimestamp());
+		process->nshort = 0;
+		if (process->state == CVX_PROCESS_NONE && cvx_process_table->launcher)
+			SetLatch(&cvx_process_table->launcher->procLatch);
+	}
+	LWLockRelease(cvx_process_table->lock);
+}
+
+/* A signal, and not the latch alone: a request to the server resets that. */
+static void
+ask_process(int pid)
+{
+	if (BackendPidGetProc(pid))
+		kill(pid, CVX_ASK_SIGNAL);
 }
 
 /*
@@ -766,7 +897,12 @@ at_xact_end(XactEvent event, void *arg)
 		if (look_at_commit)
 			cvx_process_look(MyDatabaseId);
 		for (int i = 0; i < nwoken; i++)
-			set_latch_of(woken[i]);
+		{
+			if (cvx_process_table)
+				ask(MyDatabaseId, woken[i].subid);
+			else
+				ask_process(woken[i].pid);
+		}
 	}
 	has_bars = look_at_commit = false;
 	nwoken = 0;

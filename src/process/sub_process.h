@@ -23,8 +23,14 @@
 #define CVX_PROBE_TYPE		"convex_fdw probe"
 #define CVX_LAUNCHER_TYPE	"convex_fdw launcher"
 
+/* With this a worker is asked to work at once, whatever it waits for. */
+#define CVX_ASK_SIGNAL	SIGUSR2
+
 /* Subscriptions of all databases that the table has room for. */
 #define CVX_MAX_PROCESSES	1024
+
+/* A worker keeps its place at least for so long, when others wait for one. */
+#define CVX_TURN_MS		5000
 
 /* Commands that keep workers out of a database at the same time. */
 #define CVX_MAX_BARS		64
@@ -42,6 +48,15 @@ typedef enum CvxProcessState
 	CVX_PROCESS_RUNNING
 } CvxProcessState;
 
+/* What a worker that is due cannot be started for. */
+typedef enum CvxLack
+{
+	CVX_LACKS_NOTHING,
+	CVX_LACKS_WORKER,			/* convex_fdw.max_workers are there */
+	CVX_LACKS_PROCESS,			/* the postmaster has no slot */
+	CVX_LACKS_ROOM				/* in the table */
+} CvxLack;
+
 /* One subscription that has a worker or is to have one. */
 typedef struct CvxProcess
 {
@@ -49,6 +64,7 @@ typedef struct CvxProcess
 	Oid			dbid;			/* InvalidOid: the entry is free */
 	int32		subid;
 	NameData	name;			/* the subscription's, for people */
+	Oid			owner;			/* the same */
 
 	/* what should be */
 	bool		is_wanted;		/* the last look found it enabled */
@@ -57,15 +73,19 @@ typedef struct CvxProcess
 	/* what is */
 	CvxProcessState state;
 	bool		is_manual;		/* started by convex_start_worker() */
-	bool		is_leaving;		/* the launcher asked it to leave */
-	bool		lacks_slot;		/* there was no slot for it */
+	bool		is_leaving;		/* sent away, or giving its place */
+	bool		has_yielded;	/* the latter */
+	bool		is_asked;		/* to work at once, by somebody, while none ran */
+	CvxLack		lack;
+	bool		is_told;		/* that, in the log */
 	int			pid;			/* of a running one, else 0 */
 	PGPROC	   *proc;
 
 	/* when */
 	TimestampTz started_at;
 	TimestampTz ended_at;		/* 0: it never ran */
-	TimestampTz due_at;			/* not started before */
+	TimestampTz look_after;		/* not started without a look since */
+	TimestampTz due_at;			/* not started before; who is due first comes first */
 	int			nshort;			/* short lives in a row */
 } CvxProcess;
 
@@ -94,7 +114,11 @@ typedef struct CvxProcessTable
 	int			probe_pid;
 	Oid			probe_dbid;
 	uint64		nprobes;		/* that have reported */
-	bool		lacks_slot;		/* the last probe could not be started */
+	TimestampTz lacks_since;	/* no slot for a probe; 0: there is one */
+
+	/* turns, when there are more subscriptions than workers */
+	int			nwaiting;		/* that want a place of another */
+	TimestampTz moved_at;		/* when a worker was started last */
 
 	/* asked of the launcher */
 	bool		look_everywhere;
@@ -114,6 +138,7 @@ typedef struct CvxProcessOrder
 	Oid			dbid;
 	int32		subid;			/* 0 for a probe */
 	bool		is_manual;		/* by convex_start_worker() */
+	Oid			owner;
 	NameData	name;
 } CvxProcessOrder;
 
@@ -123,6 +148,7 @@ typedef struct CvxProcessInfo
 	Oid			dbid;
 	int32		subid;			/* 0: those without room */
 	NameData	name;
+	Oid			owner;
 	int			pid;
 	const char *state;
 	TimestampTz since;			/* 0: unknown */
@@ -143,6 +169,7 @@ extern bool cvx_process_is_barred(Oid dbid);
 extern bool cvx_process_note_overflow(Oid dbid, int count);
 extern bool cvx_process_has_room(Oid dbid, int32 subid);
 extern void cvx_process_note_end(CvxProcess *process);
+extern bool cvx_process_yield(TimestampTz next_at, bool is_asked);
 extern bool cvx_process_register(const char *function, const char *type,
 								 const CvxProcessOrder *order,
 								 BackgroundWorkerHandle **handle);
@@ -154,7 +181,8 @@ extern void cvx_process_await(int32 subid, long ms);
 extern bool cvx_process_hold(Oid dbid, int32 subid, bool is_held);
 extern void cvx_process_look(Oid dbid);
 extern List *cvx_process_list(void);
-extern bool cvx_process_lacks_slot(Oid dbid, int32 subid);
+extern bool cvx_process_is_queued(Oid dbid, int32 subid, char **stuck);
+extern void cvx_process_press(Oid dbid, int32 subid);
 extern bool cvx_process_is_chosen(const char *database);
 
 /* Entry points of the processes, for the postmaster. */

@@ -8,10 +8,13 @@
  *	  transaction, no snapshot and no lock on any object.
  * 2. Whatever goes wrong, the next step waits: a worker never spins.
  * 3. The catalog alone says what comes next.  A worker may end anywhere.
+ * 4. Who asks for something (CVX_ASK_SIGNAL) ends the pause.
  *
  * Room: process 6.2
  */
 #include "postgres.h"
+
+#include <signal.h>
 
 #include "access/xact.h"
 #include "executor/spi.h"
@@ -44,6 +47,12 @@
 /* How often a failing worker looks whether something was changed. */
 #define LOOK_MS 2000
 
+/* However often somebody asks, what has failed is not tried more often. */
+#define LEAST_RETRY_MS 1000
+
+/* One that fails and has given its place to another is tried again by then. */
+#define LONGEST_ABSENCE_MS 60000
+
 /* The longest wait without looking at the clock again. */
 #define LONGEST_WAIT_MS 3600000
 
@@ -55,6 +64,10 @@ typedef struct CvxWorker
 	char	   *activity;		/* for pg_stat_activity */
 	MemoryContext cycle;		/* reset after each step */
 
+	/* what is asked of it */
+	bool		ends_pauses;	/* not only its own: of what waits in the catalog */
+	TimestampTz ended_at;		/* when that was done last */
+
 	/* per step */
 	CvxSync    *sync;			/* NULL: to be opened */
 	int			poll_ms;		/* the present polling interval */
@@ -62,16 +75,22 @@ typedef struct CvxWorker
 	bool		is_failing;		/* a failure that was recorded */
 } CvxWorker;
 
+/* Somebody asks; set by the signal's handler, cleared by the loop. */
+static volatile sig_atomic_t is_asked = false;
+
 static void begin(void);
 static void commit(void);
 static void rollback(void);
+static void on_ask(SIGNAL_ARGS);
+static void take_request(CvxWorker *worker);
 static bool turn(CvxWorker *worker, int64 *pause_ms);
 static CvxStep step(CvxWorker *worker);
 static int64 after_idle(CvxWorker *worker);
+static int64 until_retry(CvxWorker *worker, int64 pause_ms);
 static int64 after_failure(CvxWorker *worker);
 static int64 after_error(CvxWorker *worker);
-static bool wait_for(int64 pause_ms);
-static bool wait_for_mending(CvxWorker *worker, int64 pause_ms);
+static bool wait_for_turn(CvxWorker *worker, int64 pause_ms);
+static bool gives_place(CvxWorker *worker, TimestampTz until);
 static void serve_interrupts(void);
 static int64 jitter(int64 pause_ms);
 
@@ -86,12 +105,12 @@ convex_worker_main(Datum arg)
 {
 	CvxWorker  *worker;
 	char		name[NAMEDATALEN];
-	bool		is_awake = true;
 
 	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(CvxWorker));
 	worker->order = cvx_process_order();
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	pqsignal(CVX_ASK_SIGNAL, on_ask);
 	BackgroundWorkerUnblockSignals();
 
 	if (!cvx_process_attach(&worker->order))
@@ -116,17 +135,45 @@ convex_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			is_asked = true;
 		}
-
-		/* Somebody wants something to be seen: poll quickly again. */
-		if (is_awake && worker->sync)
-			worker->poll_ms = cvx_sync_poll_interval_ms(worker->sync);
-		if (!turn(worker, &pause_ms))
+		take_request(worker);
+		if (!turn(worker, &pause_ms) || !wait_for_turn(worker, pause_ms))
 			break;
-		is_awake = worker->is_failing ? wait_for_mending(worker, pause_ms) :
-			wait_for(pause_ms);
 	}
 	proc_exit(0);
+}
+
+/* A request that comes during a step counts at the next one. */
+static void
+on_ask(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	is_asked = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* Somebody wants something to be seen: poll quickly again. */
+static void
+take_request(CvxWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (is_asked)
+	{
+		is_asked = false;
+		worker->ends_pauses = true;
+		if (worker->sync)
+			worker->poll_ms = cvx_sync_poll_interval_ms(worker->sync);
+	}
+	if (!worker->ends_pauses || worker->sync == NULL ||
+		!TimestampDifferenceExceeds(worker->ended_at, now, LEAST_RETRY_MS))
+		return;
+	cvx_sync_end_pauses(worker->sync);
+	worker->ends_pauses = false;
+	worker->ended_at = now;
 }
 
 /*
@@ -204,8 +251,7 @@ step(CvxWorker *worker)
 		MemoryContextSwitchTo(TopMemoryContext);
 		worker->sync = cvx_sync_open(worker->order.subid, &host);
 		MemoryContextSwitchTo(worker->cycle);
-		if (worker->sync == NULL)
-			return CVX_STEP_GONE;
+		take_request(worker);
 	}
 	return cvx_sync_step(worker->sync);
 }
@@ -227,7 +273,21 @@ after_idle(CvxWorker *worker)
 		worker->poll_ms = Min((int64) pause_ms * 2, most);
 	if (cvx_sync_is_waiting(worker->sync))
 		pause_ms = Min(pause_ms, WALK_PAUSE_MS);
-	return Max(pause_ms, 1);
+	return until_retry(worker, Max(pause_ms, 1));
+}
+
+/* A pause, or less: until what waits beside the changes is due. */
+static int64
+until_retry(CvxWorker *worker, int64 pause_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz retry_at = cvx_sync_retry_at(worker->sync);
+
+	if (worker->ends_pauses)
+		retry_at = TimestampTzPlusMilliseconds(worker->ended_at, LEAST_RETRY_MS);
+	if (retry_at <= now)
+		return pause_ms;
+	return Min(pause_ms, TimestampDifferenceMilliseconds(now, retry_at) + 1);
 }
 
 /* A failure that stands in the catalog, with the time of the next attempt. */
@@ -267,47 +327,52 @@ serve_interrupts(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Wait; true when somebody woke this process. */
-static bool
-wait_for(int64 pause_ms)
-{
-	int			events;
-
-	if (pause_ms == 0)
-		return false;
-	events = WaitLatch(MyLatch,
-					   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					   (long) Min(pause_ms, LONGEST_WAIT_MS), CVX_WAIT_EVENT);
-	if ((events & WL_LATCH_SET) == 0)
-		return false;
-	ResetLatch(MyLatch);
-	serve_interrupts();
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
-	return true;
-}
-
 /*
- * Wait after a failure; shorter when somebody wakes this process or changes
- * what the connection is made of.
+ * Wait until the pause is over or somebody asks; after a failure also until
+ * somebody changes what the connection is made of.  False when this process
+ * is to make room for another.
  */
 static bool
-wait_for_mending(CvxWorker *worker, int64 pause_ms)
+wait_for_turn(CvxWorker *worker, int64 pause_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													pause_ms);
 
-	for (;;)
+	while (!is_asked && !ConfigReloadPending)
 	{
 		int64		left_ms = (until - GetCurrentTimestamp()) / 1000;
+		int64		most_ms = worker->is_failing ? LOOK_MS : LONGEST_WAIT_MS;
 
 		if (left_ms <= 0)
+			break;
+		if (gives_place(worker, until))
 			return false;
-		if (wait_for(Min(left_ms, LOOK_MS)))
-			return true;
-		if (left_ms > LOOK_MS && cvx_sync_has_changed(worker->sync))
-			return true;
+		if (WaitLatch(MyLatch,
+					  WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  (long) Min(left_ms, most_ms), CVX_WAIT_EVENT) & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			serve_interrupts();
+			if (catchupInterruptPending)
+				ProcessCatchupInterrupt();
+		}
+		else if (worker->is_failing && left_ms > LOOK_MS &&
+				 cvx_sync_has_changed(worker->sync))
+			break;
 	}
+	return true;
+}
+
+/* Is the pause one that another subscription has its turn in? */
+static bool
+gives_place(CvxWorker *worker, TimestampTz until)
+{
+	TimestampTz latest = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 LONGEST_ABSENCE_MS);
+
+	/* After a failure nobody looks meanwhile whether something was changed. */
+	return cvx_process_yield(worker->is_failing ? Min(until, latest) : until,
+							 worker->ends_pauses);
 }
 
 /* ------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/trigger.h"
@@ -29,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
@@ -65,9 +67,26 @@ typedef struct Mark
 	int64		failed_at;
 } Mark;
 
+/* What convex_wait_for() waits for. */
+typedef struct Goal
+{
+	const char *name;
+	int32		subid;
+	Oid			serverid;
+	Oid			owner;
+	bool		is_enabled;
+	int64		ts;
+
+	/* as it was at the last look */
+	bool		is_reached;
+	bool		is_followed;
+} Goal;
+
 static List *read_patterns(ArrayType *array);
 static void check_server(CvxHttp *http, ForeignServer *server, int ntables);
-static void make_schema(const char *name, Oid owner);
+static Oid	make_schema(const char *name, Oid owner);
+static void leave_schema(const CvxSubscription *sub, Oid schema,
+						 bool drops_tables);
 static void check_found(CvxSubscription *sub);
 static void begin_catalog(void);
 static void end_catalog(const CvxSubscription *sub);
@@ -88,8 +107,11 @@ static void host_commit(void);
 static void host_rollback(void);
 static void pause_ms(long ms);
 static List *own_subscriptions(void);
-static bool is_reached(int32 subid, int64 ts);
-static bool is_followed(int32 subid);
+static void look_for_goal(void *arg);
+static void look_whether_reached(void *arg);
+static void look_who_follows(void *arg);
+static void expect_worker(const char *name, int32 subid, bool is_launched,
+						  bool is_new);
 
 PG_FUNCTION_INFO_V1(convex_create_subscription);
 PG_FUNCTION_INFO_V1(convex_alter_subscription);
@@ -122,6 +144,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 	List	   *tables;
 	Jsonb	   *options;
 	int32		subid;
+	Oid			schema_oid;
 
 	for (int i = 0; i < 9; i++)
 		if (PG_ARGISNULL(i) && i != 3)
@@ -174,18 +197,19 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("subscription \"%s\" already exists", name)));
-	make_schema(schema, GetUserId());
+	schema_oid = make_schema(schema, GetUserId());
 	cvx_catalog_run(SPI_OK_INSERT_RETURNING,
 					"INSERT INTO @.convex_subscription (name, server, server_oid, owner, owner_oid, home, enabled, tables,"
-					" target_schema, mode, protocol, poll_interval, options)"
-					" VALUES ($1::name, $2::name, $12, $3::name, $4, $13, $5, $6::text[], $7::name, $8, $9, $10::interval, $11)"
-					" RETURNING subid", "tttobtttttjot", name, server->servername,
+					" target_schema, mode, protocol, poll_interval, options, schema_oid)"
+					" VALUES ($1::name, $2::name, $12, $3::name, $4, $13, $5, $6::text[], $7::name, $8, $9, $10::interval, $11, $14)"
+					" RETURNING subid", "tttobtttttjoto", name, server->servername,
 					GetUserNameFromId(GetUserId(), false), GetUserId(),
 					PG_GETARG_BOOL(7),
 					OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(2)),
 					schema, mode, protocol,
 					DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(6))),
-					options, server->serverid, cvx_catalog_home());
+					options, server->serverid, cvx_catalog_home(),
+					schema_oid);
 	subid = (int32) cvx_catalog_int64(0, 1);
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_state (subid) VALUES ($1)",
@@ -248,10 +272,13 @@ Datum
 convex_drop_subscription(PG_FUNCTION_ARGS)
 {
 	CvxSubscription *sub;
+	Oid			schema;
 	ListCell   *lc;
 
 	begin_catalog();
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
+	cvx_catalog_run(SPI_OK_SELECT, "SELECT schema_oid FROM @.convex_subscription WHERE subid = $1", "i", sub->subid);
+	schema = (Oid) cvx_catalog_int64(0, 1);
 	foreach(lc, sub->rels)
 		cvx_catalog_drop_staging(sub, lfirst(lc));
 	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_state WHERE subid = $1", "i", sub->subid);
@@ -269,6 +296,7 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 															rel->target_name)),
 						false, 0);
 	}
+	leave_schema(sub, schema, PG_GETARG_BOOL(1));
 	cvx_launcher_wake();
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -306,11 +334,7 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL, load_restarts = 0, phase ="
-		  " CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END");
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1",
-					"i", sub->subid);
+	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL");
 	cvx_launcher_wake();
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -332,10 +356,7 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * Look for new, replaced and dropped tables at the next step; loads that wait
- * because they had differed begin at once.
- */
+/* Look for new, replaced and dropped tables at the next step. */
 Datum
 convex_refresh_subscription(PG_FUNCTION_ARGS)
 {
@@ -343,9 +364,6 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 
 	begin_catalog();
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND load = 'wanted'",
-					"i", sub->subid);
 	touch(sub->subid, ", check_wanted = true");
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -381,7 +399,6 @@ convex_resync_table(PG_FUNCTION_ARGS)
 	{
 		ereport(NOTICE,
 				(errmsg("table \"%s\" is being loaded already", table)));
-		cvx_catalog_rel(sub, rel, "retry_at = NULL");
 		touch(sub->subid, "");
 	}
 	else if ((rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING) &&
@@ -419,12 +436,9 @@ convex_resync_table(PG_FUNCTION_ARGS)
 Datum
 convex_wait_for(PG_FUNCTION_ARGS)
 {
-	CvxSubscription *sub;
+	Goal		goal = {0};
 	TimestampTz until;
 	Interval   *timeout;
-	int64		ts;
-	int32		subid;
-	bool		is_done = false;
 	bool		is_launched;
 	long		pause = LOOK_MS;
 	TimestampTz now;
@@ -446,42 +460,34 @@ convex_wait_for(PG_FUNCTION_ARGS)
 	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 													TimestampTzGetDatum(GetCurrentTimestamp()),
 													IntervalPGetDatum(timeout)));
-	begin_catalog();
-	sub = cvx_catalog_check(NameStr(*PG_GETARG_NAME(0)));
-	cvx_catalog_check_server(sub);
-	if (!PG_ARGISNULL(1))
-		ts = PG_GETARG_INT64(1);
-	else
-	{
-		ts = cvx_api_sure_head(cvx_http_open(cvx_options_remote(sub->serverid,
-																sub->owner)));
-	}
+	goal.name = NameStr(*PG_GETARG_NAME(0));
+	cvx_catalog_look(look_for_goal, &goal);
+	goal.ts = PG_ARGISNULL(1) ?
+		cvx_api_sure_head(cvx_http_open(cvx_options_remote(goal.serverid, goal.owner))) :
+		PG_GETARG_INT64(1);
 	is_launched = cvx_process_table != NULL && cvx_worker_enabled &&
-		sub->is_enabled;
-	subid = sub->subid;
-	SPI_finish();
-	cvx_worker_wake(MyDatabaseId, subid);
-	while (!(is_done = is_reached(subid, ts)) &&
-		   (now = GetCurrentTimestamp()) < until)
+		goal.is_enabled;
+	cvx_worker_wake(goal.subid);
+	for (;;)
 	{
+		cvx_catalog_look(look_whether_reached, &goal);
+		if (goal.is_reached || (now = GetCurrentTimestamp()) >= until)
+			break;
+
 		/* Rows reach a standby without a process of ours. */
 		if (now >= look_at && !RecoveryInProgress())
 		{
 			look_at = TimestampTzPlusMilliseconds(now, HOLDER_MS);
-			if (!is_followed(subid) && !(is_launched && now < expected))
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("no process follows subscription \"%s\"",
-								NameStr(*PG_GETARG_NAME(0))),
-						 errhint("Use CALL convex_sync('%s').",
-								 NameStr(*PG_GETARG_NAME(0)))));
+			cvx_catalog_look(look_who_follows, &goal);
+			if (!goal.is_followed)
+				expect_worker(goal.name, goal.subid, is_launched, now < expected);
 		}
-		cvx_process_await(subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
-									 pause));
+		cvx_process_await(goal.subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
+										  pause));
 		pause = Min(pause * 2, cvx_process_table ? HOLDER_MS : LONGEST_LOOK_MS);
 	}
 	ConditionVariableCancelSleep();
-	PG_RETURN_BOOL(is_done);
+	PG_RETURN_BOOL(goal.is_reached);
 }
 
 /* Bring one subscription, or all of the role's, to the head as of the call. */
@@ -560,7 +566,7 @@ Datum
 convex_subscription_restored(PG_FUNCTION_ARGS)
 {
 	static const char *const ours[] = {
-		"owner_oid", "server_oid", "target_oid", "home", "enabled"
+		"owner_oid", "server_oid", "target_oid", "schema_oid", "home", "enabled"
 	};
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	TupleDesc	tupdesc;
@@ -655,20 +661,61 @@ check_server(CvxHttp *http, ForeignServer *server, int ntables)
 	cvx_http_free(call);
 }
 
-/* The schema of the targets, owned by the subscription's owner. */
-static void
+/*
+ * The schema of the targets, owned by the subscription's owner.  Gives it if it
+ * was not there before.
+ */
+static Oid
 make_schema(const char *name, Oid owner)
 {
 	Oid			schema = get_namespace_oid(name, true);
 
 	if (OidIsValid(schema))
-		return;
+		return InvalidOid;
 	if (cvx_database_aclcheck(MyDatabaseId, owner) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_DATABASE,
 					   get_database_name(MyDatabaseId));
 	cvx_catalog_run(SPI_OK_UTILITY,
 					psprintf("CREATE SCHEMA %s AUTHORIZATION %s", quote_identifier(name),
 							 quote_identifier(GetUserNameFromId(owner, false))), "");
+	return get_namespace_oid(name, false);
+}
+
+/*
+ * A subscription ends; `schema` is the one that was made for it, or invalid.
+ * Another one that has its mirrors there takes it over; else it goes with the
+ * tables, with the rights of the caller, when nothing else is in it.
+ */
+static void
+leave_schema(const CvxSubscription *sub, Oid schema, bool drops_tables)
+{
+	char	   *name = OidIsValid(schema) ? get_namespace_name(schema) : NULL;
+	HeapTuple	tuple;
+	bool		is_ours;
+
+	/* Who has renamed it, or given it away, keeps it. */
+	if (name == NULL || strcmp(name, sub->target_schema) != 0)
+		return;
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription SET schema_oid = $1 WHERE subid ="
+					" (SELECT min(subid) FROM @.convex_subscription WHERE target_schema = $2::name)",
+					"ot", schema, name);
+	if (SPI_processed > 0 || !drops_tables)
+		return;
+	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	is_ours = HeapTupleIsValid(tuple) &&
+		((Form_pg_namespace) GETSTRUCT(tuple))->nspowner == sub->owner;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!is_ours)
+		return;
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT FROM pg_depend WHERE (refclassid = 'pg_namespace'::regclass AND refobjid = $1)"
+					" OR (classid = 'pg_namespace'::regclass AND objid = $1)", "o",
+					schema);
+	if (SPI_processed == 0)
+		SPI_execute(psprintf("DROP SCHEMA %s RESTRICT", quote_identifier(name)),
+					false, 0);
 }
 
 /* Each table that was named must be there. */
@@ -715,7 +762,7 @@ begin_catalog(void)
 static void
 end_catalog(const CvxSubscription *sub)
 {
-	cvx_worker_wake(MyDatabaseId, sub->subid);
+	cvx_worker_wake(sub->subid);
 	SPI_finish();
 }
 
@@ -769,12 +816,20 @@ give_to(const CvxSubscription *sub, const char *name)
 					"ito", sub->subid, name, owner);
 }
 
-/* Make a step under way look again, and set more. */
+/*
+ * Make a step under way look again, and set more.  Whatever waited, because it
+ * had failed or could not keep up, is tried again.
+ */
 static void
 touch(int32 subid, const char *sets)
 {
 	cvx_catalog_run(SPI_OK_UPDATE,
-					psprintf("UPDATE @.convex_subscription_state SET generation = generation + 1%s WHERE subid = $1", sets),
+					psprintf("UPDATE @.convex_subscription_state SET generation = generation + 1,"
+							 " load_restarts = CASE phase WHEN 'load_too_slow' THEN 0 ELSE load_restarts END,"
+							 " phase = CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END%s WHERE subid = $1", sets),
+					"i", subid);
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND retry_at IS NOT NULL",
 					"i", subid);
 }
 
@@ -794,6 +849,7 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 	volatile bool has_stepped = false;
 	volatile bool is_good = true;
 
+	cvx_sync_end_pauses(sync);
 	PG_TRY();
 	{
 		while (!is_done && cvx_sync_pages(sync) < *max_pages)
@@ -881,7 +937,7 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 
 	/* A worker that found the subscription busy goes on at once. */
 	if (has_stepped)
-		cvx_worker_wake(MyDatabaseId, subid);
+		cvx_worker_wake(subid);
 	return is_good;
 }
 
@@ -897,19 +953,15 @@ wait_for_worker(CvxSync *sync, int32 subid, const char *name, ErrorData **failur
 	int64		head = cvx_api_sure_head(connect_to(name));
 	Mark		mark = {false};
 	long		pause = LOOK_MS;
-	TimestampTz woken_at = 0;
+	bool		is_woken = false;
 
 	while (!has_ended(subid, head, &mark, failure))
 	{
 		if (cvx_process_pid(MyDatabaseId, subid) != worker)
 			return false;
-
-		/* What was put off for a while may have become due. */
-		if (TimestampDifferenceExceeds(woken_at, GetCurrentTimestamp(), HOLDER_MS))
-		{
-			woken_at = GetCurrentTimestamp();
-			cvx_worker_wake(MyDatabaseId, subid);
-		}
+		if (!is_woken)
+			cvx_worker_wake(subid);
+		is_woken = true;
 		cvx_process_await(subid, pause);
 		pause = Min(pause * 2, cvx_process_table ? HOLDER_MS : LONGEST_LOOK_MS);
 	}
@@ -1069,16 +1121,24 @@ own_subscriptions(void)
 	return result;
 }
 
-/*
- * What is read here goes with SPI_finish(): a wait takes no more memory the
- * longer it lasts.
- */
-static bool
-is_reached(int32 subid, int64 ts)
+static void
+look_for_goal(void *arg)
 {
-	bool		is_done;
+	Goal	   *goal = arg;
+	CvxSubscription *sub = cvx_catalog_check(goal->name);
 
-	begin_catalog();
+	cvx_catalog_check_server(sub);
+	goal->subid = sub->subid;
+	goal->serverid = sub->serverid;
+	goal->owner = sub->owner;
+	goal->is_enabled = sub->is_enabled;
+}
+
+static void
+look_whether_reached(void *arg)
+{
+	Goal	   *goal = arg;
+
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT st.cursor >= $2 AND NOT " CHECK_IS_ASKED_FOR
 					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel AS r"
@@ -1087,23 +1147,42 @@ is_reached(int32 subid, int64 ts)
 					" WHERE r.subid = $1 AND r.state = 'ready' AND r.copied_rows > 0 AND c.relkind = 'r'"
 					" AND c.relpersistence = 'u' AND pg_relation_size(c.oid) = 0)"
 					" FROM @.convex_subscription_state AS st WHERE st.subid = $1",
-					"il", subid, ts);
+					"il", goal->subid, goal->ts);
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the subscription was dropped")));
-	is_done = cvx_catalog_bool(0, 1);
-	SPI_finish();
-	return is_done;
+	goal->is_reached = cvx_catalog_bool(0, 1);
 }
 
-static bool
-is_followed(int32 subid)
+static void
+look_who_follows(void *arg)
 {
-	bool		result;
+	Goal	   *goal = arg;
 
-	begin_catalog();
-	result = cvx_catalog_pid(subid) != 0;
-	SPI_finish();
-	return result;
+	goal->is_followed = cvx_catalog_pid(goal->subid) != 0;
+}
+
+/*
+ * Nobody follows the subscription: throws unless a worker is going to.  is_new:
+ * the launcher may not have looked yet.
+ */
+static void
+expect_worker(const char *name, int32 subid, bool is_launched, bool is_new)
+{
+	char	   *stuck = NULL;
+
+	if (is_launched &&
+		(cvx_process_is_queued(MyDatabaseId, subid, &stuck) || is_new) &&
+		stuck == NULL)
+	{
+		cvx_process_press(MyDatabaseId, subid);
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no process follows subscription \"%s\"", name),
+			 stuck ? errdetail_internal("%s", stuck) : 0,
+			 stuck ? errhint("Use CALL convex_sync('%s'), or increase the setting.", name) :
+			 errhint("Use CALL convex_sync('%s').", name)));
 }

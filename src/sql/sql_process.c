@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -21,6 +22,7 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -31,13 +33,24 @@
 /* How long the functions wait for a process to come or go. */
 #define WAIT_LIMIT_MS 30000
 
+/* A subscription as the functions need it. */
+typedef struct Found
+{
+	const char *name;
+	CvxProcessOrder order;
+	bool		is_enabled;
+	bool		is_committed;
+} Found;
+
 static CvxProcessOrder subscription(const char *name, bool *is_enabled,
 									bool *is_committed);
+static void find(void *arg);
 static int	await_launcher(const CvxProcessOrder *order);
 static int	start_here(const CvxProcessOrder *order);
-CVX_NORETURN static void fail_without_slot(void);
+CVX_NORETURN static void fail_without_slot(const char *why);
 CVX_NORETURN static void fail_to_start(const CvxProcessOrder *order);
 static bool pause_briefly(TimestampTz begun);
+static List *visible_to(Oid role, List *all);
 
 PG_FUNCTION_INFO_V1(convex_start_worker);
 PG_FUNCTION_INFO_V1(convex_stop_worker);
@@ -90,6 +103,8 @@ convex_start_worker(PG_FUNCTION_ARGS)
 		pid = cvx_process_table && cvx_worker_enabled &&
 			cvx_process_is_chosen(get_database_name(MyDatabaseId)) ?
 			await_launcher(&order) : start_here(&order);
+	else
+		cvx_worker_wake(order.subid);
 	PG_RETURN_INT32(pid);
 }
 
@@ -130,23 +145,31 @@ convex_stop_worker(PG_FUNCTION_ARGS)
 static CvxProcessOrder
 subscription(const char *name, bool *is_enabled, bool *is_committed)
 {
-	CvxProcessOrder order = {0};
+	Found		found = {.name = name};
+
+	cvx_catalog_look(find, &found);
+	*is_enabled = found.is_enabled;
+	*is_committed = found.is_committed;
+	return found.order;
+}
+
+static void
+find(void *arg)
+{
+	Found	   *found = arg;
 	CvxSubscription *sub;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI does not connect");
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT xmin FROM @.convex_subscription WHERE name = $1::name",
-					"t", name);
-	*is_committed = SPI_processed == 1 &&
+					"t", found->name);
+	found->is_committed = SPI_processed == 1 &&
 		!TransactionIdIsCurrentTransactionId((TransactionId) cvx_catalog_int64(0, 1));
-	sub = cvx_catalog_check(name);
-	order.dbid = MyDatabaseId;
-	order.subid = sub->subid;
-	namestrcpy(&order.name, sub->name);
-	*is_enabled = sub->is_enabled;
-	SPI_finish();
-	return order;
+	sub = cvx_catalog_check(found->name);
+	found->order.dbid = MyDatabaseId;
+	found->order.subid = sub->subid;
+	found->order.owner = sub->owner;
+	namestrcpy(&found->order.name, sub->name);
+	found->is_enabled = sub->is_enabled;
 }
 
 /* Let the launcher start it. */
@@ -159,20 +182,28 @@ await_launcher(const CvxProcessOrder *order)
 	cvx_process_look(order->dbid);
 	while ((pid = cvx_process_pid(order->dbid, order->subid)) == 0)
 	{
-		if (cvx_process_lacks_slot(order->dbid, order->subid))
-			fail_without_slot();
-		if (!pause_briefly(begun))
-			fail_to_start(order);
+		char	   *stuck;
+		bool		is_queued = cvx_process_is_queued(order->dbid, order->subid,
+													  &stuck);
+
+		if (stuck)
+			fail_without_slot(stuck);
+		if (pause_briefly(begun))
+			continue;
+		if (is_queued)
+			fail_without_slot("Subscriptions take turns, and the time to wait is over.");
+		fail_to_start(order);
 	}
 	return pid;
 }
 
 static void
-fail_without_slot(void)
+fail_without_slot(const char *why)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("no free background worker slot"),
+			 why ? errdetail_internal("%s", why) : 0,
 			 errhint("You might need to increase max_worker_processes or convex_fdw.max_workers.")));
 }
 
@@ -211,7 +242,7 @@ start_here(const CvxProcessOrder *given)
 	begun = GetCurrentTimestamp();
 	if (!cvx_process_register("convex_worker_main", CVX_WORKER_TYPE, &order,
 							  &handle))
-		fail_without_slot();
+		fail_without_slot(NULL);
 	status = WaitForBackgroundWorkerStartup(handle, &pid);
 
 	/* Until it can be found by convex_stop_worker(). */
@@ -244,7 +275,9 @@ pause_briefly(TimestampTz begun)
 /*
  * convex_workers() -> setof (database oid, subid, name, pid, state, since)
  *
- * What the launcher knows, of every database; nothing without preload.
+ * What the launcher knows, of every database; nothing without preload.  Roles
+ * that do not read all statistics see what their own subscriptions have, and
+ * how many of this database have no room.
  */
 Datum
 convex_workers(PG_FUNCTION_ARGS)
@@ -265,7 +298,7 @@ convex_workers(PG_FUNCTION_ARGS)
 		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 			elog(ERROR, "return type must be a row type");
 		call->tuple_desc = BlessTupleDesc(desc);
-		list = cvx_process_list();
+		list = visible_to(GetUserId(), cvx_process_list());
 		call->user_fctx = list;
 		call->max_calls = list_length(list);
 		MemoryContextSwitchTo(old);
@@ -288,4 +321,24 @@ convex_workers(PG_FUNCTION_ARGS)
 	SRF_RETURN_NEXT(call,
 					HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, values,
 													  nulls)));
+}
+
+/* Those of a list of CvxProcessInfo that the role may see. */
+static List *
+visible_to(Oid role, List *all)
+{
+	List	   *visible = NIL;
+	ListCell   *lc;
+
+	if (has_privs_of_role(role, ROLE_PG_READ_ALL_STATS))
+		return all;
+	foreach(lc, all)
+	{
+		CvxProcessInfo *info = lfirst(lc);
+
+		if (info->subid == 0 ? info->dbid == MyDatabaseId :
+			has_privs_of_role(role, info->owner))
+			visible = lappend(visible, info);
+	}
+	return visible;
 }

@@ -51,6 +51,8 @@ typedef struct CvxSyncHost
 
 extern CvxSync *cvx_sync_open(int32 subid, const CvxSyncHost *host);
 extern CvxStep cvx_sync_step(CvxSync *sync);
+extern void cvx_sync_end_pauses(CvxSync *sync);
+extern TimestampTz cvx_sync_retry_at(CvxSync *sync);
 extern TimestampTz cvx_sync_next_attempt(CvxSync *sync);
 extern bool cvx_sync_has_changed(CvxSync *sync);
 extern bool cvx_sync_fails_aside(CvxSync *sync);
@@ -66,7 +68,7 @@ extern void cvx_sync_close(CvxSync *sync);
 
 /* ---- sub_worker.c, sub_launcher.c: see there */
 
-extern void cvx_worker_wake(Oid dbid, int32 subid);
+extern void cvx_worker_wake(int32 subid);
 extern void cvx_launcher_wake(void);
 
 /* ---- sub_catalog.c: where is a subscription's state kept? */
@@ -117,6 +119,7 @@ typedef struct CvxSubRel
 	char	   *check_cursor;	/* where the next check goes on, or NULL */
 	char	   *check_id;		/* the last _id checked */
 	bool		is_retry_due;	/* its time to wait has passed */
+	TimestampTz retry_at;		/* its end; 0: it does not wait */
 } CvxSubRel;
 
 typedef struct CvxSubscription
@@ -162,6 +165,7 @@ typedef struct CvxSubscription
 
 extern void cvx_catalog_run(int expected, const char *sql,
 							const char *types,...);
+extern void cvx_catalog_look(void (*look) (void *arg), void *arg);
 extern SPIPlanPtr cvx_catalog_plan(const char *sql, int n, Oid *types);
 extern char *cvx_catalog_text(uint64 row, int column);
 extern int64 cvx_catalog_int64(uint64 row, int column);

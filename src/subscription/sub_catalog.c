@@ -34,6 +34,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "ground/compat.h"
@@ -206,6 +207,34 @@ cvx_catalog_run(int expected, const char *sql, const char *types,...)
 }
 
 /*
+ * Read the catalog, with SPI connected, for functions that wait afterwards: the
+ * locks are given back at once, or else DROP EXTENSION would wait for them, and
+ * behind that the worker that is waited for.  What look() keeps, it keeps in
+ * *arg.  Not in a subtransaction, whose end ends waits for a condition, too.
+ */
+void
+cvx_catalog_look(void (*look) (void *arg), void *arg)
+{
+	ResourceOwner previous = CurrentResourceOwner;
+	ResourceOwner owner = ResourceOwnerCreate(previous, "convex look");
+
+	/* Without locks nothing else tells that the extension was dropped. */
+	AcceptInvalidationMessages();
+
+	/* An error leaves it to the end of the transaction. */
+	CurrentResourceOwner = owner;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	look(arg);
+	SPI_finish();
+	CurrentResourceOwner = previous;
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_LOCKS, false, false);
+	ResourceOwnerRelease(owner, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
+	ResourceOwnerDelete(owner);
+}
+
+/*
  * The plan of a statement, kept for the life of the process as long as there
  * are not too many.  The same text must always come with the same types.
  */
@@ -263,7 +292,7 @@ cvx_catalog_int64(uint64 row, int column)
 
 	if (isnull)
 		return 0;
-	if (type == INT8OID)
+	if (type == INT8OID || type == TIMESTAMPTZOID)
 		return DatumGetInt64(datum);
 	return type == OIDOID ? (int64) DatumGetObjectId(datum) :
 		(int64) DatumGetInt32(datum);
@@ -1161,7 +1190,7 @@ load_rels(CvxSubscription *sub)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT relno, component, table_name, target_schema::text, target_name::text,"
 					" target_oid, columns, state, coalesce(load, ''), is_staged, synced_ts, tablet,"
-					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp()"
+					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at"
 					" FROM @.convex_subscription_rel WHERE subid = $1 ORDER BY relno", "i",
 					sub->subid);
 	n = SPI_processed;
@@ -1191,6 +1220,7 @@ load_rels(CvxSubscription *sub)
 		rel->check_cursor = copy_text(i, 13);
 		rel->check_id = copy_text(i, 14);
 		rel->is_retry_due = cvx_catalog_bool(i, 15);
+		rel->retry_at = cvx_catalog_int64(i, 16);
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)

@@ -85,6 +85,7 @@ struct CvxSync
 	ErrorData  *aside_failure;	/* for CALL: of what stands aside */
 	TimestampTz next_attempt;
 	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
+	bool		ends_pauses;	/* somebody asked for it */
 	uint32		failed_fingerprint; /* of the connection that failed */
 	int			poll_ms;
 	int			idle_poll_ms;

@@ -40,6 +40,7 @@ static ErrorData *copy_error(const ErrorData *error);
 static CvxStep step(CvxSync *sync);
 static bool is_kept_good(CvxSync *sync);
 static bool read_catalog(CvxSync *sync, CvxStep *result);
+static bool end_pauses(CvxSubscription *sub);
 static CvxSubscription *load_subscription(CvxSync *sync);
 static CvxStep work(CvxSync *sync);
 static void note_deployment(CvxSync *sync);
@@ -262,6 +263,36 @@ cvx_sync_failure(CvxSync *sync)
 		sync->aside_failure ? sync->aside_failure->message : "failed";
 }
 
+/*
+ * Somebody asks for the subscription: what waits because it has failed is tried
+ * again at the next step.
+ */
+void
+cvx_sync_end_pauses(CvxSync *sync)
+{
+	sync->ends_pauses = true;
+	sync->is_kept = false;
+	sync->aside_retry_at = 0;
+	sync->nbehind = 0;
+}
+
+/* When something that waits beside the common changes is due; 0: nothing waits. */
+TimestampTz
+cvx_sync_retry_at(CvxSync *sync)
+{
+	TimestampTz retry_at = sync->aside_retry_at;
+	ListCell   *lc;
+
+	foreach(lc, sync->sub ? sync->sub->rels : NIL)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->retry_at != 0 && (retry_at == 0 || rel->retry_at < retry_at))
+			retry_at = rel->retry_at;
+	}
+	return retry_at;
+}
+
 /* After a failure: when to try again. */
 TimestampTz
 cvx_sync_next_attempt(CvxSync *sync)
@@ -390,7 +421,7 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		return false;
 	}
 	/* What was read before the lock was there may be old. */
-	if (!had_lock)
+	if (!had_lock || (sync->ends_pauses && end_pauses(sub)))
 		sub = load_subscription(sync);
 	if (sub == NULL)
 	{
@@ -414,10 +445,27 @@ read_catalog(CvxSync *sync, CvxStep *result)
 	sync->idle_poll_ms = sub->idle_poll_ms;
 	open_connection(sync, sub);
 	cvx_step_commit(sync);
+	sync->ends_pauses = false;
 	sync->kept = sub;
 	sync->kept_at = SharedInvalidMessageCounter;
 	sync->kept_since = GetCurrentTimestamp();
 	return true;
+}
+
+/* Let no table wait; false when none does. */
+static bool
+end_pauses(CvxSubscription *sub)
+{
+	bool		is_waiting = false;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+		is_waiting |= !((CvxSubRel *) lfirst(lc))->is_retry_due;
+	if (is_waiting)
+		cvx_catalog_run(0,
+						"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND retry_at IS NOT NULL",
+						"i", sub->subid);
+	return is_waiting;
 }
 
 static CvxSubscription *

@@ -13,6 +13,7 @@ my $emulator = ConvexTest::Emulator->new;
 my $other = ConvexTest::Emulator->new;
 my $cluster = ConvexTest::Cluster->new(conf => <<~'END');
 	shared_preload_libraries = 'convex_fdw'
+	convex_fdw.max_workers = 8
 	wal_level = replica
 	max_wal_senders = 4
 	allow_in_place_tablespaces = on
@@ -371,13 +372,18 @@ my $small = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex
 $small->convex($emulator);
 $small->value("SELECT convex_create_subscription('app', 'convex', tables => '{users}', $QUICK)");
 shows('snyder', 'one slot is enough for a probe and then a worker', cluster => $small);
+ok($small->log_text =~ /LOG:  convex_fdw.max_workers of 4 may leave parallel queries 0 of 2 planned workers/, 'the log says when workers leave parallel queries too little');
 $small->value("SELECT convex_create_subscription('app2', 'convex', tables => '{users}', $QUICK)");
-$log_size = $small->log_size;
-is($small->sqlstate(q{SELECT convex_start_worker('app2')}), '53400', 'another worker finds no slot, and the call says so');
-shows(add_user('easley'), 'the one that runs goes on', cluster => $small);
-$small->value(q{SELECT convex_disable_subscription('app')});
-$small->wait_until_sql("EXISTS (SELECT FROM app2.users WHERE name = 'easley')", 'a slot that becomes free is taken');
-pass('a slot that becomes free is taken');
+is($small->value(q{SELECT convex_start_worker('app2') > 0}), 't', 'another one comes to its turn');
+my $easley = $emulator->mutate({ op => 'insert', table => 'users', doc => { name => 'easley' } })->{ts};
+is($small->value("SELECT convex_wait_for('$_', $easley)"), 't', "$_ is followed in turns") for qw(app app2);
+my $nlooks = () = $small->log_text =~ /LOG:  no look into database/g;
+cmp_ok($nlooks, '<=', 1, 'that probes wait for a slot is in the log once');
+$emulator->fault({ path => '/api/document_deltas', action => 'stall', seconds => 120, count => -1 });
+$small->wait_until_sql("EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'convex_fdw worker' AND state = 'active')", 'the one that runs waits for Convex');
+my $idle = $small->value(q{SELECT name FROM convex_stat_subscription WHERE pid IS NULL});
+like(($small->try_psql("SELECT convex_start_worker('$idle')"))[2], qr/53400: .*\nDETAIL:  max_worker_processes is 3, and all of them are used/, 'another worker finds no slot, and the call says so');
+$emulator->clear_faults;
 $small->remove;
 
 # -- more subscriptions than there is room for -----------------------------------
@@ -389,7 +395,7 @@ $crowd->value(<<~'END');
 	INSERT INTO convex_subscription (name, server, owner, enabled, tables, target_schema, mode, protocol, poll_interval, options)
 		SELECT 's' || i, 'convex', 'postgres', true, '{users}', 'app', 'mirror', 'document_deltas', '1 s', '{}' FROM generate_series(1, 1100) AS i;
 	INSERT INTO convex_subscription_state (subid) SELECT subid FROM convex_subscription ON CONFLICT DO NOTHING;
-	UPDATE convex_subscription SET enabled = true, home = (SELECT home FROM convex_subscription WHERE name = 'app');
+	UPDATE convex_subscription SET enabled = true, (home, owner_oid, server_oid) = (SELECT home, owner_oid, server_oid FROM convex_subscription WHERE name = 'app');
 	END
 $log_size = $crowd->log_size;
 my $look = sub { $crowd->value(q{SELECT convex_enable_subscription('app')}); return 1 };
@@ -397,6 +403,10 @@ $look->();
 $crowd->wait_until_sql("EXISTS (SELECT FROM convex_workers() WHERE state = 'no room for 77' AND subid IS NULL AND name IS NULL)", 'too many');
 is($crowd->value('SELECT count(*) FROM convex_workers() WHERE subid IS NOT NULL'), '1024', 'the table of processes has room for 1024, and shows that there are more');
 like(($crowd->try_psql(q{SELECT convex_start_worker('s1100')}))[2], qr/53400: no room for a worker/, 'starting another one says so');
+is($crowd->value(q{SELECT worker FROM convex_stat_subscription WHERE name = 's1100'}), 'no room for 77', 'and so does the view');
+my ($no_room, $no_worker) = map { ($crowd->try_psql("SELECT convex_wait_for('$_', 1)"))[2] } qw(s1100 app);
+like($no_room, qr/55000: .*\nDETAIL:  A server has room for 1024 subscriptions/, 'and convex_wait_for');
+like($no_worker, qr/55000: .*\nDETAIL:  convex_fdw.max_workers is 0\./, 'which says as well when there are no workers at all');
 $look->() for 1 .. 3;
 $crowd->value("DELETE FROM convex_subscription WHERE name IN (SELECT 's' || i FROM generate_series(1, 100) AS i)");
 wait_until(sub { $look->() && $crowd->value("SELECT count(*) FROM convex_workers() WHERE state LIKE 'no room%'") eq '0' }, 'there is room');
@@ -405,6 +415,7 @@ my $overflows = () = $crowd->log_text($log_size) =~ /LOG:  no room for 77 subscr
 is($overflows, 1, 'the log has it once');
 my $lacking = () = $crowd->log_text($log_size) =~ /LOG:  no worker for/g;
 cmp_ok($lacking, '<=', 24, 'and names not each of a thousand that have no worker');
+ok($crowd->log_text !~ /parallel queries/, 'and not when they leave enough');
 $crowd->remove;
 
 # -- without preload -----------------------------------------------------------
