@@ -19,6 +19,7 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
@@ -51,6 +52,14 @@
 /* Rows of one multi-insert, and text of theirs that is enough for one. */
 #define LOAD_ROWS			1000
 #define LOAD_BYTES			(1024 * 1024)
+
+/*
+ * Locks of a transaction that makes or drops a staging table: the table, its
+ * TOAST table with index, its key, and the types and constraint of these; and
+ * of one that writes or drops a target, besides its indexes.
+ */
+#define STAGING_LOCKS		12
+#define TABLE_LOCKS			6
 
 /* The relation by which statements see the rows of a page. */
 #define PAGE_RELATION		"convex_page"
@@ -284,6 +293,31 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	}
 	cvx_target_report_drifts(target);
 	cvx_target_close(target);
+}
+
+/* How many locks the server has room for, in all its processes. */
+int
+cvx_apply_lock_slots(void)
+{
+	return max_locks_per_xact * (MaxBackends + max_prepared_xacts);
+}
+
+/*
+ * About how many locks a transaction needs that makes, shows or drops this
+ * table.  The target's indexes and partitions are looked up without locks.
+ */
+int
+cvx_apply_count_locks(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	if (!OidIsValid(rel->target))
+		return STAGING_LOCKS;
+	cvx_catalog_run(SPI_OK_SELECT,
+					"WITH RECURSIVE tree (relid) AS (SELECT $1 UNION"
+					" SELECT inhrelid FROM pg_inherits, tree WHERE inhparent = relid)"
+					" SELECT count(*) * $2::bigint + (SELECT count(*) FROM pg_index, tree"
+					" WHERE indrelid = relid) FROM tree", "oi", rel->target,
+					TABLE_LOCKS);
+	return STAGING_LOCKS + (int) cvx_catalog_int64(0, 1);
 }
 
 /* Give a loaded staging table its key. */
