@@ -229,6 +229,11 @@ typedef struct CvxBatchDocs
 
 extern void cvx_apply_create_staging(const CvxSubscription *sub,
 									 CvxSubRel *rel);
+extern bool cvx_apply_is_published(const char *schema);
+extern bool cvx_apply_is_staging_logged(const CvxSubscription *sub,
+										const CvxSubRel *rel);
+extern bool cvx_apply_is_staging_emptied(const CvxSubscription *sub,
+										 const CvxSubRel *rel);
 extern bool cvx_apply_has_staging(const CvxSubscription *sub,
 								  const CvxSubRel *rel);
 extern void cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,

@@ -81,30 +81,53 @@ static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
 static void note_restart(CvxSync *sync, bool gives_up, const char *why);
 
 /*
- * A staging table that is gone, as after a restore, is loaded again, and with
- * it all that walk together.
+ * A staging table that is of no use is loaded again, and with it all that walk
+ * together.  is_beginning: this process has just begun; none lives through a
+ * crash.
  */
 bool
-cvx_load_mend_staging(CvxSubscription *sub)
+cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 {
 	bool		is_mended = false;
 	bool		is_foreign = OidIsValid(staging_intruder());
+	const char *schema = NULL;
+	bool		is_published = false;
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
+		bool		is_gone;
+		const char *why;
 
-		if (!rel->is_staged ||
-			(!is_foreign && cvx_apply_has_staging(sub, rel)))
+		if (!rel->is_staged)
 			continue;
-		if (rel->load == CVX_LOAD_NONE)
+		is_gone = is_foreign || !cvx_apply_has_staging(sub, rel);
+		if (rel->load == CVX_LOAD_NONE && is_gone)
 		{
 			cvx_catalog_rel(sub, rel, "is_staged = false");
 			rel->is_staged = false;
-			continue;
 		}
-		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
+		if (schema == NULL || strcmp(schema, rel->target_schema) != 0)
+			is_published = cvx_apply_is_published(schema = rel->target_schema);
+
+		/* What the sweep is going to drop may be as it is. */
+		if (rel->load == CVX_LOAD_NONE ||
+			(rel->load == CVX_LOAD_WANTED && !rel->is_empty && !is_gone))
+			continue;
+		if (is_gone)
+			why = "the staging table is gone";
+		else if (is_published && cvx_apply_is_staging_logged(sub, rel))
+			why = "a publication would send the rows of the staging table";
+		else if (is_beginning && cvx_apply_is_staging_emptied(sub, rel))
+			why = "the staging table is not logged, and empty";
+		else
+			continue;
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL, retry_at = NULL,"
+						" is_staged = NOT $3, copied_rows = greatest(copied_rows, 1)"
+						" WHERE subid = $1 AND relno = $2", "iib", sub->subid,
+						rel->relno, is_gone);
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
 		{
 			cvx_catalog_run(SPI_OK_UPDATE,
@@ -115,7 +138,7 @@ cvx_load_mend_staging(CvxSubscription *sub)
 							"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 							"i", sub->subid);
 		}
-		cvx_catalog_event(sub->subid, "resync", rel, "the staging table is gone");
+		cvx_catalog_event(sub->subid, "resync", rel, why);
 		is_mended = true;
 	}
 	return is_mended;
@@ -349,7 +372,7 @@ walk_page(CvxSync *sync)
 	}
 
 	cvx_step_begin(sync);
-	if (!cvx_step_still_at(sync))
+	if (!cvx_step_still_at(sync) || cvx_load_mend_staging(sub, false))
 	{
 		cvx_step_commit(sync);
 		return CVX_STEP_WORKED;
@@ -699,7 +722,7 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 	}
 
 	cvx_step_begin(sync);
-	if (!cvx_step_still_at(sync))
+	if (!cvx_step_still_at(sync) || cvx_load_mend_staging(sub, false))
 	{
 		cvx_step_commit(sync);
 		return CVX_STEP_WORKED;

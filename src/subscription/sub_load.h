@@ -11,7 +11,7 @@
 
 #include "subscription/sub_step.h"
 
-extern bool cvx_load_mend_staging(CvxSubscription *sub);
+extern bool cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning);
 extern bool cvx_load_mend_unlogged(const CvxSubscription *sub,
 								   bool is_beginning);
 extern bool cvx_load_sweep(CvxSync *sync);

@@ -400,7 +400,7 @@ read_catalog(CvxSync *sync, CvxStep *result)
 	}
 	cvx_catalog_follow(sub);
 	if (cvx_load_mend_unlogged(sub, !had_lock) ||
-		cvx_load_mend_staging(sub))
+		cvx_load_mend_staging(sub, !had_lock))
 	{
 		cvx_step_commit(sync);
 		return false;
