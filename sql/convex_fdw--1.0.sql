@@ -311,6 +311,12 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION convex_drop_subscription(name, boolean) IS 'end a subscription, and drop its tables if wanted';
 REVOKE EXECUTE ON FUNCTION convex_drop_subscription(name, boolean) FROM PUBLIC;
 
+CREATE PROCEDURE convex_drop_tables(name name)
+AS 'MODULE_PATHNAME'
+LANGUAGE C;
+COMMENT ON PROCEDURE convex_drop_tables(name) IS 'disable a subscription and drop its tables, in several transactions';
+REVOKE EXECUTE ON PROCEDURE convex_drop_tables(name) FROM PUBLIC;
+
 CREATE FUNCTION convex_enable_subscription(name name)
 RETURNS void
 AS 'MODULE_PATHNAME'

@@ -13,6 +13,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_publication.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "storage/lock.h"
@@ -74,6 +75,13 @@
 #define cvx_reserve_guc_prefix(prefix) MarkGUCPrefixReserved(prefix)
 #else
 #define cvx_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* Publications FOR TABLES IN SCHEMA. */
+#if PG_VERSION_NUM >= 150000
+#define cvx_schema_publications(schema) GetSchemaPublications(schema)
+#else
+#define cvx_schema_publications(schema) NIL
 #endif
 
 #if PG_VERSION_NUM >= 180000

@@ -51,6 +51,12 @@
 #define LOOK_MS		20
 #define LONGEST_LOOK_MS	100
 
+/* The part of the server's lock table that the caller's transaction may take. */
+#define LOCK_TABLE_PART	2
+
+/* The same for one of several transactions. */
+#define LOCK_TABLE_PORTION	8
+
 /* How often it looks whether there is a process that steps. */
 #define HOLDER_MS	1000
 
@@ -94,6 +100,11 @@ static CvxSubscription *hold(const char *name);
 static void choose_server(const CvxSubscription *sub, const char *name);
 static void give_to(const CvxSubscription *sub, const char *name);
 static void touch(int32 subid, const char *sets);
+static int	locks_of_drop(const CvxSubscription *sub, const CvxSubRel *rel,
+						  bool drops_target);
+static void check_locks(const CvxSubscription *sub, bool drops_tables);
+static void drop_target(const CvxSubRel *rel);
+static bool drop_portion(const char *name);
 static bool sync_one(int32 subid, const char *name, bool is_alone,
 					 int *max_pages);
 static void refuse_read_only(void);
@@ -116,6 +127,7 @@ static void expect_worker(const char *name, int32 subid, bool is_launched,
 PG_FUNCTION_INFO_V1(convex_create_subscription);
 PG_FUNCTION_INFO_V1(convex_alter_subscription);
 PG_FUNCTION_INFO_V1(convex_drop_subscription);
+PG_FUNCTION_INFO_V1(convex_drop_tables);
 PG_FUNCTION_INFO_V1(convex_enable_subscription);
 PG_FUNCTION_INFO_V1(convex_disable_subscription);
 PG_FUNCTION_INFO_V1(convex_refresh_subscription);
@@ -279,6 +291,7 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
 	cvx_catalog_run(SPI_OK_SELECT, "SELECT schema_oid FROM @.convex_subscription WHERE subid = $1", "i", sub->subid);
 	schema = (Oid) cvx_catalog_int64(0, 1);
+	check_locks(sub, PG_GETARG_BOOL(1));
 	foreach(lc, sub->rels)
 		cvx_catalog_drop_staging(sub, lfirst(lc));
 	cvx_catalog_run(0, "DELETE FROM @.convex_subscription_state WHERE subid = $1", "i", sub->subid);
@@ -289,16 +302,41 @@ convex_drop_subscription(PG_FUNCTION_ARGS)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		/* With the rights of the caller. */
 		if (PG_GETARG_BOOL(1) && OidIsValid(rel->target))
-			SPI_execute(psprintf("DROP TABLE %s",
-								 quote_qualified_identifier(rel->target_schema,
-															rel->target_name)),
-						false, 0);
+			drop_target(rel);
 	}
 	leave_schema(sub, schema, PG_GETARG_BOOL(1));
 	cvx_launcher_wake();
 	end_catalog(sub);
+	PG_RETURN_VOID();
+}
+
+/* Drop a subscription's tables in transactions that each take few locks. */
+Datum
+convex_drop_tables(PG_FUNCTION_ARGS)
+{
+	bool		is_atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
+							  !((CallContext *) fcinfo->context)->atomic);
+	MemoryContext cxt;
+	char	   *name;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("name must not be null")));
+	if (is_atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("convex_drop_tables cannot run inside a transaction block"),
+				 errhint("It commits in between: CALL it alone, as the only statement of its string.")));
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	cxt = AllocSetContextCreate(PortalContext, "convex drop",
+								ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cxt);
+	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
+	while (drop_portion(name))
+		MemoryContextSwitchTo(cxt);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
@@ -325,9 +363,8 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 			rel->state == CVX_REL_DROPPED || rel->load == CVX_LOAD_WALKING ||
 			rel->load == CVX_LOAD_INDEXING)
 			continue;
-		cvx_catalog_drop_staging(sub, rel);
 		cvx_catalog_rel(sub, rel,
-						"load = 'wanted', is_staged = false, retry_at = NULL,"
+						"load = 'wanted', retry_at = NULL,"
 						" synced_ts = NULL, state = 'joining', target_oid = 0");
 		cvx_catalog_event(sub->subid, "resync", rel, "the target is gone");
 	}
@@ -831,6 +868,99 @@ touch(int32 subid, const char *sets)
 	cvx_catalog_run(0,
 					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND retry_at IS NOT NULL",
 					"i", subid);
+}
+
+/* About how many locks the drop of one table of a subscription needs. */
+static int
+locks_of_drop(const CvxSubscription *sub, const CvxSubRel *rel,
+			  bool drops_target)
+{
+	CvxSubRel	staging = {.target = InvalidOid};
+	int			nstaging = cvx_apply_count_locks(sub, &staging);
+
+	return (rel->is_staged ? nstaging : 0) +
+		(drops_target && OidIsValid(rel->target) ?
+		 cvx_apply_count_locks(sub, rel) - nstaging : 0);
+}
+
+/*
+ * What the caller's transaction drops must leave others room in the table of
+ * locks.
+ */
+static void
+check_locks(const CvxSubscription *sub, bool drops_tables)
+{
+	int			most = cvx_apply_lock_slots() / LOCK_TABLE_PART;
+	int			nlocks = 0;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+		nlocks += locks_of_drop(sub, lfirst(lc), drops_tables);
+	if (nlocks > most)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("tables of subscription \"%s\" are too many to be dropped in one transaction",
+						sub->name),
+				 errdetail("About %d locks are needed, and %d may be taken at once.",
+						   nlocks, most),
+				 drops_tables ?
+				 errhint("CALL convex_drop_tables('%s') first, which takes several transactions, or increase max_locks_per_transaction.",
+						 sub->name) :
+				 errhint("Let the load end, or increase max_locks_per_transaction.")));
+}
+
+/* With the rights of the caller. */
+static void
+drop_target(const CvxSubRel *rel)
+{
+	SPI_execute(psprintf("DROP TABLE %s",
+						 quote_qualified_identifier(rel->target_schema,
+													rel->target_name)),
+				false, 0);
+}
+
+/*
+ * In one transaction: disable a subscription, and drop some of its tables;
+ * false when there were none left.
+ */
+static bool
+drop_portion(const char *name)
+{
+	int			budget = cvx_apply_lock_slots() / LOCK_TABLE_PORTION;
+	int			nlocks = 0;
+	bool		is_dropping = false;
+	CvxSubscription *sub;
+	ListCell   *lc;
+
+	CHECK_FOR_INTERRUPTS();
+	host_begin();
+	sub = hold(name);
+	if (sub->is_enabled)
+	{
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription SET enabled = false WHERE subid = $1",
+						"i", sub->subid);
+		touch(sub->subid, "");
+		cvx_launcher_wake();
+	}
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (!rel->is_staged && !OidIsValid(rel->target))
+			continue;
+		nlocks += locks_of_drop(sub, rel, true);
+		if (is_dropping && nlocks > budget)
+			break;
+		is_dropping = true;
+		cvx_catalog_drop_staging(sub, rel);
+		cvx_catalog_rel(sub, rel, "is_staged = false");
+		if (OidIsValid(rel->target))
+			drop_target(rel);
+	}
+	cvx_worker_wake(sub->subid);
+	host_commit();
+	return is_dropping;
 }
 
 /*

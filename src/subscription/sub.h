@@ -114,6 +114,7 @@ typedef struct CvxSubRel
 	CvxRelState state;
 	CvxRelLoad	load;
 	bool		is_staged;
+	bool		is_empty;		/* the staging table has no rows yet */
 	int64		synced_ts;		/* 0: stands at the common cursor */
 	char	   *tablet;
 	char	   *check_cursor;	/* where the next check goes on, or NULL */
@@ -232,10 +233,18 @@ typedef struct CvxBatchDocs
 
 extern void cvx_apply_create_staging(const CvxSubscription *sub,
 									 CvxSubRel *rel);
+extern bool cvx_apply_is_published(const char *schema);
+extern bool cvx_apply_is_staging_logged(const CvxSubscription *sub,
+										const CvxSubRel *rel);
+extern bool cvx_apply_is_staging_emptied(const CvxSubscription *sub,
+										 const CvxSubRel *rel);
 extern bool cvx_apply_has_staging(const CvxSubscription *sub,
 								  const CvxSubRel *rel);
 extern void cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 						   const CvxBatchDocs *docs);
+extern int	cvx_apply_lock_slots(void);
+extern int	cvx_apply_count_locks(const CvxSubscription *sub,
+								  const CvxSubRel *rel);
 extern void cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel);
 extern int64 cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel,
 							   bool to_staging, const CvxBatchDocs *docs);

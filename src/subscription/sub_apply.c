@@ -19,7 +19,9 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -51,6 +53,14 @@
 /* Rows of one multi-insert, and text of theirs that is enough for one. */
 #define LOAD_ROWS			1000
 #define LOAD_BYTES			(1024 * 1024)
+
+/*
+ * Locks of a transaction that makes or drops a staging table: the table, its
+ * TOAST table with index, its key, and the types and constraint of these; and
+ * of one that writes or drops a target, besides its indexes.
+ */
+#define STAGING_LOCKS		12
+#define TABLE_LOCKS			6
 
 /* The relation by which statements see the rows of a page. */
 #define PAGE_RELATION		"convex_page"
@@ -89,6 +99,8 @@ static char *set_list(CvxTarget *target, const char *from);
 static void merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging,
 					 int64 ts);
 static void merge(CvxTarget *target, const char *staging, int64 ts);
+static Oid	check_schema(const CvxSubscription *sub, const CvxSubRel *rel);
+static void copy_into_place(const CvxSubscription *sub, CvxSubRel *rel);
 static void move_into_place(const CvxSubscription *sub, CvxSubRel *rel,
 							Oid staging);
 static bool may_adopt(const CvxSubscription *sub, const CvxSubRel *rel, Oid owner);
@@ -101,7 +113,8 @@ static bool has_unique_id(Relation relation, AttrNumber attnum);
 
 /*
  * Make the staging table of a table that is to be loaded, with the columns of
- * its target, or those that its fields ask for.
+ * its target, or those that its fields ask for.  Where a publication would
+ * send its rows it is not logged: subscribers have no such table.
  */
 void
 cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
@@ -113,7 +126,8 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	cvx_catalog_run(SPI_OK_UTILITY,
 					psprintf("DROP TABLE IF EXISTS convex_staging.%s", name), "");
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "CREATE TABLE convex_staging.%s (", name);
+	appendStringInfo(&buf, "CREATE %sTABLE convex_staging.%s (",
+					 cvx_apply_is_published(rel->target_schema) ? "UNLOGGED " : "", name);
 	if (OidIsValid(rel->target))
 	{
 		CvxTarget  *target;
@@ -168,6 +182,48 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	cvx_catalog_run(SPI_OK_UTILITY, buf.data, "");
 	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0");
 	rel->is_staged = true;
+}
+
+/*
+ * Does a publication of this database send all that is written to the tables
+ * of this schema, or to staging tables?
+ */
+bool
+cvx_apply_is_published(const char *schema)
+{
+	Oid			schemas[] = {get_namespace_oid(schema, true),
+	get_namespace_oid("convex_staging", true)};
+
+	if (!XLogLogicalInfoActive())
+		return false;
+	if (GetAllTablesPublications() != NIL)
+		return true;
+	for (int i = 0; i < lengthof(schemas); i++)
+		if (OidIsValid(schemas[i]) && cvx_schema_publications(schemas[i]) != NIL)
+			return true;
+	return false;
+}
+
+/* Would a publication send the rows of this staging table? */
+bool
+cvx_apply_is_staging_logged(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	return get_rel_persistence(staging_relid(sub, rel)) != RELPERSISTENCE_UNLOGGED;
+}
+
+/* Has a crash taken the rows of a staging table that is not logged? */
+bool
+cvx_apply_is_staging_emptied(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	Relation	relation;
+	bool		is_emptied;
+
+	if (rel->is_empty || cvx_apply_is_staging_logged(sub, rel))
+		return false;
+	relation = table_open(staging_relid(sub, rel), AccessShareLock);
+	is_emptied = RelationGetNumberOfBlocks(relation) == 0;
+	table_close(relation, AccessShareLock);
+	return is_emptied;
 }
 
 /* Is the staging table of a table there? */
@@ -286,6 +342,31 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	cvx_target_close(target);
 }
 
+/* How many locks the server has room for, in all its processes. */
+int
+cvx_apply_lock_slots(void)
+{
+	return max_locks_per_xact * (MaxBackends + max_prepared_xacts);
+}
+
+/*
+ * About how many locks a transaction needs that makes, shows or drops this
+ * table.  The target's indexes and partitions are looked up without locks.
+ */
+int
+cvx_apply_count_locks(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	if (!OidIsValid(rel->target))
+		return STAGING_LOCKS;
+	cvx_catalog_run(SPI_OK_SELECT,
+					"WITH RECURSIVE tree (relid) AS (SELECT $1 UNION"
+					" SELECT inhrelid FROM pg_inherits, tree WHERE inhparent = relid)"
+					" SELECT count(*) * $2::bigint + (SELECT count(*) FROM pg_index, tree"
+					" WHERE indrelid = relid) FROM tree", "oi", rel->target,
+					TABLE_LOCKS);
+	return STAGING_LOCKS + (int) cvx_catalog_int64(0, 1);
+}
+
 /* Give a loaded staging table its key. */
 void
 cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel)
@@ -336,14 +417,19 @@ cvx_apply_fits(const CvxSubscription *sub, const CvxSubRel *rel)
 
 /*
  * Make a loaded table visible, as it was at ts: move it into place, or merge
- * it into the target that is there.
+ * it into the target that is there.  What moves is not published: where that
+ * matters its rows are inserted into a new table.
  */
 void
 cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 {
 	Oid			staging = staging_relid(sub, rel);
 
-	if (!OidIsValid(rel->target))
+	if (!OidIsValid(rel->target) &&
+		(!cvx_apply_is_staging_logged(sub, rel) ||
+		 cvx_apply_is_published(rel->target_schema)))
+		copy_into_place(sub, rel);
+	else if (!OidIsValid(rel->target))
 		move_into_place(sub, rel, staging);
 	else
 	{
@@ -1017,20 +1103,55 @@ merge(CvxTarget *target, const char *staging, int64 ts)
 							table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
 }
 
-/* The staging table becomes the target. */
-static void
-move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
+/* May the subscription's owner make the target? */
+static Oid
+check_schema(const CvxSubscription *sub, const CvxSubRel *rel)
 {
-	char	   *name = cvx_catalog_staging(sub, rel);
-	char	   *key = psprintf("%s_pkey", name);
 	Oid			schema = get_namespace_oid(rel->target_schema, false);
-	char	   *new_key = psprintf("%.*s_pkey", NAMEDATALEN - 6, rel->target_name);
 
 	if (cvx_schema_aclcheck(schema, sub->owner) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("owner of subscription \"%s\" may not create tables in schema \"%s\"",
 						sub->name, rel->target_schema)));
+	return schema;
+}
+
+/*
+ * The rows of the staging table become those of a new target.  Nobody else
+ * can have put code into either of them.
+ */
+static void
+copy_into_place(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	char	   *name = cvx_catalog_staging(sub, rel);
+	const char *target = quote_qualified_identifier(rel->target_schema,
+													rel->target_name);
+	Oid			schema = check_schema(sub, rel);
+
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("CREATE TABLE %s (LIKE convex_staging.%s INCLUDING ALL)",
+							 target, name), "");
+	cvx_catalog_run(SPI_OK_INSERT,
+					psprintf("INSERT INTO %s SELECT * FROM convex_staging.%s",
+							 target, name), "");
+	cvx_catalog_run(SPI_OK_UTILITY,
+					psprintf("ALTER TABLE %s OWNER TO %s", target,
+							 quote_identifier(GetUserNameFromId(sub->owner, false))), "");
+	cvx_catalog_drop_staging(sub, rel);
+	rel->target = get_relname_relid(rel->target_name, schema);
+	cvx_catalog_bind_target(sub, rel);
+}
+
+/* The staging table becomes the target. */
+static void
+move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
+{
+	char	   *name = cvx_catalog_staging(sub, rel);
+	char	   *key = psprintf("%s_pkey", name);
+	Oid			schema = check_schema(sub, rel);
+	char	   *new_key = psprintf("%.*s_pkey", NAMEDATALEN - 6, rel->target_name);
+
 	cvx_catalog_run(SPI_OK_UTILITY,
 					psprintf("ALTER TABLE convex_staging.%s OWNER TO %s", name,
 							 quote_identifier(GetUserNameFromId(sub->owner, false))), "");

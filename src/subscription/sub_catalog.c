@@ -649,8 +649,8 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		{
 			/* One that was dropped before it was loaded has no target to follow. */
 			cvx_catalog_rel(sub, rel, OidIsValid(rel->target) ?
-							"state = 'resyncing', load = 'wanted', is_staged = false" :
-							"state = 'joining', load = 'wanted', is_staged = false");
+							"state = 'resyncing', load = 'wanted'" :
+							"state = 'joining', load = 'wanted'");
 			cvx_catalog_event(sub->subid, "table_returned", rel, NULL);
 			nreturned++;
 		}
@@ -680,8 +680,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 			cvx_catalog_run(SPI_OK_UPDATE, "UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 							"i", sub->subid);
 		}
-		cvx_catalog_drop_staging(sub, rel);
-		cvx_catalog_rel(sub, rel, "state = 'dropped', load = NULL, synced_ts = coalesce(synced_ts, 0), is_staged = false");
+		cvx_catalog_rel(sub, rel, "state = 'dropped', load = NULL, synced_ts = coalesce(synced_ts, 0)");
 		cvx_catalog_event(sub->subid, "table_dropped", rel, NULL);
 		rel->state = CVX_REL_DROPPED;
 	}
@@ -865,6 +864,10 @@ cvx_catalog_staging(const CvxSubscription *sub, const CvxSubRel *rel)
 	return psprintf("s%d_%d", sub->subid, rel->relno);
 }
 
+/*
+ * Its locks last until the transaction ends: where tables may be many, a step
+ * leaves what is of no use to cvx_load_sweep().
+ */
 void
 cvx_catalog_drop_staging(const CvxSubscription *sub, const CvxSubRel *rel)
 {
@@ -1190,7 +1193,7 @@ load_rels(CvxSubscription *sub)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT relno, component, table_name, target_schema::text, target_name::text,"
 					" target_oid, columns, state, coalesce(load, ''), is_staged, synced_ts, tablet,"
-					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at"
+					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at, copied_rows = 0"
 					" FROM @.convex_subscription_rel WHERE subid = $1 ORDER BY relno", "i",
 					sub->subid);
 	n = SPI_processed;
@@ -1221,6 +1224,7 @@ load_rels(CvxSubscription *sub)
 		rel->check_id = copy_text(i, 14);
 		rel->is_retry_due = cvx_catalog_bool(i, 15);
 		rel->retry_at = cvx_catalog_int64(i, 16);
+		rel->is_empty = cvx_catalog_bool(i, 17);
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)

@@ -180,6 +180,7 @@ cvx_check_loaded(CvxSync *sync, List *rels, int64 ts)
 		return CVX_STEP_WORKED;
 	}
 	(void) cvx_catalog_add_tables(sub, tables, false);
+	rels = cvx_load_portion(sync, rels);
 	cvx_step_commit(sync);
 	foreach(lc, rels)
 	{
@@ -311,9 +312,8 @@ load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded, const char *problem)
 
 	if (is_loaded)
 	{
-		cvx_catalog_drop_staging(sub, rel);
 		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET load = 'wanted', is_staged = false, synced_ts = NULL,"
+						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL,"
 						" attempts = attempts + 1, retry_at = CASE WHEN attempts >= $3 THEN clock_timestamp() +"
 						" greatest(least(interval '1 s' * power(2, least(attempts - $3, 9)), interval '5 min'),"
 						" (SELECT clock_timestamp() - load_started_at FROM @.convex_subscription_state WHERE subid = $1)) END"

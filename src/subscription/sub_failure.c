@@ -52,6 +52,7 @@ static const Pace paces[] = {
 };
 
 static int64 pause_ms(const Pace *pace, int nth, int retry_after_s);
+static const char *with_hint(const ErrorData *error);
 static void tell(const char *name, const Pace *pace, const ErrorData *error);
 
 /*
@@ -65,17 +66,19 @@ cvx_failure_record(int32 subid, const ErrorData *error)
 	const Pace *pace = &paces[cvx_error_class(error, &retry_after_s)];
 	const char *state = unpack_sql_state(error->sqlerrcode);
 	const char *name;
+	const char *message;
 	int			failures;
 	int64		pause;
 	bool		is_known;
 
 	error = cvx_redact_error(error);
+	message = with_hint(error);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT s.name::text, CASE WHEN st.last_error_class = $2 THEN st.failures ELSE 0 END,"
 					" st.failures > 0 AND st.last_error_class = $2 AND st.last_error_code = $3 AND st.last_error_message = $4"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
 					" WHERE s.subid = $1 FOR UPDATE OF st", "ittt", subid,
-					pace->name, state, error->message);
+					pace->name, state, message);
 	if (SPI_processed != 1)
 		return GetCurrentTimestamp();
 	name = cvx_catalog_text(0, 1);
@@ -89,12 +92,12 @@ cvx_failure_record(int32 subid, const ErrorData *error)
 					" last_error_at = clock_timestamp(),"
 					" next_attempt_at = clock_timestamp() + $6 * interval '1 ms' WHERE subid = $1",
 					"iitttl", subid, failures + 1, pace->name, state,
-					error->message, pause);
+					message, pause);
 	if (!is_known)
 	{
 		cvx_catalog_event(subid, "error", NULL,
 						  psprintf("%s, %s: %s", pace->name, state,
-								   error->message));
+								   message));
 		tell(name, pace, error);
 	}
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
@@ -191,6 +194,16 @@ pause_ms(const Pace *pace, int nth, int retry_after_s)
 	if (retry_after_s > 0 && pause < retry_after_s * 1000.0)
 		pause = retry_after_s * 1000.0 / 0.75;
 	return (int64) (pause * (0.75 + 0.5 * (random() % 1000) / 1000.0));
+}
+
+/* The hint of a resource that is used up names the setting. */
+static const char *
+with_hint(const ErrorData *error)
+{
+	if (error->hint == NULL ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INSUFFICIENT_RESOURCES)
+		return error->message;
+	return psprintf("%s. %s", error->message, error->hint);
 }
 
 /* A line for the server's log. */

@@ -12,7 +12,8 @@
  * tables' own changes are read, cut at C; if T > C the common changes, cut at
  * T; if T = C they are cut over.  Without a cursor, or when all is reloaded,
  * the tables' changes are read alone, and the common cursor becomes T when
- * they are cut over, all at once.  Reading and applying changes of a target
+ * they are cut over, all at once or, where they are too many for the table of
+ * locks, in portions, the last of which moves the cursor.  Reading and applying changes of a target
  * that had been broken is the same, but for the staging table.
  *
  * Nothing loaded is shown before it was compared with Convex at T, which is
@@ -72,6 +73,7 @@ static CvxStep restart_walk(CvxSync *sync, const char *why);
 static bool try_index(CvxSync *sync, CvxSubRel *rel);
 static CvxStep index_tables(CvxSync *sync);
 static void cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg);
+static void enter(const CvxSubscription *sub, const CvxSubRel *rel, int64 ts);
 static void forget_walk(const CvxSubscription *sub);
 static void begin_again(CvxSync *sync, List *rels, const char *why);
 static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
@@ -79,24 +81,53 @@ static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
 static void note_restart(CvxSync *sync, bool gives_up, const char *why);
 
 /*
- * A staging table that is gone, as after a restore, is loaded again, and with
- * it all that walk together.
+ * A staging table that is of no use is loaded again, and with it all that walk
+ * together.  is_beginning: this process has just begun; none lives through a
+ * crash.
  */
 bool
-cvx_load_mend_staging(CvxSubscription *sub)
+cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 {
 	bool		is_mended = false;
 	bool		is_foreign = OidIsValid(staging_intruder());
+	const char *schema = NULL;
+	bool		is_published = false;
 	ListCell   *lc;
 
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
+		bool		is_gone;
+		const char *why;
 
-		if (!rel->is_staged ||
-			(!is_foreign && cvx_apply_has_staging(sub, rel)))
+		if (!rel->is_staged)
 			continue;
-		cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL, retry_at = NULL");
+		is_gone = is_foreign || !cvx_apply_has_staging(sub, rel);
+		if (rel->load == CVX_LOAD_NONE && is_gone)
+		{
+			cvx_catalog_rel(sub, rel, "is_staged = false");
+			rel->is_staged = false;
+		}
+		if (schema == NULL || strcmp(schema, rel->target_schema) != 0)
+			is_published = cvx_apply_is_published(schema = rel->target_schema);
+
+		/* What the sweep is going to drop may be as it is. */
+		if (rel->load == CVX_LOAD_NONE ||
+			(rel->load == CVX_LOAD_WANTED && !rel->is_empty && !is_gone))
+			continue;
+		if (is_gone)
+			why = "the staging table is gone";
+		else if (is_published && cvx_apply_is_staging_logged(sub, rel))
+			why = "a publication would send the rows of the staging table";
+		else if (is_beginning && cvx_apply_is_staging_emptied(sub, rel))
+			why = "the staging table is not logged, and empty";
+		else
+			continue;
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL, retry_at = NULL,"
+						" is_staged = NOT $3, copied_rows = greatest(copied_rows, 1)"
+						" WHERE subid = $1 AND relno = $2", "iib", sub->subid,
+						rel->relno, is_gone);
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
 		{
 			cvx_catalog_run(SPI_OK_UPDATE,
@@ -107,7 +138,7 @@ cvx_load_mend_staging(CvxSubscription *sub)
 							"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 							"i", sub->subid);
 		}
-		cvx_catalog_event(sub->subid, "resync", rel, "the staging table is gone");
+		cvx_catalog_event(sub->subid, "resync", rel, why);
 		is_mended = true;
 	}
 	return is_mended;
@@ -172,6 +203,46 @@ staging_intruder(void)
 	return OidIsValid(owner) && !superuser_arg(owner) ? owner : InvalidOid;
 }
 
+/*
+ * Drop staging tables that are of no use any more, as many in a transaction as
+ * the table of locks bears well.  False: there are none.
+ */
+bool
+cvx_load_sweep(CvxSync *sync)
+{
+	CvxSubscription *sub = sync->sub;
+	int			budget = cvx_step_lock_budget(sync);
+	int			nlocks = 0;
+	List	   *useless = NIL;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->is_staged &&
+			(rel->load == CVX_LOAD_NONE ||
+			 (rel->load == CVX_LOAD_WANTED && !rel->is_empty)))
+			useless = lappend(useless, rel);
+	}
+	if (useless == NIL)
+		return false;
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+		foreach(lc, useless)
+		{
+			CvxSubRel  *rel = lfirst(lc);
+
+			nlocks += cvx_apply_count_locks(sub, rel);
+			if (nlocks > budget && rel != linitial(useless))
+				break;
+			cvx_catalog_drop_staging(sub, rel);
+			cvx_catalog_rel(sub, rel, "is_staged = false");
+		}
+	cvx_step_commit(sync);
+	return true;
+}
+
 /* The next step of a load; *is_done is false when there is none. */
 CvxStep
 cvx_load_next(CvxSync *sync, bool *is_done)
@@ -210,11 +281,17 @@ stage_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 	cvx_apply_create_staging(sync->sub, rel);
 }
 
-/* All tables that are wanted now walk together. */
+/*
+ * All tables that are wanted now walk together.  Their staging tables are made
+ * first, as many in a transaction as the table of locks bears well.
+ */
 static CvxStep
 begin_walk(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
+	int			budget = cvx_step_lock_budget(sync);
+	int			nlocks = 0;
+	bool		is_staging = false;
 	Oid			intruder;
 	ListCell   *lc;
 
@@ -235,12 +312,22 @@ begin_walk(CvxSync *sync)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->load != CVX_LOAD_WANTED || !rel->is_retry_due)
+		if (rel->load != CVX_LOAD_WANTED || !rel->is_retry_due || rel->is_staged)
 			continue;
-		if (cvx_step_guarded(sync, rel, 0, stage_one, NULL))
-			cvx_catalog_rel(sub, rel,
-							"load = 'walking', snapshot = NULL, tablet = NULL, check_cursor = NULL, check_id = NULL");
+		nlocks += cvx_apply_count_locks(sub, rel);
+		if (nlocks > budget && is_staging)
+		{
+			cvx_step_commit(sync);
+			return CVX_STEP_WORKED;
+		}
+		is_staging = true;
+		(void) cvx_step_guarded(sync, rel, 0, stage_one, NULL);
 	}
+	cvx_catalog_run(0,
+					"UPDATE @.convex_subscription_rel SET load = 'walking', snapshot = NULL, tablet = NULL,"
+					" check_cursor = NULL, check_id = NULL WHERE subid = $1 AND load = 'wanted' AND is_staged"
+					" AND (retry_at IS NULL OR retry_at <= clock_timestamp())", "i",
+					sub->subid);
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
 					" load_started_at = clock_timestamp(), load_pages = 0,"
@@ -285,7 +372,7 @@ walk_page(CvxSync *sync)
 	}
 
 	cvx_step_begin(sync);
-	if (!cvx_step_still_at(sync))
+	if (!cvx_step_still_at(sync) || cvx_load_mend_staging(sub, false))
 	{
 		cvx_step_commit(sync);
 		return CVX_STEP_WORKED;
@@ -448,7 +535,6 @@ index_tables(CvxSync *sync)
 		{
 			if (!try_index(sync, rel))
 			{
-				cvx_catalog_drop_staging(sub, rel);
 				want_again(sync, rel, false, NULL);
 				cvx_catalog_event(sub->subid, "resync", rel,
 								  "the walk gave a document twice");
@@ -479,17 +565,72 @@ cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 }
 
 /*
+ * Those of the loaded tables that one transaction can make visible without
+ * taking too much of the table of locks; at least one.  Within a transaction.
+ */
+List *
+cvx_load_portion(CvxSync *sync, List *rels)
+{
+	int			budget = cvx_step_lock_budget(sync);
+	int			nlocks = 0;
+	List	   *portion = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rels)
+	{
+		nlocks += cvx_apply_count_locks(sync->sub, lfirst(lc));
+		if (nlocks > budget && portion != NIL)
+			break;
+		portion = lappend(portion, lfirst(lc));
+	}
+	return portion;
+}
+
+/*
+ * Is this table of a load of everything visible as it was at the load's
+ * timestamp, before all are?
+ */
+bool
+cvx_load_is_shown(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	return (sub->cursor == 0 || sub->is_reloading) && !rel->is_staged &&
+		rel->load == CVX_LOAD_CATCHING_UP && rel->state != CVX_REL_ERROR;
+}
+
+/* A table stands at the common cursor. */
+static void
+enter(const CvxSubscription *sub, const CvxSubRel *rel, int64 ts)
+{
+	cvx_catalog_rel(sub, rel,
+					"state = 'ready', load = NULL, is_staged = false, synced_ts = NULL, attempts = 0,"
+					" retry_at = NULL, error_code = NULL, error_message = NULL");
+	cvx_catalog_event(sub->subid, rel->state == CVX_REL_JOINING ? "table_joined" : "table_resynced",
+					  rel, psprintf("at " INT64_FORMAT, ts));
+}
+
+/*
  * Make loaded tables visible, as they were at ts, which is or becomes the
- * common cursor; all of them in one transaction.
+ * common cursor; all of them in one transaction.  Where everything is loaded
+ * and is too much for that, portions become visible one after the other, each
+ * table standing at ts by itself, until the last moves the cursor and makes
+ * all of them ready.
  */
 CvxStep
 cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 {
 	CvxSubscription *sub = sync->sub;
 	bool		is_first = sub->cursor == 0 || sub->is_reloading;
+	bool		is_part = false;
 	bool		is_last;
 	ListCell   *lc;
 
+	foreach(lc, is_first ? sub->rels : NIL)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		is_part |= rel->load == CVX_LOAD_CATCHING_UP && rel->is_staged &&
+			rel->state != CVX_REL_ERROR && !list_member_ptr(rels, rel);
+	}
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
 	{
@@ -502,8 +643,7 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 
 		if (rel->is_staged && !cvx_apply_fits(sub, rel))
 		{
-			cvx_catalog_drop_staging(sub, rel);
-			cvx_catalog_rel(sub, rel, "load = 'wanted', is_staged = false, synced_ts = NULL");
+			cvx_catalog_rel(sub, rel, "load = 'wanted', synced_ts = NULL");
 			cvx_catalog_event(sub->subid, "resync", rel,
 							  "a column of its target is of another type than when the load began");
 			continue;
@@ -511,12 +651,21 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 		if (rel->is_staged &&
 			!cvx_step_guarded(sync, rel, 0, cut_over_one, &ts))
 			continue;
-		cvx_catalog_rel(sub, rel,
-						"state = 'ready', load = NULL, is_staged = false, synced_ts = NULL, attempts = 0,"
-						" retry_at = NULL, error_code = NULL, error_message = NULL");
-		cvx_catalog_event(sub->subid, rel->state == CVX_REL_JOINING ? "table_joined" : "table_resynced",
-						  rel, psprintf("at " INT64_FORMAT, ts));
+		if (is_part)
+			cvx_catalog_rel(sub, rel, "is_staged = false");
+		else
+			enter(sub, rel, ts);
 	}
+	if (is_part)
+	{
+		cvx_step_commit(sync);
+		sync->is_productive = true;
+		sync->is_careful = false;
+		return CVX_STEP_WORKED;
+	}
+	foreach(lc, sub->rels)
+		if (cvx_load_is_shown(sub, lfirst(lc)) && !list_member_ptr(rels, lfirst(lc)))
+			enter(sub, lfirst(lc), ts);
 
 	forget_walk(sub);
 	is_last = is_first || sync->nrechecks++ >= MAX_RECHECKS;
@@ -564,16 +713,16 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 	cvx_log_begin(&sync->own_log, sub->server, first->synced_ts);
 	if (!cvx_log_check(&sync->own_log, page))
 		return cvx_load_behind(sync, &sync->own_log, page);
-	ts = Min(page->ts, bound);
-	if (page->has_more && page->ts < bound)
+	ts = cvx_step_cut(sync, page, Min(page->ts, bound));
+	if (page->has_more && ts == page->ts && ts < bound)
 	{
-		CvxPageRequest next = cvx_step_make_request(sync, true, page->ts, NULL, rels, false);
+		CvxPageRequest next = cvx_step_make_request(sync, true, ts, NULL, rels, false);
 
 		cvx_step_prefetch(sync, &next);
 	}
 
 	cvx_step_begin(sync);
-	if (!cvx_step_still_at(sync))
+	if (!cvx_step_still_at(sync) || cvx_load_mend_staging(sub, false))
 	{
 		cvx_step_commit(sync);
 		return CVX_STEP_WORKED;
@@ -597,7 +746,7 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 						"UPDATE @.convex_subscription_rel SET synced_ts = $3 WHERE subid = $1 AND relno = $2"
 						" AND (retry_at IS NULL OR retry_at <= clock_timestamp())",
 						"iil", sub->subid, ((CvxSubRel *) lfirst(lc))->relno, ts);
-	if (!page->has_more && is_alone)
+	if (!page->has_more && ts == page->ts && is_alone)
 		cvx_load_note_log_end(sync, ts);
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET " CVX_COSTS " WHERE subid = $1",
@@ -658,7 +807,6 @@ begin_again(CvxSync *sync, List *rels, const char *why)
 	{
 		foreach(lc, rels)
 		{
-			cvx_catalog_drop_staging(sub, lfirst(lc));
 			want_again(sync, lfirst(lc), gives_up, why);
 			cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "resync",
 							  lfirst(lc), why);
@@ -678,7 +826,7 @@ want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up, const char *why)
 	CvxSubscription *sub = sync->sub;
 
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET load = 'wanted', is_staged = is_staged AND load = 'walking',"
+					"UPDATE @.convex_subscription_rel SET load = 'wanted',"
 					" synced_ts = NULL, retry_at = CASE WHEN $3 THEN clock_timestamp() + interval '" SLOW_RETRY "' END,"
 					" error_message = CASE WHEN $3 THEN $4 END WHERE subid = $1 AND relno = $2",
 					"iibt", sub->subid, rel->relno,
@@ -737,9 +885,8 @@ cvx_load_everything(CvxSync *sync, const char *why)
 
 			if (rel->state == CVX_REL_DROPPED)
 				continue;
-			cvx_catalog_drop_staging(sub, rel);
 			cvx_catalog_rel(sub, rel,
-							"load = 'wanted', is_staged = false, synced_ts = NULL,"
+							"load = 'wanted', synced_ts = NULL,"
 							" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END");
 		}
 		cvx_catalog_run(SPI_OK_UPDATE,

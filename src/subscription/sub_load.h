@@ -11,9 +11,13 @@
 
 #include "subscription/sub_step.h"
 
-extern bool cvx_load_mend_staging(CvxSubscription *sub);
+extern bool cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning);
 extern bool cvx_load_mend_unlogged(const CvxSubscription *sub,
 								   bool is_beginning);
+extern bool cvx_load_sweep(CvxSync *sync);
+extern List *cvx_load_portion(CvxSync *sync, List *rels);
+extern bool cvx_load_is_shown(const CvxSubscription *sub,
+							  const CvxSubRel *rel);
 extern CvxStep cvx_load_next(CvxSync *sync, bool *is_done);
 extern CvxStep cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts);
 extern CvxStep cvx_load_catch_up(CvxSync *sync, List *rels);

@@ -28,6 +28,13 @@
 /* Deadlocks and the like of one table that are taken for passing. */
 #define MAX_PASSING_FAILURES	3
 
+/*
+ * The part of the server's lock table that one transaction takes where it can
+ * choose, and about how many locks a page needs of it for each table.
+ */
+#define LOCK_TABLE_PART		8
+#define PAGE_LOCKS			6
+
 /* How often a worker that is behind asks how far. */
 #define HEAD_MS				5000
 
@@ -46,6 +53,8 @@ static bool is_entered(const CvxSubscription *sub, const char *component,
 					   const char *table);
 static bool is_named(const CvxTableName *names, int n, const char *component,
 					 const char *table);
+static bool is_same_table(const CvxPage *page, const CvxDoc *one,
+						  const CvxDoc *other);
 static void look_for_dropped(CvxSync *sync);
 static char *cursor_member(const char *cursor, const char *label);
 
@@ -152,6 +161,59 @@ cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * How many locks a transaction may take where its work can be divided.  The
+ * table of locks is everybody's: when it is full nobody can write down even
+ * that.  After failures it is less, since others may hold many.
+ */
+int
+cvx_step_lock_budget(const CvxSync *sync)
+{
+	return Max(cvx_apply_lock_slots() / LOCK_TABLE_PART >> Min(sync->sub->failures, 8), 1);
+}
+
+/*
+ * Where to cut a page of changes that has too many tables for one transaction:
+ * at bound, or before the first Convex transaction that goes too far.
+ */
+int64
+cvx_step_cut(const CvxSync *sync, const CvxPage *page, int64 bound)
+{
+	int			most = Max(cvx_step_lock_budget(sync) / PAGE_LOCKS, 1);
+	int		   *firsts = palloc(sizeof(int) * most);
+	int			n = 0;
+	int64		whole = 0;
+
+	for (int i = 0; i < page->ndocs && page->docs[i].ts <= bound; i++)
+	{
+		const CvxDoc *doc = &page->docs[i];
+		bool		is_known = false;
+
+		if (i > 0 && page->docs[i - 1].ts < doc->ts)
+			whole = page->docs[i - 1].ts;
+		for (int t = n; t-- > 0 && !is_known;)
+			is_known = is_same_table(page, &page->docs[firsts[t]], doc);
+		if (is_known)
+			continue;
+		if (n == most && whole > 0)
+			return whole;
+		if (n < most)
+			firsts[n++] = i;
+	}
+	return bound;
+}
+
+static bool
+is_same_table(const CvxPage *page, const CvxDoc *one, const CvxDoc *other)
+{
+	return one->table.len == other->table.len &&
+		one->component.len == other->component.len &&
+		memcmp(page->text + one->table.offset, page->text + other->table.offset,
+			   one->table.len) == 0 &&
+		memcmp(page->text + one->component.offset,
+			   page->text + other->component.offset, one->component.len) == 0;
 }
 
 /* The newest timestamp, now; throws when the server does not tell. */

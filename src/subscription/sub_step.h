@@ -126,6 +126,9 @@ extern bool cvx_step_take_walk_lock(CvxSync *sync);
 extern void cvx_step_release_walk_lock(CvxSync *sync);
 extern void cvx_step_forget_ahead(CvxSync *sync);
 extern bool cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load);
+extern int	cvx_step_lock_budget(const CvxSync *sync);
+extern int64 cvx_step_cut(const CvxSync *sync, const CvxPage *page,
+						   int64 bound);
 extern int64 cvx_step_ask_head(CvxSync *sync);
 extern bool cvx_step_is_snapshot_gone(CvxCall *call);
 extern CvxPageRequest cvx_step_make_request(CvxSync *sync, bool is_delta,

@@ -431,7 +431,7 @@ read_catalog(CvxSync *sync, CvxStep *result)
 	}
 	cvx_catalog_follow(sub);
 	if (cvx_load_mend_unlogged(sub, !had_lock) ||
-		cvx_load_mend_staging(sub))
+		cvx_load_mend_staging(sub, !had_lock))
 	{
 		cvx_step_commit(sync);
 		return false;
@@ -503,6 +503,8 @@ work(CvxSync *sync)
 		sync->check_from = 0;
 		return cvx_load_everything(sync, "deployment_url of the server was changed");
 	}
+	if (cvx_load_sweep(sync))
+		return CVX_STEP_WORKED;
 	if (sub->cursor == 0 || sub->is_reloading)
 		return reload(sync);
 	return follow(sync);
@@ -582,6 +584,7 @@ reload(CvxSync *sync)
 	bool		is_done = false;
 	CvxStep		result = cvx_load_next(sync, &is_done);
 	int64		ts = 0;
+	int64		shown_at = 0;
 	ListCell   *lc;
 
 	if (is_done)
@@ -598,7 +601,12 @@ reload(CvxSync *sync)
 			loaded = lappend(loaded, rel);
 			ts = rel->synced_ts;
 		}
+		else if (cvx_load_is_shown(sub, rel))
+			shown_at = rel->synced_ts;
 	}
+	if (loaded == NIL && shown_at != 0)
+		return cvx_load_cut_over(sync, NIL, shown_at);
+
 	/* A deployment without tables is followed from its head. */
 	if (loaded == NIL)
 		return cvx_load_cut_over(sync, NIL, cvx_api_fresh_snapshot(sync->http));
@@ -736,7 +744,7 @@ common_changes(CvxSync *sync, int64 bound)
 	cvx_log_begin(&sync->log, sub->server, sub->cursor);
 	if (!cvx_log_check(&sync->log, page))
 		return cvx_load_behind(sync, &sync->log, page);
-	ts = Min(page->ts, bound);
+	ts = cvx_step_cut(sync, page, Min(page->ts, bound));
 	has_more = page->has_more || ts < page->ts;
 	if (has_more)
 		cvx_step_look_ahead(sync);
