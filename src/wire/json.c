@@ -10,7 +10,7 @@
  *
  * The reader does not know what Convex means by a value: value.c does.
  *
- * Room: wire 1.2
+ * Room: wire 1.5
  */
 #include "postgres.h"
 
