@@ -34,7 +34,7 @@
 #include "protocol/walk.h"
 #include "shape/names.h"
 #include "shape/options.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 #include "fdw/fdw_import.h"
 #include "fdw/fdw_snapshot.h"
 

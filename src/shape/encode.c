@@ -6,7 +6,7 @@
  * convex_type does; what cannot be sent exactly throws class 22 with a hint.
  * The caller's error context names row and column.
  *
- * Room: shape 3.5
+ * Room: shape 3.7
  */
 #include "postgres.h"
 
@@ -30,7 +30,7 @@
 #include "shape/encode.h"
 #include "ground/redact.h"
 #include "shape/typeio.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 
 /* The time between 1970 and 2000. */
 #define MS_AT_2000		INT64CONST(946684800000)

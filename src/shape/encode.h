@@ -2,14 +2,14 @@
  * encode.h
  *		How does a datum become a Convex value?
  *
- * Room: shape 3.5
+ * Room: shape 3.7
  */
 #ifndef CVX_ENCODE_H
 #define CVX_ENCODE_H
 
 #include "wire/json.h"
 #include "shape/options.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 
 /* How a value is spelled on the way to Convex. */
 typedef enum CvxSyntax

@@ -29,7 +29,7 @@
 #include "protocol/schema.h"
 #include "protocol/walk.h"
 #include "shape/options.h"
-#include "shape/value.h"
+#include "shape/value_decode.h"
 #include "fdw/fdw_scan.h"
 #include "sql/sql_api.h"
 

@@ -28,7 +28,7 @@
 #include "shape/document.h"
 #include "write/keycheck.h"
 #include "ground/redact.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 #include "protocol/walk.h"
 
 /* Neither can be part of a JSON text or of an id. */
