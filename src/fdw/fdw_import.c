@@ -33,7 +33,7 @@
 #include "protocol/schema.h"
 #include "protocol/walk.h"
 #include "shape/names.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "shape/value_read.h"
 #include "fdw/fdw_import.h"
 #include "fdw/fdw_snapshot.h"

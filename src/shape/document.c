@@ -5,7 +5,7 @@
  * Documents are texts in convex_encoded_json.  Nothing is decoded: what a
  * change does not touch keeps its bytes.
  *
- * Room: shape 3.6
+ * Room: shape 3.8
  */
 #include "postgres.h"
 

@@ -6,7 +6,7 @@
  * convex_type does; what cannot be sent exactly throws class 22 with a hint.
  * The caller's error context names row and column.
  *
- * Room: shape 3.7
+ * Room: shape 3.9
  */
 #include "postgres.h"
 

@@ -2,13 +2,13 @@
  * encode.h
  *		How does a datum become a Convex value?
  *
- * Room: shape 3.7
+ * Room: shape 3.9
  */
 #ifndef CVX_ENCODE_H
 #define CVX_ENCODE_H
 
 #include "wire/json.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "shape/value_read.h"
 
 /* How a value is spelled on the way to Convex. */

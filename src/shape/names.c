@@ -6,7 +6,7 @@
  * of the Convex name: it does not depend on the other names.  Of equal names
  * the one that is Convex's own stays.
  *
- * Room: shape 3.9
+ * Room: shape 3.11
  */
 #include "postgres.h"
 

@@ -11,7 +11,7 @@
  * codec.  Input functions of types throw instead; class 22 and 23 errors get
  * their place and SQLSTATE HV004 from the error context (error.c).
  *
- * Room: shape 3.5
+ * Room: shape 3.7
  */
 #include "postgres.h"
 

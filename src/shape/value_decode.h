@@ -2,7 +2,7 @@
  * value_decode.h
  *		How does one value become a datum?
  *
- * Room: shape 3.5
+ * Room: shape 3.7
  */
 #ifndef CVX_VALUE_DECODE_H
 #define CVX_VALUE_DECODE_H

@@ -2,7 +2,7 @@
  * value_json.c
  *		How does a value become json or jsonb?
  *
- * Room: shape 3.4
+ * Room: shape 3.6
  */
 #include "postgres.h"
 

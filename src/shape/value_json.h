@@ -2,7 +2,7 @@
  * value_json.h
  *		How does a value become json or jsonb?
  *
- * Room: shape 3.4
+ * Room: shape 3.6
  */
 #ifndef CVX_VALUE_JSON_H
 #define CVX_VALUE_JSON_H

@@ -5,7 +5,7 @@
  * A value is what the wire says (convex_encoded_json), never what a schema
  * says: an int64 never passes through a double.
  *
- * Room: shape 3.3
+ * Room: shape 3.5
  */
 #include "postgres.h"
 

@@ -2,14 +2,14 @@
  * value_read.h
  *		What is one value, and what are its string, bytes and number?
  *
- * Room: shape 3.3
+ * Room: shape 3.5
  */
 #ifndef CVX_VALUE_READ_H
 #define CVX_VALUE_READ_H
 
 #include "wire/json.h"
 #include "protocol/schema.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "shape/typeio.h"
 
 typedef enum CvxKind

@@ -28,7 +28,7 @@
 #include "protocol/api.h"
 #include "protocol/schema.h"
 #include "protocol/walk.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "shape/value_decode.h"
 #include "fdw/fdw_scan.h"
 #include "sql/sql_api.h"

@@ -36,7 +36,7 @@
 #define CVX_CLIENT		"pg-convex-fdw-" CVX_VERSION
 
 /*
- * How one deployment is reached by one role.  Built by options.c; copied by
+ * How one deployment is reached by one role.  Built by options_read.c; copied by
  * cvx_http_open().
  */
 typedef struct CvxRemote

@@ -12,7 +12,7 @@
 #include "ground/compat.h"
 #include "protocol/api.h"
 #include "write/clear.h"
-#include "shape/options.h"
+#include "shape/options_declare.h"
 #include "protocol/schema.h"
 
 /* convex_fdw.allow_unchecked_clear, by the GUC machinery */

@@ -9,7 +9,7 @@
 
 #include "shape/encode.h"
 #include "wire/http.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 
 /* What a foreign table's column writes into one field of the key. */
 typedef struct CvxKeyColumn
