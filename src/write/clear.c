@@ -5,7 +5,7 @@
  * Convex makes a table that it is told to clear and does not have, and changes
  * a name that it does not like.  So a name is sent only when it is known.
  *
- * Room: write 4.6
+ * Room: write 4.7
  */
 #include "postgres.h"
 

@@ -9,7 +9,7 @@
  * Keys are compared as the server writes them: one value has one text.
  * Sorting spills to disk beyond work_mem.
  *
- * Room: write 4.7
+ * Room: write 4.8
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * keycheck.h
  *		Can these fields be the key of a table's documents?
  *
- * Room: write 4.7
+ * Room: write 4.8
  */
 #ifndef CVX_KEYCHECK_H
 #define CVX_KEYCHECK_H
