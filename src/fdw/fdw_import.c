@@ -30,7 +30,7 @@
 #include "ground/compat.h"
 #include "ground/redact.h"
 #include "protocol/api.h"
-#include "protocol/schema.h"
+#include "protocol/schema_read.h"
 #include "protocol/walk.h"
 #include "shape/names.h"
 #include "shape/options_read.h"

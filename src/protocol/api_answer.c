@@ -4,7 +4,7 @@
  *
  * The one place that knows which answers allow to send the same request again.
  *
- * Room: protocol 2.4
+ * Room: protocol 2.5
  */
 #include "postgres.h"
 

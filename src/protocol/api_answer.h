@@ -4,7 +4,7 @@
  *
  * What the files behind api.h share.
  *
- * Room: protocol 2.4
+ * Room: protocol 2.5
  */
 #ifndef CVX_API_ANSWER_H
 #define CVX_API_ANSWER_H

@@ -5,7 +5,7 @@
  * An import does nothing before perform_import, so the outcome of its upload
  * is never in doubt: a failure has changed nothing.
  *
- * Room: protocol 2.7
+ * Room: protocol 2.8
  */
 #include "postgres.h"
 

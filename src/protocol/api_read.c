@@ -5,7 +5,7 @@
  * All values travel in the format convex_encoded_json, which is exact and
  * describes itself.
  *
- * Room: protocol 2.5
+ * Room: protocol 2.6
  */
 #include "postgres.h"
 
@@ -16,7 +16,7 @@
 
 #include "ground/compat.h"
 #include "protocol/api_answer.h"
-#include "protocol/schema.h"
+#include "protocol/schema_read.h"
 
 /* How long an answer that can be done without is waited for. */
 #define LOOK_MS		10000

@@ -4,7 +4,7 @@
  *
  * Rows, indexes, and what is no longer there.
  *
- * Room: protocol 2.6
+ * Room: protocol 2.7
  */
 #include "postgres.h"
 

@@ -13,7 +13,7 @@
 #include "protocol/api.h"
 #include "write/clear.h"
 #include "shape/options_declare.h"
-#include "protocol/schema.h"
+#include "protocol/schema_read.h"
 
 /* convex_fdw.allow_unchecked_clear, by the GUC machinery */
 static bool allow_unchecked_clear = false;
