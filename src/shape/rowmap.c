@@ -6,7 +6,7 @@
  * fields they come from, which become the request's selection, and the codec
  * of each.  Columns that nobody needs are NULL.
  *
- * Room: shape 3.10
+ * Room: shape 3.12
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * rowmap.h
  *		Which field fills which column?
  *
- * Room: shape 3.10
+ * Room: shape 3.12
  */
 #ifndef CVX_ROWMAP_H
 #define CVX_ROWMAP_H
