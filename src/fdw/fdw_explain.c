@@ -9,7 +9,7 @@
 #include "utils/rel.h"
 
 #include "ground/compat.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "shape/rowmap.h"
 #include "fdw/fdw_explain.h"
 #include "fdw/fdw_plan.h"

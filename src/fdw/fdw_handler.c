@@ -10,7 +10,7 @@
 #include "fmgr.h"
 
 #include "ground/compat.h"
-#include "shape/options.h"
+#include "shape/options_declare.h"
 #include "fdw/fdw_analyze.h"
 #include "fdw/fdw_async.h"
 #include "fdw/fdw_explain.h"

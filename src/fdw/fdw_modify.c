@@ -21,7 +21,7 @@
 
 #include "ground/compat.h"
 #include "shape/document.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "write/batch.h"
 #include "write/clear.h"
 #include "fdw/fdw_modify.h"

@@ -13,7 +13,7 @@
 #include "utils/lsyscache.h"
 
 #include "ground/compat.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "fdw/fdw_on_conflict.h"
 
 static planner_hook_type next_planner = NULL;

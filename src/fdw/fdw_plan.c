@@ -31,7 +31,7 @@
 #include "utils/rel.h"
 
 #include "ground/compat.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "fdw/fdw_plan.h"
 
 /* Rows of a table that was never analyzed. */

@@ -18,7 +18,7 @@
 #include "ground/compat.h"
 #include "ground/redact.h"
 #include "shape/document.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 #include "fdw/fdw_row.h"
 
 /* Names that import_airbyte_records drops. */

@@ -11,7 +11,7 @@
 
 #include "ground/compat.h"
 #include "shape/encode.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "write/batch.h"
 #include "write/keycheck.h"
 #include "fdw/fdw_scan.h"

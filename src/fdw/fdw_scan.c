@@ -28,7 +28,7 @@
 
 #include "ground/compat.h"
 #include "protocol/walk.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "shape/rowmap.h"
 #include "fdw/fdw_own.h"
 #include "fdw/fdw_plan.h"

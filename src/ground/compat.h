@@ -3,7 +3,7 @@
  *		What differs between the supported versions of PostgreSQL (14 to 18)
  *		and of libcurl?
  *
- * The only file that looks at version macros.  http.c includes curl/curl.h
+ * The only file that looks at version macros.  http_curl.c includes curl/curl.h
  * before this header to get the libcurl part.
  *
  * Room: ground 0.1
@@ -185,7 +185,7 @@ typedef bool CvxIndexUpdate;
 /* The wait event that all of our waits report. */
 #define CVX_WAIT_EVENT PG_WAIT_EXTENSION
 
-/* Elsewhere http.c polls; see cvx_http_wait(). */
+/* Elsewhere http_curl.c polls; see cvx_curl_wait(). */
 #if defined(HAVE_SYS_EPOLL_H) && !defined(CVX_NO_EPOLL)
 #define CVX_USE_EPOLL 1
 #endif

@@ -6,7 +6,7 @@
  * become SQLSTATEs, classes and hints.  What foreign text may be shown is up to
  * redact.c.
  *
- * It does not decide whether a request is repeated: api.c does.
+ * It does not decide whether a request is repeated: api_answer.c does.
  *
  * Room: ground 0.4
  */

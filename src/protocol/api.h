@@ -2,7 +2,7 @@
  * api.h
  *		What does each endpoint take and give; may it be repeated?
  *
- * Room: protocol 2.3
+ * Room: protocol 2.4
  */
 #ifndef CVX_API_H
 #define CVX_API_H

@@ -1,6 +1,6 @@
 /*
  * schema.h
- *		Which tables and fields does the server have?
+ *		How is it kept which tables and fields there are?
  *
  * Room: protocol 2.2
  */
@@ -9,9 +9,6 @@
 
 #include "nodes/pg_list.h"
 #include "utils/hsearch.h"
-#include "utils/jsonb.h"
-
-#include "protocol/page.h"
 
 typedef enum CvxType
 {
@@ -45,13 +42,6 @@ typedef struct CvxTableSchema
 	List	   *fields;			/* CvxFieldSchema; NIL while types are unknown */
 } CvxTableSchema;
 
-extern bool cvx_schema_is_tables(Jsonb *answer);
-extern List *cvx_schema_read_names(const char *body, size_t len,
-								   const CvxTableName *only);
-extern List *cvx_schema_parse_tables(Jsonb *answer);
-extern void cvx_schema_parse_types(List *tables, Jsonb *answer);
-extern void cvx_schema_parse_declared(List *tables, Jsonb *answer);
-extern bool cvx_schema_declares(Jsonb *schema, const char *table);
 extern CvxTableSchema *cvx_schema_find(List *tables, const char *component,
 									   const char *table);
 extern List *cvx_schema_components(List *tables);

@@ -24,7 +24,7 @@
  *	   08007.
  *	3. Parts go one after the other and are never sent twice.
  *
- * Room: protocol 2.4
+ * Room: protocol 2.9
  */
 #include "postgres.h"
 

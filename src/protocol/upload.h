@@ -2,7 +2,7 @@
  * upload.h
  *		How does a file become the documents of a table?
  *
- * Room: protocol 2.4
+ * Room: protocol 2.9
  */
 #ifndef CVX_UPLOAD_H
 #define CVX_UPLOAD_H

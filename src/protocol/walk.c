@@ -19,7 +19,7 @@
  * So a proxy that answers an old request again, or a server that is broken,
  * gives an error, never rows twice, nor requests without end.
  *
- * Room: protocol 2.5
+ * Room: protocol 2.10
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * walk.h
  *		Does a page follow the one before?
  *
- * Room: protocol 2.5
+ * Room: protocol 2.10
  */
 #ifndef CVX_WALK_H
 #define CVX_WALK_H

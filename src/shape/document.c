@@ -5,7 +5,7 @@
  * Documents are texts in convex_encoded_json.  Nothing is decoded: what a
  * change does not touch keeps its bytes.
  *
- * Room: shape 3.4
+ * Room: shape 3.8
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 
 #include "ground/compat.h"
 #include "shape/document.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 
 /* Convex's limits of one document. */
 #define MAX_DOCUMENT_BYTES	(1024 * 1024)

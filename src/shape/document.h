@@ -2,14 +2,14 @@
  * document.h
  *		What becomes of a document when changes are laid over it?
  *
- * Room: shape 3.4
+ * Room: shape 3.8
  */
 #ifndef CVX_DOCUMENT_H
 #define CVX_DOCUMENT_H
 
 #include "wire/json.h"
-#include "shape/options.h"
-#include "shape/value.h"
+#include "shape/options_read.h"
+#include "shape/value_read.h"
 
 extern bool cvx_document_get(const char *doc, size_t len,
 							 const CvxPath *path, CvxText *value);

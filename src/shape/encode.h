@@ -2,24 +2,12 @@
  * encode.h
  *		How does a datum become a Convex value?
  *
- * Room: shape 3.5
+ * Room: shape 3.11
  */
 #ifndef CVX_ENCODE_H
 #define CVX_ENCODE_H
 
-#include "wire/json.h"
-#include "shape/options.h"
-#include "shape/value.h"
-
-/* How a value is spelled on the way to Convex. */
-typedef enum CvxSyntax
-{
-	CVX_SYNTAX_PLAIN,			/* airbyte: no int64, bytes, special floats */
-	CVX_SYNTAX_ENCODED,			/* fivetran: $integer, $bytes, $float */
-	CVX_SYNTAX_EXPORT			/* export_json: int64 is digits alone */
-} CvxSyntax;
-
-typedef struct CvxEncoder CvxEncoder;
+#include "shape/encode_write.h"
 
 extern CvxEncoder *cvx_encoder_create(Oid type, int32 typmod, CvxSyntax syntax,
 									  CvxJsonValues json_values,

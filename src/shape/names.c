@@ -6,7 +6,7 @@
  * of the Convex name: it does not depend on the other names.  Of equal names
  * the one that is Convex's own stays.
  *
- * Room: shape 3.7
+ * Room: shape 3.13
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * names.h
  *		Which local name and type belongs to a table or field of Convex?
  *
- * Room: shape 3.7
+ * Room: shape 3.13
  */
 #ifndef CVX_NAMES_H
 #define CVX_NAMES_H

@@ -6,7 +6,7 @@
  * fields they come from, which become the request's selection, and the codec
  * of each.  Columns that nobody needs are NULL.
  *
- * Room: shape 3.6
+ * Room: shape 3.12
  */
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 #include "utils/lsyscache.h"
 
 #include "shape/rowmap.h"
-#include "shape/value.h"
+#include "shape/value_decode.h"
 
 typedef struct Column
 {

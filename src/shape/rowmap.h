@@ -2,7 +2,7 @@
  * rowmap.h
  *		Which field fills which column?
  *
- * Room: shape 3.6
+ * Room: shape 3.12
  */
 #ifndef CVX_ROWMAP_H
 #define CVX_ROWMAP_H
@@ -11,7 +11,7 @@
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "protocol/page.h"
 
 typedef struct CvxRowMap CvxRowMap;

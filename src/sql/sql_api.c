@@ -26,10 +26,10 @@
 #include "ground/compat.h"
 #include "ground/redact.h"
 #include "protocol/api.h"
-#include "protocol/schema.h"
+#include "protocol/schema_read.h"
 #include "protocol/walk.h"
-#include "shape/options.h"
-#include "shape/value.h"
+#include "shape/options_read.h"
+#include "shape/value_decode.h"
 #include "fdw/fdw_scan.h"
 #include "sql/sql_api.h"
 

@@ -35,7 +35,7 @@
 
 #include "ground/compat.h"
 #include "protocol/api.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "protocol/schema.h"
 #include "sql/sql_api.h"
 #include "subscription/sub.h"

@@ -31,7 +31,7 @@
 #include "shape/document.h"
 #include "shape/encode.h"
 #include "write/keycheck.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "sql/sql_api.h"
 
 /* Rows in memory at a time: each may be 1 MiB. */

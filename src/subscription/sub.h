@@ -17,7 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "protocol/api.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 
 /* ---- sub_sync.c: what is the next step, and when does the cursor move? */
 

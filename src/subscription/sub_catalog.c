@@ -41,7 +41,7 @@
 #include "write/clear.h"
 #include "shape/names.h"
 #include "ground/redact.h"
-#include "protocol/schema.h"
+#include "protocol/schema_read.h"
 #include "subscription/sub.h"
 
 /* Events of one subscription that are kept. */

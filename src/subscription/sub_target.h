@@ -13,7 +13,7 @@
 #include "utils/rel.h"
 
 #include "protocol/page.h"
-#include "shape/value.h"
+#include "shape/value_decode.h"
 #include "subscription/sub.h"
 #include "shape/typeio.h"
 

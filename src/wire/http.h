@@ -2,6 +2,25 @@
  * http.h
  *		How are bytes sent, awaited, cancelled, capped, retried?
  *
+ * The one face of http_curl.c, http_pool.c and http_call.c.  Invariants:
+ *	1. Nothing here waits anywhere but in cvx_http_wait(), which watches the
+ *	   process latch; so every stage of an exchange can be cancelled.
+ *	2. A libcurl callback raises no PostgreSQL error, calls no throwing
+ *	   allocator and looks at no interrupt.
+ *	3. What libcurl or malloc gave is held by a palloc'd holder whose memory
+ *	   context callback gives it back, also after an error.
+ *	4. A body never grows beyond max_response_bytes, counted after
+ *	   decompression; what stands around it (heads and trailers) not beyond
+ *	   MAX_HEAD_BYTES.
+ *	5. A request goes where the options say: https, or http to loopback; no
+ *	   redirect, no proxy or netrc from the environment; TLS is verified; the
+ *	   address is checked after name resolution (address.c).
+ *	6. Only the request's rule says whether it may be repeated.
+ *	7. Every attempt ends by the clock, whatever the server sends: see
+ *	   cvx_curl_deadline_ms().
+ *	8. Whether a server may have acted on a request is told by what was sent,
+ *	   never by how far libcurl says that it has come.
+ *
  * Room: wire 1.1
  */
 #ifndef CVX_HTTP_H
@@ -17,7 +36,7 @@
 #define CVX_CLIENT		"pg-convex-fdw-" CVX_VERSION
 
 /*
- * How one deployment is reached by one role.  Built by options.c; copied by
+ * How one deployment is reached by one role.  Built by options_read.c; copied by
  * cvx_http_open().
  */
 typedef struct CvxRemote
@@ -43,7 +62,7 @@ typedef struct CvxRemote
 	size_t		max_response_bytes; /* after decompression */
 } CvxRemote;
 
-/* What a request cost; the caller's, added to by http.c. */
+/* What a request cost; the caller's, added to by http_curl.c. */
 typedef struct CvxHttpStats
 {
 	int64		requests;

@@ -8,9 +8,9 @@
  * read here, and for its own limits), nested at most CVX_JSON_MAX_DEPTH deep.
  * Whether the bytes are UTF-8 is checked by page.c, once for a whole page.
  *
- * The reader does not know what Convex means by a value: value.c does.
+ * The reader does not know what Convex means by a value: value_read.c does.
  *
- * Room: wire 1.2
+ * Room: wire 1.5
  */
 #include "postgres.h"
 

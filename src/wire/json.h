@@ -2,7 +2,7 @@
  * json.h
  *		How is a page scanned without a tree, and text written?
  *
- * Room: wire 1.2
+ * Room: wire 1.5
  */
 #ifndef CVX_JSON_H
 #define CVX_JSON_H

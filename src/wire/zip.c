@@ -11,7 +11,7 @@
  * documents, and the file is read once.  Beyond 4 GiB the 64-bit fields of the
  * format (ZIP64) are used, where they are needed.
  *
- * Room: wire 1.3
+ * Room: wire 1.6
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * zip.h
  *		How is a ZIP file made of pieces whose size is not known beforehand?
  *
- * Room: wire 1.3
+ * Room: wire 1.6
  */
 #ifndef CVX_ZIP_H
 #define CVX_ZIP_H

@@ -15,7 +15,7 @@
  *	   transaction of PostgreSQL.  Once anything of it is in Convex, no error
  *	   is of class 40, which programs take as leave to run all of it again.
  *
- * Room: write 4.5
+ * Room: write 4.6
  */
 #include "postgres.h"
 
@@ -33,7 +33,7 @@
 #include "write/batch.h"
 #include "write/keylock.h"
 #include "write/measure.h"
-#include "write/settle.h"
+#include "write/settle_after.h"
 
 /* The fivetran route takes bodies of 2 MiB; the rest is for brackets. */
 #define MAX_FIVETRAN_BYTES	(2 * 1024 * 1024 - 4096)

@@ -2,7 +2,7 @@
  * batch.h
  *		When do writes leave the backend?
  *
- * Room: write 4.5
+ * Room: write 4.6
  */
 #ifndef CVX_BATCH_H
 #define CVX_BATCH_H

@@ -5,15 +5,15 @@
  * Convex makes a table that it is told to clear and does not have, and changes
  * a name that it does not like.  So a name is sent only when it is known.
  *
- * Room: write 4.6
+ * Room: write 4.7
  */
 #include "postgres.h"
 
 #include "ground/compat.h"
 #include "protocol/api.h"
 #include "write/clear.h"
-#include "shape/options.h"
-#include "protocol/schema.h"
+#include "shape/options_declare.h"
+#include "protocol/schema_read.h"
 
 /* convex_fdw.allow_unchecked_clear, by the GUC machinery */
 static bool allow_unchecked_clear = false;

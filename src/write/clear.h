@@ -2,7 +2,7 @@
  * clear.h
  *		May these tables be emptied?
  *
- * Room: write 4.6
+ * Room: write 4.7
  */
 #ifndef CVX_CLEAR_H
 #define CVX_CLEAR_H

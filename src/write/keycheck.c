@@ -9,7 +9,7 @@
  * Keys are compared as the server writes them: one value has one text.
  * Sorting spills to disk beyond work_mem.
  *
- * Room: write 4.7
+ * Room: write 4.8
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@
 #include "shape/document.h"
 #include "write/keycheck.h"
 #include "ground/redact.h"
-#include "shape/value.h"
+#include "shape/value_read.h"
 #include "protocol/walk.h"
 
 /* Neither can be part of a JSON text or of an id. */

@@ -2,14 +2,14 @@
  * keycheck.h
  *		Can these fields be the key of a table's documents?
  *
- * Room: write 4.7
+ * Room: write 4.8
  */
 #ifndef CVX_KEYCHECK_H
 #define CVX_KEYCHECK_H
 
 #include "shape/encode.h"
 #include "wire/http.h"
-#include "shape/options.h"
+#include "shape/options_read.h"
 
 /* What a foreign table's column writes into one field of the key. */
 typedef struct CvxKeyColumn

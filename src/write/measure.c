@@ -7,7 +7,7 @@
  * that they change; what an INSERT by key finds, only the table tells.  So it
  * is read, for those who want one transaction or none (batch.c).
  *
- * Room: write 4.4
+ * Room: write 4.5
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * measure.h
  *		How large are the documents that a flush replaces?
  *
- * Room: write 4.4
+ * Room: write 4.5
  */
 #ifndef CVX_MEASURE_H
 #define CVX_MEASURE_H

@@ -10,7 +10,7 @@
 #include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 
-#include "shape/options.h"
+#include "shape/options_read.h"
 #include "ground/spool.h"
 
 typedef enum CvxOp

@@ -29,7 +29,7 @@ FLOORS = {
 
 # What may stand only in certain files of src/.
 RESERVED = (
-    (r'#\s*include\s*[<"]curl/', r"http\.c", "libcurl is known to http.c alone"),
+    (r'#\s*include\s*[<"]curl/', r"http_curl\.c", "libcurl is known to http_curl.c alone"),
     (r'#\s*include\s*[<"]foreign/fdwapi\.h', r"fdw(_\w+)?\.[ch]", "fdwapi.h is for the room fdw"),
     (r"\b(PG_VERSION_NUM|PG_MAJORVERSION_NUM|LIBCURL_VERSION_NUM)\b", r"compat\.h",
      "version macros are for compat.h"),

@@ -1,15 +1,16 @@
 /*
- * options.h
+ * options_read.h
  *		Which URL, key, limits, names apply?
  *
- * Room: shape 3.2
+ * Room: shape 3.4
  */
-#ifndef CVX_OPTIONS_H
-#define CVX_OPTIONS_H
+#ifndef CVX_OPTIONS_READ_H
+#define CVX_OPTIONS_READ_H
 
 #include "access/attnum.h"
 
 #include "wire/http.h"
+#include "shape/options_declare.h"
 
 typedef enum CvxJsonValues
 {
@@ -36,22 +37,6 @@ typedef enum CvxRoute
 	CVX_ROUTE_AIRBYTE,			/* import_airbyte_records */
 	CVX_ROUTE_FIVETRAN			/* apply_fivetran_operations */
 } CvxRoute;
-
-/* A field, or the way to one within objects. */
-typedef struct CvxPath
-{
-	char	  **names;
-	int			n;
-	char	   *label;			/* "a.b" */
-} CvxPath;
-
-/* The option primary_key. */
-typedef struct CvxKey
-{
-	CvxPath    *paths;
-	int			n;
-	char	   *text;			/* "a,b.c" */
-} CvxKey;
 
 /* What applies to a foreign table: its options over those of its server. */
 typedef struct CvxTableOptions
@@ -88,17 +73,11 @@ typedef struct CvxColumnOptions
 	char	   *convex_type;	/* or NULL: what the SQL type says */
 } CvxColumnOptions;
 
-extern void cvx_options_validate(List *options, Oid catalog);
 extern bool cvx_options_is_ours(Oid serverid);
 extern CvxRemote *cvx_options_remote(Oid serverid, Oid userid);
 extern CvxTableOptions *cvx_options_table(Oid relid);
 extern CvxTableOptions *cvx_options_table_unnamed(Oid relid);
 extern CvxTableOptions *cvx_options_server(Oid serverid);
 extern CvxColumnOptions *cvx_options_column(Oid relid, AttrNumber attnum);
-extern CvxPath cvx_options_path(const char *text);
-extern char *cvx_options_key_problem(const char *key, const char *host);
-extern bool cvx_options_is_table_name(const char *name);
-extern bool cvx_options_is_component(const char *path);
-extern bool cvx_options_is_field_name(const char *name, bool is_top_level);
 
-#endif							/* CVX_OPTIONS_H */
+#endif							/* CVX_OPTIONS_READ_H */

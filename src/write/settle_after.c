@@ -1,23 +1,12 @@
 /*
- * settle.c
- *		Did somebody else change the rows that a flush writes?
+ * settle_after.c
+ *		What has become of a request, and what did it overwrite?
  *
- * The change log tells.  It is read three times: before the first request, for
- * rows that have changed since they were read; after a request that got no
- * answer, for what became of it; and after one that was applied, for changes
- * that came in between and were overwritten.
+ * The change log is read after a request that got no answer, for what became
+ * of it; and after one that was applied, for changes that came in between and
+ * were overwritten.  Invariants 2 and 3 of settle_check.c are kept here.
  *
- * Invariants:
- *	1. A row that is to be updated or deleted and has changed since it was read
- *	   is 40001 before anything is sent, 08007 once the transaction has
- *	   anything in Convex.
- *	2. A revision that somebody else made of such a row after the check, and
- *	   before ours, is 08007 and named.  Ours is told from others by its
- *	   timestamp, which all rows of a request share; the row that tells it is
- *	   the request's marker (batch.c), whose write always leaves a revision.
- *	3. What the flush itself has written is no conflict.
- *
- * Room: write 4.3
+ * Room: write 4.4
  */
 #include "postgres.h"
 
@@ -25,28 +14,9 @@
 #include "utils/memutils.h"
 
 #include "ground/compat.h"
-#include "shape/document.h"
 #include "ground/redact.h"
-#include "write/settle.h"
-#include "protocol/walk.h"
-
-/* One revision in the change log. */
-typedef struct Revision
-{
-	int64		ts;
-	bool		is_deleted;
-	bool		is_as_sent;
-	char	   *text;			/* the document; NULL: not asked for */
-	int			len;
-	CvxTextKey	id;
-} Revision;
-
-/* The revisions of the document with an id; oldest first. */
-typedef struct Change
-{
-	CvxTextKey	id;
-	List	   *revisions;
-} Change;
+#include "shape/document.h"
+#include "write/settle_after.h"
 
 /* What a request makes of one row, and what the change log shows of it. */
 typedef struct Expected
@@ -67,83 +37,28 @@ typedef struct Known
 	Expected   *expected;
 } Known;
 
-/* Changes that are being collected. */
-typedef struct Changes
-{
-	HTAB	   *map;			/* Change */
-	CvxRange	range;			/* whose rows they are wanted for */
-	HTAB	   *ids;			/* of these rows; NULL: all changes are kept */
-} Changes;
-
-struct CvxSettle
-{
-	/* fixed at open */
-	CvxBatch   *batch;
-	MemoryContext cxt;
-	bool		has_checks;		/* some message of the flush is checked */
-
-	/* per run of a role */
-	CvxHttp    *http;
-	CvxRange	run;
-	CvxSelection selection;
-	CvxPageWant want;
-	bool		is_checked;		/* some message of the run is */
-	int64		cursor;			/* the log was read up to here; 0: it was not */
-	bool		is_current;		/* nothing was sent since then */
-
-	/* what the flush has written */
-	List	   *own;			/* timestamps of its transactions (int64 *) */
-	HTAB	   *written;		/* keys of rows in transactions not known */
-};
-
-/*
- * As long as there are no more changed documents than these, all are kept;
- * then those of the rows that are written alone.
- */
-#define MAX_CHANGES		10000
-
-/* Of each document the first revisions; what comes later decides nothing. */
-#define MAX_REVISIONS	16
-
 /* So often nobody changes a row between two requests. */
 #define MAX_ROW_REVISIONS	1000
 
-static bool is_checked_message(const CvxMessage *message);
-static bool has_checked(CvxBatch *batch, CvxRange range);
-static void name_tables(CvxSettle *settle);
-static CvxTextKey row_key(CvxBatch *batch, const CvxMessage *message);
-static HTAB *read_changes(CvxSettle *settle, CvxRange range, int64 *cursor);
-static void keep_own(CvxSettle *settle, Changes *changes);
-static void read_log(CvxSettle *settle, bool is_whole, int64 *cursor,
-					 void (*take) (CvxSettle *settle, const CvxPage *page,
-								   const CvxDoc *doc, void *arg),
-					 void *arg);
-static void take_change(CvxSettle *settle, const CvxPage *page,
-						const CvxDoc *doc, void *arg);
-static Change *find_change(HTAB *changes, const CvxMessage *message);
-static void compare_unsent(CvxSettle *settle, HTAB *changes, CvxRange range,
-						   const char *applied);
-static bool is_own(const CvxSettle *settle, int64 ts);
 static void note_own(CvxSettle *settle, int64 ts);
 static void note_written(CvxSettle *settle, CvxRange request);
-static bool is_written(CvxSettle *settle, const CvxMessage *message);
+static void verify(CvxSettle *settle, CvxRange request, int64 marker,
+				   const char *applied);
 static int64 marker_ts(CvxSettle *settle, HTAB *changes, int64 marker);
 static bool is_all_deleted(CvxSettle *settle, HTAB *changes,
 						   CvxRange request);
 static bool is_overwriting(CvxSettle *settle, HTAB *changes,
 						   CvxRange request, int64 ts);
-static void verify(CvxSettle *settle, CvxRange request, int64 marker,
-				   const char *applied);
 static void look_closer(CvxSettle *settle, CvxRange request, int64 marker,
 						int64 cursor, int64 own_ts, const char *applied);
 CVX_NORETURN static void report_overwritten(CvxSettle *settle,
 											const Expected *row,
-											const Revision *lost,
+											const CvxRevision *lost,
 											const char *applied);
 static int64 likeliest_ts(CvxSettle *settle, HTAB *rows, CvxBatch *batch,
 						  int64 marker);
-static const Revision *overwritten(CvxSettle *settle, const Expected *row,
-								   int64 ts);
+static const CvxRevision *overwritten(CvxSettle *settle, const Expected *row,
+									  int64 ts);
 static HTAB *read_rows(CvxSettle *settle, CvxRange request, int64 *cursor);
 static void expect_rows(CvxBatch *batch, CvxRange request, HTAB *rows,
 						HTAB *known);
@@ -153,123 +68,6 @@ static void add_revision(CvxSettle *settle, const CvxPage *page,
 						 const CvxDoc *doc, Expected *row);
 static bool is_as_sent(const Expected *row, const char *doc, size_t len);
 static bool is_span(const CvxPage *page, CvxSpan span, const char *text);
-
-/* Begin a flush; lives in the current context. */
-CvxSettle *
-cvx_settle_open(CvxBatch *batch)
-{
-	CvxSettle  *settle = palloc0(sizeof(CvxSettle));
-	CvxRange	all = {cvx_queue_begin(batch), cvx_spool_len(batch->spool)};
-
-	settle->batch = batch;
-	settle->cxt = CurrentMemoryContext;
-	settle->has_checks = has_checked(batch, all);
-	settle->written = cvx_queue_map("convex written rows",
-									sizeof(CvxTextKey));
-	return settle;
-}
-
-static bool
-is_checked_message(const CvxMessage *message)
-{
-	return message->is_checked && message->base_ts > 0 && message->id_len > 0;
-}
-
-static bool
-has_checked(CvxBatch *batch, CvxRange range)
-{
-	while (range.begin < range.end)
-	{
-		CvxRecord	record;
-
-		range.begin = cvx_queue_peek(batch, range.begin, &record);
-		if (is_checked_message(&record.message))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Before the first request of a run of messages, which all belong to the role
- * of the connection: has a row that is to be updated or deleted changed since
- * it was read?  applied says what of the transaction is in Convex; NULL:
- * nothing.
- */
-void
-cvx_settle_check(CvxSettle *settle, CvxHttp *http, CvxRange run,
-				 const char *applied)
-{
-	MemoryContext old = MemoryContextSwitchTo(settle->cxt);
-	int64		cursor = 0;
-	HTAB	   *changes;
-
-	settle->http = http;
-	settle->run = run;
-	settle->cursor = 0;
-	settle->is_checked = false;
-	for (int64 offset = run.begin; offset < run.end;)
-	{
-		CvxRecord	record;
-
-		offset = cvx_queue_peek(settle->batch, offset, &record);
-		if (!is_checked_message(&record.message))
-			continue;
-		settle->is_checked = true;
-		if (cursor == 0 || record.message.base_ts < cursor)
-			cursor = record.message.base_ts;
-	}
-	name_tables(settle);
-	if (settle->is_checked)
-	{
-		MemoryContext cxt = AllocSetContextCreate(settle->cxt,
-												  "convex changes",
-												  ALLOCSET_DEFAULT_SIZES);
-
-		MemoryContextSwitchTo(cxt);
-		changes = read_changes(settle, run, &cursor);
-		compare_unsent(settle, changes, run, applied);
-		settle->cursor = cursor;
-		settle->is_current = true;
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(cxt);
-	}
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Before a request by key that begins at an offset: without a timestamp the log
- * cannot be asked later.
- */
-void
-cvx_settle_before(CvxSettle *settle, int64 begin, const char *applied)
-{
-	CvxRange	rest = {begin, settle->run.end};
-
-	if (settle->cursor > 0 && settle->is_current)
-		return;
-	if (settle->is_checked && settle->cursor > 0)
-	{
-		MemoryContext cxt = AllocSetContextCreate(settle->cxt,
-												  "convex changes",
-												  ALLOCSET_DEFAULT_SIZES);
-		MemoryContext old = MemoryContextSwitchTo(cxt);
-
-		compare_unsent(settle, read_changes(settle, rest, &settle->cursor),
-					   rest, applied);
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(cxt);
-	}
-	else
-		settle->cursor = cvx_api_head(settle->http, applied);
-	settle->is_current = true;
-}
-
-/* Somebody else has written: look again before the next request. */
-void
-cvx_settle_expire(CvxSettle *settle)
-{
-	settle->is_current = false;
-}
 
 /*
  * A request by key ended without an answer: APPLIED when the change log shows
@@ -296,7 +94,7 @@ cvx_settle_lost(CvxSettle *settle, CvxRange request)
 		hash_seq_init(&seq, rows);
 		while ((row = hash_seq_search(&seq)) != NULL)
 		{
-			const Revision *last = row->revisions ?
+			const CvxRevision *last = row->revisions ?
 				llast(row->revisions) : NULL;
 
 			is_any_touched |= last != NULL;
@@ -333,7 +131,7 @@ cvx_settle_after(CvxSettle *settle, CvxRange request, int64 marker,
 	settle->is_current = false;
 	if (!settle->has_checks)
 		return;
-	if (!has_checked(settle->batch, request))
+	if (!cvx_settle_has_checked(settle->batch, request))
 	{
 		note_written(settle, request);
 		return;
@@ -367,244 +165,6 @@ cvx_settle_after(CvxSettle *settle, CvxRange request, int64 marker,
 	MemoryContextDelete(cxt);
 }
 
-/* ------------------------------------------------------------------------
- * Conflicts
- * ------------------------------------------------------------------------
- */
-
-/* Select the documents of all tables that are written by key. */
-static void
-name_tables(CvxSettle *settle)
-{
-	CvxBatch   *batch = settle->batch;
-	CvxTableName *names = palloc(sizeof(CvxTableName) *
-								 Max(list_length(batch->tables), 1));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, batch->tables)
-	{
-		const CvxBatchTable *table = lfirst(lc);
-		bool		is_known = table->key == NULL;
-
-		for (int i = 0; i < n; i++)
-			is_known |= strcmp(names[i].table, table->name) == 0;
-		if (is_known)
-			continue;
-		names[n].component = "";
-		names[n++].table = table->name;
-	}
-	memset(&settle->selection, 0, sizeof(settle->selection));
-	memset(&settle->want, 0, sizeof(settle->want));
-	settle->want.is_delta = true;
-	settle->selection.tables = settle->want.tables = names;
-	settle->selection.ntables = settle->want.ntables = n;
-}
-
-/*
- * The key of a message's row.  Foreign tables and roles have numbers of their
- * own for one table of Convex: the lowest stands for all.
- */
-static CvxTextKey
-row_key(CvxBatch *batch, const CvxMessage *message)
-{
-	const CvxBatchTable *table = cvx_queue_table_of(batch, message->table);
-	CvxTextKey	key = {message->key, message->key_len, 0};
-	ListCell   *lc;
-
-	foreach(lc, batch->tables)
-	{
-		const CvxBatchTable *other = lfirst(lc);
-
-		if (other->key != NULL && table->key != NULL &&
-			strcmp(other->name, table->name) == 0 &&
-			strcmp(other->key->text, table->key->text) == 0)
-			break;
-		key.table++;
-	}
-	return key;
-}
-
-/*
- * All changes after a cursor of the rows of a range, and perhaps of others, by
- * _id, in the current context.
- */
-static HTAB *
-read_changes(CvxSettle *settle, CvxRange range, int64 *cursor)
-{
-	Changes		changes = {cvx_queue_map("convex changes", sizeof(Change)), range};
-
-	read_log(settle, false, cursor, take_change, &changes);
-	return changes.map;
-}
-
-/* There are many changes: keep those of the range's rows from now on. */
-static void
-keep_own(CvxSettle *settle, Changes *changes)
-{
-	int64		offset = changes->range.begin;
-	HASH_SEQ_STATUS seq;
-	Change	   *change;
-
-	changes->ids = cvx_queue_map("convex ids", sizeof(CvxTextKey));
-	while (offset < changes->range.end)
-	{
-		CvxMessage	message;
-		CvxTextKey	id = {NULL};
-
-		if (!cvx_queue_next(settle->batch, &offset, NULL, &message))
-			break;
-		if (message.id != NULL)
-		{
-			id.data = pnstrdup(message.id, message.id_len);
-			id.len = message.id_len;
-			(void) hash_search(changes->ids, &id, HASH_ENTER, NULL);
-		}
-		cvx_queue_free_message(&message);
-	}
-	hash_seq_init(&seq, changes->map);
-	while ((change = hash_seq_search(&seq)) != NULL)
-		if (hash_search(changes->ids, &change->id, HASH_FIND, NULL) == NULL)
-			(void) hash_search(changes->map, &change->id, HASH_REMOVE, NULL);
-}
-
-/*
- * Give every change after a cursor to a function; the cursor moves to the end
- * of the log.
- */
-static void
-read_log(CvxSettle *settle, bool is_whole, int64 *cursor,
-		 void (*take) (CvxSettle *settle, const CvxPage *page,
-					   const CvxDoc *doc, void *arg),
-		 void *arg)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	MemoryContext page_cxt = AllocSetContextCreate(cxt, "convex page",
-												   ALLOCSET_DEFAULT_SIZES);
-	CvxLog		log = {NULL};
-	bool		has_more = true;
-
-	settle->selection.is_whole = is_whole;
-	cvx_log_begin(&log, cvx_http_remote(settle->http)->server_name, *cursor);
-	while (has_more)
-	{
-		CvxPage    *page;
-
-		MemoryContextReset(page_cxt);
-		MemoryContextSwitchTo(page_cxt);
-		page = cvx_api_page(cvx_api_document_deltas(settle->http, NULL,
-													&settle->selection,
-													*cursor),
-							settle->http, &settle->want);
-		MemoryContextSwitchTo(cxt);
-		if (!cvx_log_check(&log, page))
-			cvx_log_fail_behind(&log, page);
-		for (int i = 0; i < page->ndocs; i++)
-			take(settle, page, &page->docs[i], arg);
-		*cursor = page->ts;
-		has_more = page->has_more;
-	}
-	MemoryContextDelete(page_cxt);
-}
-
-static void
-take_change(CvxSettle *settle, const CvxPage *page, const CvxDoc *doc,
-			void *arg)
-{
-	Changes    *changes = arg;
-	CvxTextKey	id = {page->text + doc->id.offset, doc->id.len};
-	Change	   *change = hash_search(changes->map, &id, HASH_FIND, NULL);
-	Revision   *revision;
-
-	if (change == NULL)
-	{
-		if (changes->ids == NULL &&
-			hash_get_num_entries(changes->map) >= MAX_CHANGES)
-			keep_own(settle, changes);
-		if (changes->ids != NULL &&
-			hash_search(changes->ids, &id, HASH_FIND, NULL) == NULL)
-			return;
-		id.data = pnstrdup(id.data, id.len);
-		change = hash_search(changes->map, &id, HASH_ENTER, NULL);
-		change->revisions = NIL;
-	}
-	if (list_length(change->revisions) >= MAX_REVISIONS)
-		return;
-	revision = palloc0(sizeof(Revision));
-	revision->ts = doc->ts;
-	revision->is_deleted = doc->is_deleted;
-	change->revisions = lappend(change->revisions, revision);
-}
-
-/* What is known of a message's document; NULL: nothing. */
-static Change *
-find_change(HTAB *changes, const CvxMessage *message)
-{
-	CvxTextKey	id = {message->id, message->id_len};
-
-	return message->id ? hash_search(changes, &id, HASH_FIND, NULL) : NULL;
-}
-
-/* Throw when a row of unsent messages has changed since it was read. */
-static void
-compare_unsent(CvxSettle *settle, HTAB *changes, CvxRange range,
-			   const char *applied)
-{
-	int64		offset = range.begin;
-
-	if (hash_get_num_entries(changes) == 0)
-		return;
-	while (offset < range.end)
-	{
-		CvxMessage	message;
-		Change	   *change;
-		ListCell   *lc;
-
-		if (!cvx_queue_next(settle->batch, &offset, NULL, &message))
-			break;
-		change = is_checked_message(&message) ?
-			find_change(changes, &message) : NULL;
-		foreach(lc, change ? change->revisions : NIL)
-		{
-			const Revision *revision = lfirst(lc);
-			const char *name;
-
-			if (revision->ts <= message.base_ts ||
-				is_own(settle, revision->ts) || is_written(settle, &message))
-				continue;
-			name = cvx_queue_table_of(settle->batch, message.table)->name;
-			if (applied)
-				ereport(ERROR,
-						(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-						 errmsg("could not write to Convex because of a concurrent change"),
-						 errdetail("Document \"%s\" of table \"%s\" has changed since it was read.  %s",
-								   cvx_redact_excerpt(message.id, message.id_len),
-								   name, applied),
-						 errhint("Look at the data in Convex before you run the transaction again.")));
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not write to Convex because of a concurrent change"),
-					 errdetail("Document \"%s\" of table \"%s\" has changed since it was read.  Nothing was sent.",
-							   cvx_redact_excerpt(message.id, message.id_len),
-							   name),
-					 errhint("Run the transaction again.")));
-		}
-		cvx_queue_free_message(&message);
-	}
-}
-
-/* Is this the timestamp of a transaction of this flush? */
-static bool
-is_own(const CvxSettle *settle, int64 ts)
-{
-	ListCell   *lc;
-
-	foreach(lc, settle->own)
-		if (*(int64 *) lfirst(lc) == ts)
-			return true;
-	return false;
-}
-
 static void
 note_own(CvxSettle *settle, int64 ts)
 {
@@ -633,7 +193,7 @@ note_written(CvxSettle *settle, CvxRange request)
 			break;
 		if (message.key != NULL)
 		{
-			key = row_key(settle->batch, &message);
+			key = cvx_settle_row_key(settle->batch, &message);
 			key.data = pnstrdup(key.data, key.len);
 			(void) hash_search(settle->written, &key, HASH_ENTER, &is_known);
 		}
@@ -642,26 +202,13 @@ note_written(CvxSettle *settle, CvxRange request)
 	MemoryContextSwitchTo(old);
 }
 
-static bool
-is_written(CvxSettle *settle, const CvxMessage *message)
-{
-	CvxTextKey	key = row_key(settle->batch, message);
-
-	return hash_search(settle->written, &key, HASH_FIND, NULL) != NULL;
-}
-
-/* ------------------------------------------------------------------------
- * What was overwritten
- * ------------------------------------------------------------------------
- */
-
 static void
 verify(CvxSettle *settle, CvxRange request, int64 marker, const char *applied)
 {
 	CvxRange	rest = {request.end, settle->run.end};
 	CvxRange	unverified = {request.begin, settle->run.end};
 	int64		before = settle->cursor;
-	HTAB	   *changes = read_changes(settle, unverified, &settle->cursor);
+	HTAB	   *changes = cvx_settle_read_changes(settle, unverified, &settle->cursor);
 	int64		ts = marker_ts(settle, changes, marker);
 
 	if (ts == 0 && is_all_deleted(settle, changes, request))
@@ -670,7 +217,7 @@ verify(CvxSettle *settle, CvxRange request, int64 marker, const char *applied)
 		look_closer(settle, request, marker, before, ts, applied);
 	else
 		note_own(settle, ts);
-	compare_unsent(settle, changes, rest, applied);
+	cvx_settle_compare_unsent(settle, changes, rest, applied);
 	settle->is_current = true;
 }
 
@@ -679,19 +226,19 @@ static int64
 marker_ts(CvxSettle *settle, HTAB *changes, int64 marker)
 {
 	CvxMessage	message;
-	Change	   *change;
+	CvxDocChange *change;
 	int64		ts = 0;
 	ListCell   *lc;
 
 	if (marker < 0 ||
 		!cvx_queue_next(settle->batch, &marker, NULL, &message))
 		return 0;
-	change = find_change(changes, &message);
+	change = cvx_settle_find_change(changes, &message);
 	foreach(lc, change ? change->revisions : NIL)
 	{
-		const Revision *revision = lfirst(lc);
+		const CvxRevision *revision = lfirst(lc);
 
-		if (is_own(settle, revision->ts))
+		if (cvx_settle_is_own(settle, revision->ts))
 			continue;
 		if (ts != 0)
 			return 0;
@@ -709,15 +256,15 @@ is_all_deleted(CvxSettle *settle, HTAB *changes, CvxRange request)
 	while (result && request.begin < request.end)
 	{
 		CvxMessage	message;
-		Change	   *change;
+		CvxDocChange *change;
 		ListCell   *lc;
 
 		if (!cvx_queue_next(settle->batch, &request.begin, NULL, &message))
 			break;
-		change = find_change(changes, &message);
+		change = cvx_settle_find_change(changes, &message);
 		result = message.op == CVX_OP_DELETE && change != NULL;
 		foreach(lc, change ? change->revisions : NIL)
-			result &= ((const Revision *) lfirst(lc))->is_deleted;
+			result &= ((const CvxRevision *) lfirst(lc))->is_deleted;
 		cvx_queue_free_message(&message);
 	}
 	return result;
@@ -730,18 +277,18 @@ is_overwriting(CvxSettle *settle, HTAB *changes, CvxRange request, int64 ts)
 	while (request.begin < request.end)
 	{
 		CvxMessage	message;
-		Change	   *change;
+		CvxDocChange *change;
 		ListCell   *lc;
 
 		if (!cvx_queue_next(settle->batch, &request.begin, NULL, &message))
 			break;
-		change = is_checked_message(&message) ?
-			find_change(changes, &message) : NULL;
+		change = cvx_settle_is_checked(&message) ?
+			cvx_settle_find_change(changes, &message) : NULL;
 		foreach(lc, change ? change->revisions : NIL)
 		{
-			const Revision *revision = lfirst(lc);
+			const CvxRevision *revision = lfirst(lc);
 
-			if (revision->ts < ts && !is_own(settle, revision->ts))
+			if (revision->ts < ts && !cvx_settle_is_own(settle, revision->ts))
 				return true;
 		}
 		cvx_queue_free_message(&message);
@@ -773,7 +320,7 @@ look_closer(CvxSettle *settle, CvxRange request, int64 marker, int64 cursor,
 	hash_seq_init(&seq, rows);
 	while ((row = hash_seq_search(&seq)) != NULL)
 	{
-		const Revision *lost = overwritten(settle, row, own_ts);
+		const CvxRevision *lost = overwritten(settle, row, own_ts);
 
 		if (lost == NULL)
 			continue;
@@ -785,7 +332,7 @@ look_closer(CvxSettle *settle, CvxRange request, int64 marker, int64 cursor,
 /* Throw 08007 that tells what was lost, and where it can still be read. */
 static void
 report_overwritten(CvxSettle *settle, const Expected *row,
-				   const Revision *lost, const char *applied)
+				   const CvxRevision *lost, const char *applied)
 {
 	const char *name = cvx_queue_table_of(settle->batch, row->key.table)->name;
 	StringInfoData plain;
@@ -838,7 +385,7 @@ likeliest_ts(CvxSettle *settle, HTAB *rows, CvxBatch *batch, int64 marker)
 		int64		offset = marker;
 
 		if (cvx_queue_next(batch, &offset, NULL, &message))
-			wanted = row_key(batch, &message);
+			wanted = cvx_settle_row_key(batch, &message);
 		else
 			marker = -1;
 	}
@@ -854,10 +401,10 @@ likeliest_ts(CvxSettle *settle, HTAB *rows, CvxBatch *batch, int64 marker)
 			continue;
 		foreach(lc, row->revisions)
 		{
-			const Revision *revision = lfirst(lc);
+			const CvxRevision *revision = lfirst(lc);
 			bool		is_known;
 
-			if (!revision->is_as_sent || is_own(settle, revision->ts))
+			if (!revision->is_as_sent || cvx_settle_is_own(settle, revision->ts))
 				continue;
 			count = hash_search(counts, &revision->ts, HASH_ENTER, &is_known);
 			count->n = is_known ? count->n + 1 : 1;
@@ -874,19 +421,19 @@ likeliest_ts(CvxSettle *settle, HTAB *rows, CvxBatch *batch, int64 marker)
 }
 
 /* The last foreign revision of a row before a timestamp; NULL: none counts. */
-static const Revision *
+static const CvxRevision *
 overwritten(CvxSettle *settle, const Expected *row, int64 ts)
 {
-	const Revision *lost = NULL;
+	const CvxRevision *lost = NULL;
 	ListCell   *lc;
 
 	if (!row->is_checked)
 		return NULL;
 	foreach(lc, row->revisions)
 	{
-		const Revision *revision = lfirst(lc);
+		const CvxRevision *revision = lfirst(lc);
 
-		if (revision->ts < ts && !is_own(settle, revision->ts))
+		if (revision->ts < ts && !cvx_settle_is_own(settle, revision->ts))
 			lost = revision;
 	}
 
@@ -894,11 +441,6 @@ overwritten(CvxSettle *settle, const Expected *row, int64 ts)
 	return lost != NULL && lost->is_deleted && row->op == CVX_OP_DELETE ?
 		NULL : lost;
 }
-
-/* ------------------------------------------------------------------------
- * The rows of a request
- * ------------------------------------------------------------------------
- */
 
 /* What a request's rows were to become, and their revisions after a cursor. */
 static HTAB *
@@ -909,7 +451,7 @@ read_rows(CvxSettle *settle, CvxRange request, int64 *cursor)
 	maps[0] = cvx_queue_map("convex rows", sizeof(Expected));
 	maps[1] = cvx_queue_map("convex ids", sizeof(Known));
 	expect_rows(settle->batch, request, maps[0], maps[1]);
-	read_log(settle, true, cursor, take_revision, maps);
+	cvx_settle_read_log(settle, true, cursor, take_revision, maps);
 	return maps[0];
 }
 
@@ -928,7 +470,7 @@ expect_rows(CvxBatch *batch, CvxRange request, HTAB *rows, HTAB *known)
 
 		if (!cvx_queue_next(batch, &offset, NULL, &message))
 			break;
-		key = row_key(batch, &message);
+		key = cvx_settle_row_key(batch, &message);
 		row = hash_search(rows, &key, HASH_ENTER, &is_known);
 		if (!is_known)
 		{
@@ -953,7 +495,7 @@ expect_rows(CvxBatch *batch, CvxRange request, HTAB *rows, HTAB *known)
 			row->row = (char *) message.row;
 			row->row_len = message.row_len;
 		}
-		row->is_checked |= is_checked_message(&message);
+		row->is_checked |= cvx_settle_is_checked(&message);
 		row->is_provable = !message.changes_nothing &&
 			(row->op != CVX_OP_DELETE || message.id != NULL);
 		if (message.id != NULL)
@@ -1010,7 +552,7 @@ static void
 add_revision(CvxSettle *settle, const CvxPage *page, const CvxDoc *doc,
 			 Expected *row)
 {
-	Revision   *revision = palloc0(sizeof(Revision));
+	CvxRevision *revision = palloc0(sizeof(CvxRevision));
 
 	if (list_length(row->revisions) >= MAX_ROW_REVISIONS)
 		ereport(ERROR,
