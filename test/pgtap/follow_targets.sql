@@ -50,7 +50,7 @@ SELECT is(state($$ SELECT convex_alter_subscription('names', tables => '{"no pat
 SELECT is(state($$ SELECT convex_alter_subscription('names', options => '{"notify": "perhaps"}') $$), '22023', 'and a value valid');
 SELECT convex_alter_subscription('names', '{case,a/*}', '2 s', '{"notify": true}') \g /dev/null
 CALL convex_sync('names');
-SELECT is((SELECT array_agg(component || '/' || table_name ORDER BY 1) FROM convex_stat_subscription_rel WHERE state = 'ready'), '{/case,a/b}', 'tables that are no longer selected are dropped');
+SELECT is((SELECT array_agg(component || '/' || table_name ORDER BY component, table_name) FROM convex_stat_subscription_rel WHERE state = 'ready'), '{/case,a/b}', 'tables that are no longer selected are dropped');
 SELECT is((SELECT count(*) FROM convex_stat_subscription_rel WHERE state = 'dropped'), 5::bigint, 'and known to be');
 SELECT is((SELECT x FROM names."Case"), 'upper', 'their rows stay');
 SELECT is((SELECT poll_interval::text || ' ' || (options ->> 'notify') FROM convex_subscription), '00:00:02 true', 'the rest is changed, too');
