@@ -55,14 +55,28 @@ COST 10000;
 COMMENT ON FUNCTION convex_snapshot(name) IS 'Convex snapshot that the statement reads, in nanoseconds since 1970';
 REVOKE EXECUTE ON FUNCTION convex_snapshot(name) FROM PUBLIC;
 
-CREATE FUNCTION convex_changes(server name, after bigint,
-    tables text[] DEFAULT NULL, max_pages int DEFAULT NULL,
+-- In a select list a function gives a row at a time. It asks for the right to
+-- call convex_changes, which PostgreSQL inlines.
+CREATE FUNCTION convex_changes_stream(server name, after bigint,
+    tables text[], max_pages int,
     OUT ts bigint, OUT component text, OUT table_name text, OUT id text,
     OUT deleted boolean, OUT document jsonb)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED
 COST 10000 ROWS 1000;
+COMMENT ON FUNCTION convex_changes_stream(name, bigint, text[], int) IS 'what convex_changes is made of; call that';
+
+CREATE FUNCTION convex_changes(server name, after bigint,
+    tables text[] DEFAULT NULL, max_pages int DEFAULT NULL,
+    OUT ts bigint, OUT component text, OUT table_name text, OUT id text,
+    OUT deleted boolean, OUT document jsonb)
+RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+COST 10000 ROWS 1000
+BEGIN ATOMIC
+    SELECT (change).* FROM (SELECT convex_changes_stream(server, after, tables, max_pages) AS change OFFSET 0) AS stream;
+END;
 COMMENT ON FUNCTION convex_changes(name, bigint, text[], int) IS 'change log of a Convex deployment after a timestamp; the last row tells where to go on';
 REVOKE EXECUTE ON FUNCTION convex_changes(name, bigint, text[], int) FROM PUBLIC;
 

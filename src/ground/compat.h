@@ -36,9 +36,12 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #define cvx_check_can_become(member, role) check_can_set_role(member, role)
 #define cvx_server_aclcheck(serverid, userid) \
 	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
+#define cvx_function_aclcheck(function, userid) \
+	object_aclcheck(ProcedureRelationId, function, userid, ACL_EXECUTE)
 #define cvx_schema_aclcheck(schema, userid) \
 	object_aclcheck(NamespaceRelationId, schema, userid, ACL_CREATE)
 #define cvx_database_aclcheck(database, userid) \
@@ -54,6 +57,8 @@
 	check_is_member_of_role(member, role)
 #define cvx_server_aclcheck(serverid, userid) \
 	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
+#define cvx_function_aclcheck(function, userid) \
+	pg_proc_aclcheck(function, userid, ACL_EXECUTE)
 #define cvx_schema_aclcheck(schema, userid) \
 	pg_namespace_aclcheck(schema, userid, ACL_CREATE)
 #define cvx_database_aclcheck(database, userid) \

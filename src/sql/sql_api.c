@@ -16,7 +16,6 @@
 #include "foreign/foreign.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -27,9 +26,7 @@
 #include "ground/redact.h"
 #include "protocol/api.h"
 #include "protocol/schema_read.h"
-#include "protocol/walk.h"
 #include "shape/options_read.h"
-#include "shape/value_decode.h"
 #include "fdw/fdw_scan.h"
 #include "sql/sql_api.h"
 
@@ -55,10 +52,6 @@ typedef struct Permission
 } Permission;
 
 static Rows begin_rows(FunctionCallInfo fcinfo);
-static CvxTableName *read_table_names(ArrayType *array, int *ntables);
-static void put_changes(Rows *rows, CvxPage *page, CvxCodec *codec,
-						CvxErrorPlace *place);
-static Datum text_of_span(const CvxPage *page, CvxSpan span);
 static void put_check(Rows *rows, const char *name, int ok, const char *detail,
 					  const char *hint);
 static CvxHttp *try_open(ForeignServer *server, Rows *rows);
@@ -76,7 +69,6 @@ PG_FUNCTION_INFO_V1(convex_fdw_version);
 PG_FUNCTION_INFO_V1(convex_tables);
 PG_FUNCTION_INFO_V1(convex_json_schemas);
 PG_FUNCTION_INFO_V1(convex_snapshot);
-PG_FUNCTION_INFO_V1(convex_changes);
 PG_FUNCTION_INFO_V1(convex_test_connection);
 PG_FUNCTION_INFO_V1(convex_fdw_get_connections);
 PG_FUNCTION_INFO_V1(convex_fdw_disconnect);
@@ -135,101 +127,6 @@ Datum
 convex_snapshot(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(cvx_scan_snapshot(cvx_sql_open_server(PG_GETARG_NAME(0))));
-}
-
-/*
- * The change log after a timestamp: one row per revision, then one with the
- * timestamp to go on from.
- */
-Datum
-convex_changes(PG_FUNCTION_ARGS)
-{
-	ForeignServer *server;
-	CvxHttp    *http;
-	Rows		rows;
-	CvxSelection selection = {.is_whole = true};
-	CvxPageWant want = {.is_delta = true};
-	CvxErrorPlace place = {.column = NULL};
-	CvxTableOptions *options;
-	CvxCodec   *codec;
-	CvxLog		log = {NULL};
-	int64		cursor;
-	int			max_pages = INT_MAX;
-	MemoryContext cxts[2];
-	CvxCall    *call;
-	Datum		values[6];
-	bool		nulls[6] = {false, true, true, true, true, true};
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("server and after must not be null"),
-				 errhint("Start with convex_snapshot(server).")));
-	cursor = PG_GETARG_INT64(1);
-	if (cursor < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("after must not be negative")));
-	if (!PG_ARGISNULL(2))
-		selection.tables = read_table_names(PG_GETARG_ARRAYTYPE_P(2),
-											&selection.ntables);
-	selection.is_everything = PG_ARGISNULL(2);
-	if (!PG_ARGISNULL(3))
-		max_pages = PG_GETARG_INT32(3);
-	if (max_pages < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_pages must be positive")));
-
-	server = cvx_sql_find_server(PG_GETARG_NAME(0));
-	http = cvx_sql_open_server(PG_GETARG_NAME(0));
-	rows = begin_rows(fcinfo);
-	options = cvx_options_server(server->serverid);
-	codec = cvx_value_codec(JSONBOID, -1, options);
-	want.tables = selection.tables;
-	want.ntables = selection.ntables;
-	place.server = options->server_name;
-	place.relation = "convex_changes()";
-	for (int i = 0; i < 2; i++)
-		cxts[i] = AllocSetContextCreate(CurrentMemoryContext, "convex page",
-										ALLOCSET_DEFAULT_SIZES);
-
-	cvx_error_push(&place);
-	cvx_log_begin(&log, options->server_name, cursor);
-	MemoryContextSwitchTo(cxts[0]);
-	call = cvx_api_document_deltas(http, NULL, &selection, cursor);
-	for (int n = 1;; n++)
-	{
-		CvxPage    *page = cvx_api_page(call, http, &want);
-
-		/* Of the first page the caller's timestamp may be the reason. */
-		if (!cvx_log_check(&log, page) && n > 1)
-			cvx_log_fail_behind(&log, page);
-		if (page->ts < cursor)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("timestamp " INT64_FORMAT " is ahead of server \"%s\"",
-							cursor, options->server_name),
-					 errdetail("The server's head is at " INT64_FORMAT ".",
-							   page->ts),
-					 errhint("The timestamp may belong to another deployment.")));
-		cursor = page->ts;
-
-		/* The next page comes in while this one is converted. */
-		if (page->has_more && n < max_pages)
-		{
-			MemoryContextReset(cxts[n % 2]);
-			MemoryContextSwitchTo(cxts[n % 2]);
-			call = cvx_api_document_deltas(http, NULL, &selection, cursor);
-		}
-		put_changes(&rows, page, codec, &place);
-		if (!page->has_more || n == max_pages)
-			break;
-	}
-	cvx_error_pop(&place);
-	values[0] = Int64GetDatum(cursor);
-	tuplestore_putvalues(rows.store, rows.tupdesc, values, nulls);
-	return (Datum) 0;
 }
 
 /* What works and what does not: (check_name, ok, detail, hint). */
@@ -350,88 +247,6 @@ begin_rows(FunctionCallInfo fcinfo)
 	info->setDesc = rows.tupdesc;
 	MemoryContextSwitchTo(old);
 	return rows;
-}
-
-/* {users,billing/invoices} as names; throws 22023 for impossible ones. */
-static CvxTableName *
-read_table_names(ArrayType *array, int *ntables)
-{
-	Datum	   *elements;
-	bool	   *nulls;
-	CvxTableName *tables;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements,
-					  &nulls, ntables);
-	tables = palloc0(sizeof(CvxTableName) * Max(*ntables, 1));
-	for (int i = 0; i < *ntables; i++)
-	{
-		char	   *name = nulls[i] ? "" : TextDatumGetCString(elements[i]);
-		char	   *slash = strrchr(name, '/');
-
-		tables[i].component = slash ? pnstrdup(name, slash - name) : "";
-		tables[i].table = slash ? slash + 1 : name;
-		if (!cvx_options_is_table_name(tables[i].table))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%s\" cannot be the name of a Convex table",
-							name),
-					 errhint("Write table, or component/table.")));
-	}
-	if (*ntables == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tables must not be empty"),
-				 errhint("Leave tables out to read the changes of all.")));
-	return tables;
-}
-
-/* The revisions of one page. */
-static void
-put_changes(Rows *rows, CvxPage *page, CvxCodec *codec, CvxErrorPlace *place)
-{
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
-											  "convex row",
-											  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-
-	for (int i = 0; i < page->ndocs; i++)
-	{
-		const CvxDoc *doc = &page->docs[i];
-		Datum		values[6];
-		bool		nulls[6] = {false};
-		CvxValue	value;
-
-		CHECK_FOR_INTERRUPTS();
-		values[0] = Int64GetDatum(doc->ts);
-		values[1] = text_of_span(page, doc->component);
-		values[2] = text_of_span(page, doc->table);
-		values[3] = text_of_span(page, doc->id);
-		values[4] = BoolGetDatum(doc->is_deleted);
-		nulls[5] = doc->is_deleted;
-		if (!doc->is_deleted)
-		{
-			cvx_value_read(page->text + doc->document.offset,
-						   doc->document.len, &value);
-			value.is_document = true;
-			place->column = "document";
-			place->field = "*";
-			place->document = page->text + doc->id.offset;
-			place->document_len = doc->id.len;
-			cvx_value_decode(codec, &value, &values[5], &nulls[5]);
-			place->column = NULL;
-		}
-		tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
-		MemoryContextReset(cxt);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
-}
-
-static Datum
-text_of_span(const CvxPage *page, CvxSpan span)
-{
-	return PointerGetDatum(cstring_to_text_with_len(page->text + span.offset,
-													span.len));
 }
 
 /* ------------------------------------------------------------------------

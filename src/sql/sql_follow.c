@@ -5,7 +5,7 @@
  * Each function looks at the rights of the role that calls it and leaves the
  * catalog to sub_catalog.c and the work to sub_sync.c.
  *
- * Room: sql 7.3
+ * Room: sql 7.4
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * sql_process.c
  *		What may a SQL user do to the processes of subscriptions?
  *
- * Room: sql 7.4
+ * Room: sql 7.5
  */
 #include "postgres.h"
 

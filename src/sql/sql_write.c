@@ -5,7 +5,7 @@
  * These functions send at once; ROLLBACK does not undo them.  Each needs USAGE
  * on the server and a user mapping.
  *
- * Room: sql 7.2
+ * Room: sql 7.3
  */
 #include "postgres.h"
 

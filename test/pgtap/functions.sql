@@ -342,8 +342,8 @@ INSERT INTO calls VALUES
 GRANT SELECT ON calls TO :"role";
 
 SELECT is((SELECT array_agg(proname ORDER BY proname) FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'convex_fdw')
-		WHERE has_function_privilege(:'role', pg_proc.oid, 'EXECUTE') AND prorettype NOT IN ('fdw_handler'::regtype, 'void'::regtype)), '{convex_fdw_version}'::name[],
-	'EXECUTE is revoked from PUBLIC, except for convex_fdw_version()');
+		WHERE has_function_privilege(:'role', pg_proc.oid, 'EXECUTE') AND prorettype NOT IN ('fdw_handler'::regtype, 'void'::regtype)), '{convex_changes_stream,convex_fdw_version,convex_workers}'::name[],
+	'EXECUTE is revoked from PUBLIC, except for what shows nothing of others, or asks for another right');
 SET ROLE :"role";
 SELECT is(state(format(call, 'convex')), '42501', name || '() needs EXECUTE') FROM calls;
 SELECT is(state('SELECT * FROM convex_fdw_get_connections()'), '42501', 'so does convex_fdw_get_connections()');

@@ -260,7 +260,7 @@ SELECT results_eq($$
 		AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'convex_fdw')
 		AND has_function_privilege('public', p.oid, 'EXECUTE') AND p.prorettype NOT IN ('fdw_handler'::regtype, 'trigger'::regtype, 'event_trigger'::regtype)
 		AND p.proname <> 'convex_fdw_validator'
-	ORDER BY p.proname$$, $$VALUES ('convex_fdw_version'::name), ('convex_workers')$$, 'everybody may call convex_fdw_version, and convex_workers for what is their own, and nothing else');
+	ORDER BY p.proname$$, $$VALUES ('convex_changes_stream'::name), ('convex_fdw_version'), ('convex_workers')$$, 'everybody may call convex_fdw_version, and convex_workers for what is their own, and what convex_changes is made of with the right to call that, and nothing else');
 
 -- Types are those of PostgreSQL, whatever the search_path.
 CREATE SCHEMA evil;
