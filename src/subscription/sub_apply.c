@@ -1093,9 +1093,8 @@ run_changes(CvxTarget *target, int nrows, int ndeleted)
 }
 
 /*
- * Lay a loaded staging table over the target, in steps that each go over all
- * parts, so that what vanishes is gone before what is new takes its place in
- * another unique index.
+ * Lay a loaded staging table over the target.  What vanishes goes before what
+ * is new comes, which may take its place in another unique index.
  */
 static void
 merge(CvxTarget *target, Oid relid, const char *staging, int64 ts,
