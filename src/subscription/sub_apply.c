@@ -62,6 +62,24 @@
 #define STAGING_LOCKS		12
 #define TABLE_LOCKS			6
 
+/*
+ * A merge has three steps.  Each goes over parts of so many rows, or of so many
+ * ids that differ.
+ */
+#define MERGE_STEPS			3
+#define PART_ROWS			10000
+#define DIFF_ROWS			1000
+
+/* Rows of a target and its staging table that are merged by one statement. */
+typedef struct Part
+{
+	const char *diff;			/* a table of _ids, the only ones; or NULL */
+	char	   *after;			/* _ids: beyond this, or NULL */
+	char	   *upto;			/* up to this, or NULL */
+	char	   *ids;			/* an array as text; NULL: all in between */
+	bool		is_last;
+} Part;
+
 /* The relation by which statements see the rows of a page. */
 #define PAGE_RELATION		"convex_page"
 
@@ -69,6 +87,12 @@
 static const char *const lookup_settings[] = {
 	"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan",
 	"jit"
+};
+
+/* Off while a merge is planned: what is left needs no temporary files. */
+static const char *const merge_settings[] = {
+	"enable_seqscan", "enable_hashjoin", "enable_hashagg", "enable_bitmapscan",
+	"enable_sort", "jit"
 };
 
 static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
@@ -98,7 +122,15 @@ static char *column_list(CvxTarget *target, const char *prefix);
 static char *set_list(CvxTarget *target, const char *from);
 static void merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging,
 					 int64 ts);
-static void merge(CvxTarget *target, const char *staging, int64 ts);
+static void merge(CvxTarget *target, Oid relid, const char *staging,
+				  int64 ts, const char *diff);
+static bool is_divisible(CvxTarget *target, Oid staging);
+static bool next_part(CvxTarget *target, const char *staging, Part *part);
+static char *within(const Part *part, const char *alias);
+static void merge_step(CvxTarget *target, const char *staging, int64 ts,
+					   int step, const Part *part);
+static void merge_history(CvxTarget *target, const char *staging, int64 ts,
+						  int step, const Part *part);
 static Oid	check_schema(const CvxSubscription *sub, const CvxSubRel *rel);
 static void copy_into_place(const CvxSubscription *sub, CvxSubRel *rel);
 static void move_into_place(const CvxSubscription *sub, CvxSubRel *rel,
@@ -467,7 +499,7 @@ merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging, int64 ts)
 							 quote_identifier(GetUserNameFromId(owner, false))), "");
 	cvx_target_begin_turn(&turn, owner);
 	cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
-	merge(target, name, ts);
+	merge(target, staging, name, ts, NULL);
 	cvx_target_end_turn(&turn);
 	cvx_target_close(target);
 
@@ -1060,47 +1092,194 @@ run_changes(CvxTarget *target, int nrows, int ndeleted)
 	return changed;
 }
 
-/* Lay a loaded staging table over the target. */
+/*
+ * Lay a loaded staging table over the target.  What vanishes goes before what
+ * is new comes, which may take its place in another unique index.
+ */
 static void
-merge(CvxTarget *target, const char *staging, int64 ts)
+merge(CvxTarget *target, Oid relid, const char *staging, int64 ts,
+	  const char *diff)
+{
+	bool		is_plain = is_divisible(target, relid);
+	Part		part = {0};
+
+	/* Both tables have their rows in the order of ids. */
+	for (int i = 0; is_plain && i < lengthof(merge_settings); i++)
+		(void) set_config_option(merge_settings[i], "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	for (int step = 0; step < MERGE_STEPS; step++)
+	{
+		memset(&part, 0, sizeof(part));
+		part.diff = diff;
+		if (!is_plain)
+			merge_step(target, staging, ts, step, &part);
+		else
+			while (next_part(target, staging, &part))
+				merge_step(target, staging, ts, step, &part);
+	}
+}
+
+/*
+ * May the rows be merged in several statements?  Not where constraints of
+ * several rows, or triggers, look at the end of a statement, nor where the two
+ * tables have their ids in another order.
+ */
+static bool
+is_divisible(CvxTarget *target, Oid staging)
+{
+	Oid			collation = TupleDescAttr(target->tupdesc,
+										  target->id->attnum - 1)->attcollation;
+	Oid			other;
+	Oid			type;
+	int32		typmod;
+	List	   *indexes = RelationGetIndexList(target->relation);
+	bool		result = target->relation->rd_rel->relkind == RELKIND_RELATION &&
+		target->relation->trigdesc == NULL &&
+		target->relation->rd_rules == NULL &&
+		!target->relation->rd_rel->relhassubclass;
+	int			nkeys = 0;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
+											ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+
+		if (index->indisunique || index->indisexclusion)
+		{
+			bool		is_key = !index->indisexclusion && index->indisvalid &&
+				index->indkey.values[0] == target->id->attnum;
+
+			nkeys += is_key;
+			result &= is_key;
+		}
+		ReleaseSysCache(tuple);
+	}
+	get_atttypetypmodcoll(staging, get_attnum(staging, "_id"), &type, &typmod,
+						  &other);
+	return result && nkeys > 0 && other == collation;
+}
+
+/* The rows of the next part; false behind the last. */
+static bool
+next_part(CvxTarget *target, const char *staging, Part *part)
+{
+	char	   *after = NULL;
+
+	if (part->is_last)
+		return false;
+	if (part->upto)
+		after = psprintf(" WHERE _id > %s", quote_literal_cstr(part->upto));
+	part->after = part->upto;
+	if (part->diff)
+	{
+		cvx_target_run(psprintf("SELECT pg_catalog.array_agg(_id)::pg_catalog.text, pg_catalog.max(_id), pg_catalog.count(*)"
+								" FROM (SELECT _id FROM %s%s ORDER BY _id LIMIT %d) AS ids",
+								part->diff, after ? after : "", DIFF_ROWS),
+					   SPI_OK_SELECT);
+		part->ids = cvx_catalog_text(0, 1);
+		part->upto = cvx_catalog_text(0, 2);
+		part->is_last = cvx_catalog_int64(0, 3) < DIFF_ROWS;
+		return part->ids != NULL;
+	}
+	cvx_target_run(psprintf("SELECT pg_catalog.min(_id) FROM"
+							" ((SELECT _id FROM %s%s ORDER BY _id OFFSET %d LIMIT 1)"
+							" UNION ALL (SELECT _id FROM %s%s ORDER BY _id OFFSET %d LIMIT 1)) AS ends",
+							staging, after ? after : "", PART_ROWS - 1,
+							target->name, after ? after : "", PART_ROWS - 1),
+				   SPI_OK_SELECT);
+	part->upto = cvx_catalog_text(0, 1);
+	part->is_last = part->upto == NULL;
+	return true;
+}
+
+/* The condition that a row is of this part. */
+static char *
+within(const Part *part, const char *alias)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (part->ids)
+		appendStringInfo(&buf, " AND %s._id = ANY (%s::pg_catalog.text[])",
+						 alias, quote_literal_cstr(part->ids));
+	else if (part->diff)
+		appendStringInfo(&buf, " AND EXISTS (SELECT FROM %s AS d WHERE d._id = %s._id)",
+						 part->diff, alias);
+	else
+	{
+		if (part->after)
+			appendStringInfo(&buf, " AND %s._id > %s", alias,
+							 quote_literal_cstr(part->after));
+		if (part->upto)
+			appendStringInfo(&buf, " AND %s._id <= %s", alias,
+							 quote_literal_cstr(part->upto));
+	}
+	return buf.data;
+}
+
+/* One of the three statements of a merge, for one part. */
+static void
+merge_step(CvxTarget *target, const char *staging, int64 ts, int step,
+		   const Part *part)
 {
 	const char *table = target->name;
 	const char *own = column_list(target, "t.");
 	const char *other = column_list(target, "s.");
+	const char *in_table = within(part, "t");
+	const char *in_staging = within(part, "s");
+	bool		is_mirror = target->sub->mode == CVX_MODE_MIRROR;
 
 	if (target->sub->mode == CVX_MODE_HISTORY)
-	{
-		/*
-		 * What is later than a document's last revision was no change of it:
-		 * rows of an import that failed, or that was not there yet when the
-		 * mirror was compared.
-		 */
-		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s GROUP BY s._id) AS l"
-								" WHERE t._id = l._id AND t._ts > l._ts", table, staging), SPI_OK_DELETE);
-		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
-								" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts)",
-								table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
-		if (target->sub->applies_deletes)
-			cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
-						 " FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t ORDER BY t._id, t._ts DESC) AS l"
-									" WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id)",
-									table, ts, table, staging), SPI_OK_INSERT);
-		return;
-	}
-	if (target->sub->applies_deletes && target->sub->mode == CVX_MODE_MIRROR)
-		cvx_target_run(psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
-								table, staging), SPI_OK_DELETE);
-	else if (target->sub->applies_deletes)
+		merge_history(target, staging, ts, step, part);
+	else if (step == 0 && target->sub->applies_deletes && is_mirror)
+		cvx_target_run(psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id%s)%s",
+								table, staging, in_staging, in_table), SPI_OK_DELETE);
+	else if (step == 0 && target->sub->applies_deletes)
 		cvx_target_run(psprintf("UPDATE %s AS t SET _deleted_at = pg_catalog.timestamptz 'epoch' + " INT64_FORMAT " * interval '1 microsecond'%s"
-					 " WHERE t._deleted_at IS NULL AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id)",
+					 " WHERE t._deleted_at IS NULL AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id%s)%s",
 								table, ts / 1000, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
-								staging), SPI_OK_UPDATE);
-	if (target->ncolumns > 1)
-		cvx_target_run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id AND pg_catalog.record_image_ne(ROW(%s), ROW(%s))",
-								table, set_list(target, "s"), staging, own, other), SPI_OK_UPDATE);
-	cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
-							" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id)",
-							table, column_list(target, ""), other, staging, table), SPI_OK_INSERT);
+								staging, in_staging, in_table), SPI_OK_UPDATE);
+	else if (step == 1 && target->ncolumns > 1)
+		cvx_target_run(psprintf("UPDATE %s AS t SET %s FROM %s AS s WHERE t._id = s._id"
+								" AND pg_catalog.record_image_ne(ROW(%s), ROW(%s))%s%s",
+								table, set_list(target, "s"), staging, own, other,
+								in_table, in_staging), SPI_OK_UPDATE);
+	else if (step == 2)
+		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
+								" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id%s)%s",
+								table, column_list(target, ""), other, staging, table,
+								in_table, in_staging), SPI_OK_INSERT);
+}
+
+/*
+ * The same in history mode.  What is later than a document's last revision was
+ * no change of it: rows of an import that failed, or that was not there yet
+ * when the mirror was compared.
+ */
+static void
+merge_history(CvxTarget *target, const char *staging, int64 ts, int step,
+			  const Part *part)
+{
+	const char *table = target->name;
+	const char *in_table = within(part, "t");
+	const char *in_staging = within(part, "s");
+
+	if (step == 0)
+		cvx_target_run(psprintf("DELETE FROM %s AS t USING (SELECT s._id, pg_catalog.max(s._ts) AS _ts FROM %s AS s WHERE true%s GROUP BY s._id) AS l"
+								" WHERE t._id = l._id AND t._ts > l._ts%s",
+								table, staging, in_staging, in_table), SPI_OK_DELETE);
+	else if (step == 1)
+		cvx_target_run(psprintf("INSERT INTO %s (%s) SELECT %s FROM %s AS s"
+								" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts%s)%s",
+								table, column_list(target, ""), column_list(target, "s."), staging,
+								table, in_table, in_staging), SPI_OK_INSERT);
+	else if (target->sub->applies_deletes)
+		cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
+								" FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t WHERE true%s ORDER BY t._id, t._ts DESC) AS l"
+								" WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id%s)",
+								table, ts, table, in_table, staging, in_staging), SPI_OK_INSERT);
 }
 
 /* May the subscription's owner make the target? */

@@ -71,7 +71,9 @@ static void check_walk(CvxSync *sync, const CvxPage *page, int ntables);
 static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static bool try_index(CvxSync *sync, CvxSubRel *rel);
+static void index_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep index_tables(CvxSync *sync);
+static bool is_to_be_indexed(const CvxSubscription *sub, const CvxSubRel *rel);
 static void cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static void enter(const CvxSubscription *sub, const CvxSubRel *rel, int64 ts);
 static void forget_walk(const CvxSubscription *sub);
@@ -248,10 +250,12 @@ CvxStep
 cvx_load_next(CvxSync *sync, bool *is_done)
 {
 	CvxSubscription *sub = sync->sub;
+	ListCell   *lc;
 
 	*is_done = true;
-	if (cvx_step_has_load(sub, CVX_LOAD_INDEXING))
-		return index_tables(sync);
+	foreach(lc, sub->rels)
+		if (is_to_be_indexed(sub, lfirst(lc)))
+			return index_tables(sync);
 
 	/* Tables of a reload are cut over before others begin to walk. */
 	if (cvx_step_has_load(sub, CVX_LOAD_WALKING) ||
@@ -516,11 +520,21 @@ try_index(CvxSync *sync, CvxSubRel *rel)
 	return is_unique;
 }
 
-/* Give one loaded table its key. */
+static void
+index_one(CvxSync *sync, CvxSubRel *rel, void *arg)
+{
+	*(bool *) arg = try_index(sync, rel);
+}
+
+/*
+ * Give one loaded table its key.  One for which that fails waits alone; in a
+ * load of everything until the others are visible.
+ */
 static CvxStep
 index_tables(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
+	bool		is_unique = true;
 	ListCell   *lc;
 
 	cvx_step_release_walk_lock(sync);
@@ -528,12 +542,13 @@ index_tables(CvxSync *sync)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->load != CVX_LOAD_INDEXING)
+		if (!is_to_be_indexed(sub, rel))
 			continue;
 		cvx_step_begin(sync);
-		if (cvx_step_still_at(sync))
+		if (cvx_step_still_at(sync) &&
+			cvx_step_guarded(sync, rel, 0, index_one, &is_unique))
 		{
-			if (!try_index(sync, rel))
+			if (!is_unique)
 			{
 				want_again(sync, rel, false, NULL);
 				cvx_catalog_event(sub->subid, "resync", rel,
@@ -546,16 +561,25 @@ index_tables(CvxSync *sync)
 						 errdetail("The table is loaded again."),
 						 errhint("A proxy may answer with what it has kept of an earlier request.")));
 			}
-			cvx_catalog_rel(sub, rel, "load = 'catching_up', synced_ts = snapshot");
+			cvx_catalog_rel(sub, rel, "load = 'catching_up', synced_ts = snapshot, retry_at = NULL");
 			cvx_catalog_run(SPI_OK_UPDATE,
 							"UPDATE @.convex_subscription_state SET shown_from = NULL WHERE subid = $1",
 							"i", sub->subid);
 		}
 		cvx_step_commit(sync);
+		sync->is_careful = false;
 		sync->is_productive = true;
 		return CVX_STEP_WORKED;
 	}
 	return CVX_STEP_WORKED;
+}
+
+static bool
+is_to_be_indexed(const CvxSubscription *sub, const CvxSubRel *rel)
+{
+	return rel->load == CVX_LOAD_INDEXING && rel->is_retry_due &&
+		!(rel->state == CVX_REL_ERROR &&
+		  (sub->cursor == 0 || sub->is_reloading));
 }
 
 static void

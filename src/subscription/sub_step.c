@@ -157,7 +157,8 @@ cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load)
 		CvxSubRel  *rel = lfirst(lc);
 
 		if (rel->load == load &&
-			(load != CVX_LOAD_WANTED || rel->is_retry_due))
+			(rel->is_retry_due ||
+			 (load != CVX_LOAD_WANTED && load != CVX_LOAD_INDEXING)))
 			return true;
 	}
 	return false;
@@ -662,11 +663,13 @@ cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (C
  * Can this be the fault of one target?  Convex is not spoken to meanwhile, so
  * a lost connection is one of the target's own.  What may pass by itself is
  * the target's fault when it comes again and again; what the machine or the
- * operator did never is.
+ * operator did never is, save a limit that this table's work goes beyond.
  */
 bool
 cvx_step_is_of_table(const CvxSubscription *sub, int sqlerrcode)
 {
+	if (sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+		return true;
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
 		case ERRCODE_TRANSACTION_ROLLBACK:
