@@ -487,11 +487,13 @@ start_probe(Launcher *launcher)
 			next_at = look_at;
 		}
 	}
-	if (next == NULL)
-		return;
-	if (next_at > launcher->now)
-	{
+	if (next && next_at > launcher->now)
 		due(launcher, next_at);
+	if (next == NULL || next_at > launcher->now)
+	{
+		/* Nobody has to make room for it any more. */
+		if (cvx_process_table->lacks_since != 0)
+			note_slot(0);
 		return;
 	}
 

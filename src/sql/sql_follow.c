@@ -516,7 +516,9 @@ convex_wait_for(PG_FUNCTION_ARGS)
 		{
 			look_at = TimestampTzPlusMilliseconds(now, HOLDER_MS);
 			cvx_catalog_look(look_who_follows, &goal);
-			if (!goal.is_followed)
+			if (goal.is_followed)
+				expected = TimestampTzPlusMilliseconds(now, LAUNCH_MS);
+			else
 				expect_worker(goal.name, goal.subid, is_launched, now < expected);
 		}
 		cvx_process_await(goal.subid, Min(TimestampDifferenceMilliseconds(now, until) + 1,
@@ -1295,7 +1297,7 @@ look_who_follows(void *arg)
 
 /*
  * Nobody follows the subscription: throws unless a worker is going to.  is_new:
- * the launcher may not have looked yet.
+ * not for long, so that the launcher may be about to start one.
  */
 static void
 expect_worker(const char *name, int32 subid, bool is_launched, bool is_new)
