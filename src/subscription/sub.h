@@ -248,7 +248,7 @@ extern int	cvx_apply_count_locks(const CvxSubscription *sub,
 extern void cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel);
 extern int64 cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel,
 							   bool to_staging, const CvxBatchDocs *docs);
-extern bool cvx_apply_fits(const CvxSubscription *sub, const CvxSubRel *rel);
+extern bool cvx_apply_fits(const CvxSubscription *sub, CvxSubRel *rel);
 extern void cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel,
 							  int64 ts);
 extern char *cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,

@@ -62,21 +62,15 @@
 #define STAGING_LOCKS		12
 #define TABLE_LOCKS			6
 
-/*
- * A merge has three steps.  Each goes over parts of so many rows, or of so many
- * ids that differ.
- */
+/* A merge has three steps.  Each goes over parts of so many rows. */
 #define MERGE_STEPS			3
 #define PART_ROWS			10000
-#define DIFF_ROWS			1000
 
 /* Rows of a target and its staging table that are merged by one statement. */
 typedef struct Part
 {
-	const char *diff;			/* a table of _ids, the only ones; or NULL */
 	char	   *after;			/* _ids: beyond this, or NULL */
 	char	   *upto;			/* up to this, or NULL */
-	char	   *ids;			/* an array as text; NULL: all in between */
 	bool		is_last;
 } Part;
 
@@ -95,8 +89,10 @@ static const char *const merge_settings[] = {
 	"enable_sort", "jit"
 };
 
+static bool is_same_type(Form_pg_attribute one, Form_pg_attribute other);
 static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
 						 Oid to);
+static bool takes_columns(Oid relid);
 static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
 static void add_column(Oid relid, const char *name, const char *type);
 static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
@@ -123,7 +119,7 @@ static char *set_list(CvxTarget *target, const char *from);
 static void merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging,
 					 int64 ts);
 static void merge(CvxTarget *target, Oid relid, const char *staging,
-				  int64 ts, const char *diff);
+				  int64 ts);
 static bool is_divisible(CvxTarget *target, Oid staging);
 static bool next_part(CvxTarget *target, const char *staging, Part *part);
 static char *within(const Part *part, const char *alias);
@@ -166,7 +162,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 
 		cvx_apply_check_target(sub, rel);
 		cvx_catalog_bind_target(sub, rel);
-		if (sub->is_evolving)
+		if (sub->is_evolving && takes_columns(rel->target))
 			add_known_columns(sub, rel);
 		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
 			add_column(rel->target, "_document", "pg_catalog.jsonb");
@@ -283,6 +279,16 @@ cvx_apply_is_emptied(const CvxSubRel *rel)
 	is_emptied = RelationGetNumberOfBlocks(relation) == 0;
 	relation_close(relation, AccessShareLock);
 	return is_emptied;
+}
+
+static bool
+takes_columns(Oid relid)
+{
+	Relation	relation = table_open(relid, AccessShareLock);
+	bool		result = cvx_target_takes_columns(relation);
+
+	table_close(relation, NoLock);
+	return result;
 }
 
 /* Give a target that exists the columns that its fields ask for. */
@@ -410,41 +416,50 @@ cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel)
 }
 
 /*
- * Are the columns that a staging table and its target both have of the same
- * types?  They may have got one for the same field from different documents.
+ * Does a staging table fit its target?  Columns that both have are of the same
+ * types (they may have got one for the same field from different documents),
+ * and each has what the other cannot get without a value being lost.
  */
 bool
-cvx_apply_fits(const CvxSubscription *sub, const CvxSubRel *rel)
+cvx_apply_fits(const CvxSubscription *sub, CvxSubRel *rel)
 {
 	Relation	staging;
-	Relation	target;
+	CvxTarget  *target;
 	bool		fits = true;
 
 	if (!OidIsValid(rel->target))
 		return true;
 	staging = table_open(staging_relid(sub, rel), AccessShareLock);
-	target = try_relation_open(rel->target, AccessShareLock);
-	for (int i = 0; target && i < RelationGetDescr(staging)->natts; i++)
+	target = cvx_target_open(sub, rel, rel->target);
+	for (int i = 0; i < RelationGetDescr(staging)->natts; i++)
 	{
 		Form_pg_attribute one = TupleDescAttr(RelationGetDescr(staging), i);
 		AttrNumber	attnum = one->attisdropped ? InvalidAttrNumber :
 			get_attnum(rel->target, NameStr(one->attname));
 
 		if (attnum > 0)
-		{
-			Form_pg_attribute other = TupleDescAttr(RelationGetDescr(target), attnum - 1);
-			int32		one_typmod = one->atttypmod;
-			int32		other_typmod = other->atttypmod;
-
-			fits &= getBaseTypeAndTypmod(one->atttypid, &one_typmod) ==
-				getBaseTypeAndTypmod(other->atttypid, &other_typmod) &&
-				one_typmod == other_typmod;
-		}
+			fits &= is_same_type(one, TupleDescAttr(target->tupdesc, attnum - 1));
+		else if (!one->attisdropped)
+			fits &= target->most == NULL;
 	}
-	if (target)
-		relation_close(target, NoLock);
+	for (int i = target->nfields; i < target->ncolumns; i++)
+		fits &= get_attnum(RelationGetRelid(staging), target->columns[i].name) !=
+			InvalidAttrNumber;
+	cvx_target_close(target);
 	table_close(staging, NoLock);
 	return fits;
+}
+
+/* Domains over the same type are taken for it. */
+static bool
+is_same_type(Form_pg_attribute one, Form_pg_attribute other)
+{
+	int32		one_typmod = one->atttypmod;
+	int32		other_typmod = other->atttypmod;
+
+	return getBaseTypeAndTypmod(one->atttypid, &one_typmod) ==
+		getBaseTypeAndTypmod(other->atttypid, &other_typmod) &&
+		one_typmod == other_typmod;
 }
 
 /*
@@ -468,7 +483,8 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		cvx_apply_check_target(sub, rel);
 
 		/* Either may have got columns while the other was not looked at. */
-		copy_columns(sub, rel, staging, rel->target);
+		if (takes_columns(rel->target))
+			copy_columns(sub, rel, staging, rel->target);
 		copy_columns(sub, rel, rel->target, staging);
 		merge_as(sub, rel, staging, ts);
 	}
@@ -499,7 +515,7 @@ merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging, int64 ts)
 							 quote_identifier(GetUserNameFromId(owner, false))), "");
 	cvx_target_begin_turn(&turn, owner);
 	cvx_target_run("SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY);
-	merge(target, staging, name, ts, NULL);
+	merge(target, staging, name, ts);
 	cvx_target_end_turn(&turn);
 	cvx_target_close(target);
 
@@ -1097,8 +1113,7 @@ run_changes(CvxTarget *target, int nrows, int ndeleted)
  * is new comes, which may take its place in another unique index.
  */
 static void
-merge(CvxTarget *target, Oid relid, const char *staging, int64 ts,
-	  const char *diff)
+merge(CvxTarget *target, Oid relid, const char *staging, int64 ts)
 {
 	bool		is_plain = is_divisible(target, relid);
 	Part		part = {0};
@@ -1110,7 +1125,6 @@ merge(CvxTarget *target, Oid relid, const char *staging, int64 ts,
 	for (int step = 0; step < MERGE_STEPS; step++)
 	{
 		memset(&part, 0, sizeof(part));
-		part.diff = diff;
 		if (!is_plain)
 			merge_step(target, staging, ts, step, &part);
 		else
@@ -1172,17 +1186,6 @@ next_part(CvxTarget *target, const char *staging, Part *part)
 	if (part->upto)
 		after = psprintf(" WHERE _id > %s", quote_literal_cstr(part->upto));
 	part->after = part->upto;
-	if (part->diff)
-	{
-		cvx_target_run(psprintf("SELECT pg_catalog.array_agg(_id)::pg_catalog.text, pg_catalog.max(_id), pg_catalog.count(*)"
-								" FROM (SELECT _id FROM %s%s ORDER BY _id LIMIT %d) AS ids",
-								part->diff, after ? after : "", DIFF_ROWS),
-					   SPI_OK_SELECT);
-		part->ids = cvx_catalog_text(0, 1);
-		part->upto = cvx_catalog_text(0, 2);
-		part->is_last = cvx_catalog_int64(0, 3) < DIFF_ROWS;
-		return part->ids != NULL;
-	}
 	cvx_target_run(psprintf("SELECT pg_catalog.min(_id) FROM"
 							" ((SELECT _id FROM %s%s ORDER BY _id OFFSET %d LIMIT 1)"
 							" UNION ALL (SELECT _id FROM %s%s ORDER BY _id OFFSET %d LIMIT 1)) AS ends",
@@ -1201,21 +1204,12 @@ within(const Part *part, const char *alias)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	if (part->ids)
-		appendStringInfo(&buf, " AND %s._id = ANY (%s::pg_catalog.text[])",
-						 alias, quote_literal_cstr(part->ids));
-	else if (part->diff)
-		appendStringInfo(&buf, " AND EXISTS (SELECT FROM %s AS d WHERE d._id = %s._id)",
-						 part->diff, alias);
-	else
-	{
-		if (part->after)
-			appendStringInfo(&buf, " AND %s._id > %s", alias,
-							 quote_literal_cstr(part->after));
-		if (part->upto)
-			appendStringInfo(&buf, " AND %s._id <= %s", alias,
-							 quote_literal_cstr(part->upto));
-	}
+	if (part->after)
+		appendStringInfo(&buf, " AND %s._id > %s", alias,
+						 quote_literal_cstr(part->after));
+	if (part->upto)
+		appendStringInfo(&buf, " AND %s._id <= %s", alias,
+						 quote_literal_cstr(part->upto));
 	return buf.data;
 }
 

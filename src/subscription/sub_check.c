@@ -21,13 +21,6 @@
 /* How long a check may keep changes waiting. */
 #define CHECK_SLICE_MS		1000
 
-/*
- * Loads that differed from Convex and are begun anew at once; after that the
- * table waits in between, for as long as the load took and at least a while:
- * an import under way may make it differ for hours.
- */
-#define MAX_RELOADS			3
-
 static bool begin_check(CvxSync *sync);
 static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
 static void check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts,
@@ -312,15 +305,9 @@ load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded, const char *problem)
 
 	if (is_loaded)
 	{
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL,"
-						" attempts = attempts + 1, retry_at = CASE WHEN attempts >= $3 THEN clock_timestamp() +"
-						" greatest(least(interval '1 s' * power(2, least(attempts - $3, 9)), interval '5 min'),"
-						" (SELECT clock_timestamp() - load_started_at FROM @.convex_subscription_state WHERE subid = $1)) END"
-						" WHERE subid = $1 AND relno = $2", "iii", sub->subid,
-						rel->relno, MAX_RELOADS);
+		cvx_load_again(sub, rel, "table_replaced", problem);
+		return;
 	}
-	else
-		cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted'");
+	cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted'");
 	cvx_catalog_event(sub->subid, "table_replaced", rel, problem);
 }

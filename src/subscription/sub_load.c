@@ -63,6 +63,20 @@
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
 
+/*
+ * Loads that were of no use and are begun anew at once; after that the table
+ * waits in between, for as long as the load took and at least a while: an
+ * import under way may make it differ from Convex for hours.
+ */
+#define MAX_RELOADS			3
+
+/* What cut_over_one() is told, and tells. */
+typedef struct CutOver
+{
+	int64		ts;
+	bool		fits;			/* false: the load begins anew */
+} CutOver;
+
 static Oid staging_intruder(void);
 static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
@@ -125,9 +139,9 @@ cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 			why = "the staging table is not logged, and empty";
 		else
 			continue;
+		cvx_load_again(sub, rel, "resync", why);
 		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL, retry_at = NULL,"
-						" is_staged = NOT $3, copied_rows = greatest(copied_rows, 1)"
+						"UPDATE @.convex_subscription_rel SET is_staged = NOT $3, copied_rows = greatest(copied_rows, 1)"
 						" WHERE subid = $1 AND relno = $2", "iib", sub->subid,
 						rel->relno, is_gone);
 		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
@@ -140,10 +154,28 @@ cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 							"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 							"i", sub->subid);
 		}
-		cvx_catalog_event(sub->subid, "resync", rel, why);
 		is_mended = true;
 	}
 	return is_mended;
+}
+
+/*
+ * A table's load begins anew, and says why: as an event of this kind, and in
+ * the table's row until it is visible.  After some times in a row it waits
+ * before it begins, at least as long as the load took.
+ */
+void
+cvx_load_again(const CvxSubscription *sub, const CvxSubRel *rel,
+			   const char *kind, const char *why)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL, error_code = NULL, error_message = $4,"
+					" attempts = attempts + 1, retry_at = CASE WHEN attempts >= $3 THEN clock_timestamp() +"
+					" greatest(least(interval '1 s' * power(2, least(attempts - $3, 9)), interval '5 min'),"
+					" (SELECT clock_timestamp() - load_started_at FROM @.convex_subscription_state WHERE subid = $1)) END"
+					" WHERE subid = $1 AND relno = $2", "iiit", sub->subid,
+					rel->relno, MAX_RELOADS, why);
+	cvx_catalog_event(sub->subid, kind, rel, why);
 }
 
 /*
@@ -585,7 +617,14 @@ is_to_be_indexed(const CvxSubscription *sub, const CvxSubRel *rel)
 static void
 cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 {
-	cvx_apply_cutover(sync->sub, rel, *(int64 *) arg);
+	CutOver    *cut_over = arg;
+
+	cut_over->fits = cvx_apply_fits(sync->sub, rel);
+	if (cut_over->fits)
+		cvx_apply_cutover(sync->sub, rel, cut_over->ts);
+	else
+		cvx_load_again(sync->sub, rel, "resync",
+					   "the columns of its target are not those of when the load began");
 }
 
 /*
@@ -665,15 +704,11 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->is_staged && !cvx_apply_fits(sub, rel))
-		{
-			cvx_catalog_rel(sub, rel, "load = 'wanted', synced_ts = NULL");
-			cvx_catalog_event(sub->subid, "resync", rel,
-							  "a column of its target is of another type than when the load began");
-			continue;
-		}
+		CutOver		cut_over = {ts};
+
 		if (rel->is_staged &&
-			!cvx_step_guarded(sync, rel, 0, cut_over_one, &ts))
+			(!cvx_step_guarded(sync, rel, 0, cut_over_one, &cut_over) ||
+			 !cut_over.fits))
 			continue;
 		if (is_part)
 			cvx_catalog_rel(sub, rel, "is_staged = false");

@@ -17,6 +17,7 @@
 #include "access/detoast.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tupmacs.h"
 #include "access/xact.h"
@@ -68,6 +69,8 @@ static object_access_hook_type previous_access = NULL;
 static void watch_creation(ObjectAccessType access, Oid class, Oid object,
 						   int sub, void *arg);
 static Oid	new_namespace(Oid type);
+static bool is_fillable(Form_pg_attribute att);
+static TupleDesc most_columns(const CvxSubRel *rel, Relation relation);
 static void add_column(CvxTarget *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
@@ -97,8 +100,12 @@ static size_t stored_size(CvxTarget *target, Form_pg_attribute att);
 static void write_exact(StringInfo buf, const CvxText *raw);
 static void note_unknown(CvxTarget *target, const CvxText *name,
 						 const CvxValue *value);
-static bool has_attribute(CvxTarget *target, const char *field);
+static bool has_attribute(TupleDesc tupdesc, const char *field);
 static bool add_one_column(CvxTarget *target, const Unknown *unknown);
+static char *new_name(CvxTarget *target, char *field);
+static bool alter_table(CvxTarget *target, Oid relid, const char *type,
+						const char *name, const char *field);
+static void note_column(CvxSubRel *rel, char *name, char *field);
 static bool known_column(CvxTarget *target, const char *field, char **name,
 						 const char **type);
 static void note_drift(CvxTarget *target, const char *drift);
@@ -125,7 +132,7 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 	{
 		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
 
-		if (!att->attisdropped && att->attgenerated == '\0')
+		if (is_fillable(att))
 			add_column(target, att);
 	}
 	qsort(target->columns, target->ncolumns, sizeof(CvxColumn), compare_columns);
@@ -152,6 +159,7 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 	target->values = palloc(sizeof(Datum) * tupdesc->natts);
 	target->nulls = palloc(sizeof(bool) * tupdesc->natts);
 	watch_size(target);
+	target->most = most_columns(rel, target->relation);
 	target->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "convex row",
 											ALLOCSET_DEFAULT_SIZES);
 	return target;
@@ -163,6 +171,41 @@ cvx_target_close(CvxTarget *target)
 {
 	MemoryContextDelete(target->row_cxt);
 	table_close(target->relation, NoLock);
+}
+
+/* Can a column be given values, and not by PostgreSQL alone? */
+static bool
+is_fillable(Form_pg_attribute att)
+{
+	return !att->attisdropped && att->attgenerated == '\0' &&
+		att->attidentity != ATTRIBUTE_IDENTITY_ALWAYS;
+}
+
+/*
+ * The columns of the target when PostgreSQL adds none to it, in the current
+ * context; otherwise NULL.
+ */
+static TupleDesc
+most_columns(const CvxSubRel *rel, Relation relation)
+{
+	TupleDesc	result = NULL;
+	Relation	real = relation;
+
+	if (OidIsValid(rel->target) && rel->target != RelationGetRelid(relation))
+		real = try_relation_open(rel->target, AccessShareLock);
+	if (real && !cvx_target_takes_columns(real))
+		result = CreateTupleDescCopy(RelationGetDescr(real));
+	if (real && real != relation)
+		relation_close(real, NoLock);
+	return result;
+}
+
+/* Does ALTER TABLE ADD COLUMN work on it?  Not on a partition or a typed table. */
+bool
+cvx_target_takes_columns(Relation relation)
+{
+	return !relation->rd_rel->relispartition &&
+		!OidIsValid(relation->rd_rel->reloftype);
 }
 
 static void
@@ -994,8 +1037,15 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	if (cvx_redact_is_needed(field, strlen(field)))
 		return;
 	if (!target->sub->is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
-		!has_attribute(target, field))
+		!has_attribute(target->tupdesc, field))
 		return;
+	if (target->most && !has_attribute(target->most, field))
+	{
+		note_drift(target,
+				   psprintf("field \"%s\" has no column, because PostgreSQL adds none to a partition or a typed table",
+							field));
+		return;
+	}
 	foreach(lc, target->unknowns)
 		if (strcmp(((Unknown *) lfirst(lc))->field, field) == 0)
 			unknown = lfirst(lc);
@@ -1016,14 +1066,13 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 
 /* Does the table have a column of this name that could be a field's? */
 static bool
-has_attribute(CvxTarget *target, const char *field)
+has_attribute(TupleDesc tupdesc, const char *field)
 {
-	for (int i = 0; i < target->tupdesc->natts; i++)
+	for (int i = 0; i < tupdesc->natts; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(target->tupdesc, i);
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
 
-		if (!att->attisdropped && att->attgenerated == '\0' &&
-			strcmp(NameStr(att->attname), field) == 0)
+		if (is_fillable(att) && strcmp(NameStr(att->attname), field) == 0)
 			return true;
 	}
 	return false;
@@ -1046,56 +1095,95 @@ cvx_target_add_columns(CvxTarget *target)
 	return has_new;
 }
 
-/*
- * ALTER TABLE within a subtransaction: when it cannot have its lock, or its
- * owner may not, the values stay in _extra for now.
- */
+/* Give a field a column; false when that cannot be now. */
 static bool
 add_one_column(CvxTarget *target, const Unknown *unknown)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	CvxSubRel  *rel = target->rel;
+	bool		is_there = has_attribute(target->tupdesc, unknown->field);
+	const char *type = cvx_names_type(unknown->field, unknown->type);
+	char	   *name = pstrdup(unknown->field);
 	Oid			relid = RelationGetRelid(target->relation);
-	int			natts = target->tupdesc->natts;
-	const char **taken = palloc(sizeof(char *) * (natts + 13));
+	bool		is_added;
+
+	if (!is_there && !known_column(target, unknown->field, &name, &type))
+		name = new_name(target, unknown->field);
+
+	/* An ALTER TABLE wants nobody else here to use the relation. */
+	table_close(target->relation, NoLock);
+	is_added = alter_table(target, relid, is_there ? NULL : type, name,
+						   unknown->field);
+	target->relation = table_open(relid, RowExclusiveLock);
+	target->tupdesc = RelationGetDescr(target->relation);
+	if (!is_added)
+		return false;
+	note_column(target->rel, name, unknown->field);
+	if (!is_there)
+		cvx_catalog_event(target->sub->subid, "column_added", target->rel,
+						  psprintf("field \"%s\": column \"%s\" of type %s",
+								   unknown->field, name, type));
+	return true;
+}
+
+/* A name that no column of the target, or of its staging table, has. */
+static char *
+new_name(CvxTarget *target, char *field)
+{
 	static const char *const system[] = {"tableoid", "ctid", "xmin", "cmin",
 		"xmax", "cmax", "_id", "_creationTime", "_ts", "_extra", "_deleted",
 		"_deleted_at", "_document"
 	};
-	CvxLocalName name = {pstrdup(unknown->field), unknown->field};
-	bool		is_there = has_attribute(target, unknown->field);
-	const char *type = cvx_names_type(unknown->field, unknown->type);
-	volatile bool is_added = false;
+	CvxLocalName name = {pstrdup(field), field};
+	const char **taken = palloc(sizeof(char *) *
+								(lengthof(system) + 2 * MaxHeapAttributeNumber));
+	int			ntaken = lengthof(system);
+	Oid			relids[] = {RelationGetRelid(target->relation), target->rel->target};
 
 	memcpy(taken, system, sizeof(system));
-	for (int i = 0; i < natts; i++)
-		taken[lengthof(system) + i] = NameStr(TupleDescAttr(target->tupdesc, i)->attname);
-	if (!is_there && !known_column(target, unknown->field, &name.name, &type))
-		cvx_names_make_unique(&name, 1, taken, lengthof(system) + natts);
+	for (int i = 0; i < lengthof(relids); i++)
+	{
+		Relation	relation = OidIsValid(relids[i]) ?
+			try_relation_open(relids[i], AccessShareLock) : NULL;
 
-	/* An ALTER TABLE wants nobody else here to use the relation. */
-	table_close(target->relation, NoLock);
+		for (int k = 0; relation && k < RelationGetNumberOfAttributes(relation); k++)
+			taken[ntaken++] = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(relation), k)->attname));
+		if (relation)
+			relation_close(relation, NoLock);
+	}
+	cvx_names_make_unique(&name, 1, taken, ntaken);
+	return name.name;
+}
+
+/*
+ * ALTER TABLE (type NULL: the column is there) within a subtransaction: when it
+ * cannot have its lock, or its owner may not, the values stay in _extra for
+ * now, and the result is false.
+ */
+static bool
+alter_table(CvxTarget *target, Oid relid, const char *type, const char *name,
+			const char *field)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_added = false;
+
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		char	   *table = target->name;
 		int			nest = NewGUCNestLevel();
 		CvxTurn		turn;
 
 		(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 		cvx_target_begin_turn(&turn, cvx_target_owner(relid));
-		if (!is_there)
-			cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", table,
-									quote_identifier(name.name), type), SPI_OK_UTILITY);
+		if (type)
+			cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", target->name,
+									quote_identifier(name), type), SPI_OK_UTILITY);
 		cvx_target_end_turn(&turn);
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
 						" WHERE subid = $1 AND relno = $2", "iitt",
-						target->sub->subid, rel->relno, name.name,
-						unknown->field);
+						target->sub->subid, target->rel->relno, name, field);
 		AtEOXact_GUC(true, nest);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
@@ -1120,37 +1208,33 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
-	target->relation = table_open(relid, RowExclusiveLock);
-	target->tupdesc = RelationGetDescr(target->relation);
-	if (!is_added)
-		return false;
-	{
-		/* The new column is known from now on. */
-		JsonbParseState *state = NULL;
-		JsonbValue	key = {.type = jbvString};
-		JsonbValue	value = {.type = jbvString};
-		Datum		added;
-		MemoryContext old;
+	return is_added;
+}
 
-		key.val.string.val = name.name;
-		key.val.string.len = strlen(name.name);
-		value.val.string.val = unknown->field;
-		value.val.string.len = strlen(unknown->field);
-		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		pushJsonbValue(&state, WJB_KEY, &key);
-		pushJsonbValue(&state, WJB_VALUE, &value);
-		added = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-		/* for as long as the table's other properties are known */
-		old = MemoryContextSwitchTo(GetMemoryChunkContext(rel));
-		rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
-														  JsonbPGetDatum(rel->columns), added));
-		MemoryContextSwitchTo(old);
-	}
-	if (!is_there)
-		cvx_catalog_event(target->sub->subid, "column_added", rel,
-						  psprintf("field \"%s\": column \"%s\" of type %s",
-								   unknown->field, name.name, type));
-	return true;
+/* The new column is known from now on. */
+static void
+note_column(CvxSubRel *rel, char *name, char *field)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	key = {.type = jbvString};
+	JsonbValue	value = {.type = jbvString};
+	Datum		added;
+	MemoryContext old;
+
+	key.val.string.val = name;
+	key.val.string.len = strlen(name);
+	value.val.string.val = field;
+	value.val.string.len = strlen(field);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_KEY, &key);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	added = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+
+	/* for as long as the table's other properties are known */
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(rel));
+	rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
+													  JsonbPGetDatum(rel->columns), added));
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -1170,7 +1254,7 @@ known_column(CvxTarget *target, const char *field, char **name, const char **typ
 	for (int i = 0; i < real->nfields; i++)
 		if (strcmp(real->columns[i].field, field) == 0)
 			attnum = real->columns[i].attnum;
-	if (attnum == InvalidAttrNumber && has_attribute(real, field) &&
+	if (attnum == InvalidAttrNumber && has_attribute(real->tupdesc, field) &&
 		field_of(target->rel, field) == NULL)
 		attnum = get_attnum(relid, field);
 	if (attnum != InvalidAttrNumber)

@@ -65,6 +65,7 @@ typedef struct CvxTarget
 	int			ncolumns;
 	CvxColumn  *columns;		/* fields in byte order first, then the rest */
 	int			nfields;
+	TupleDesc	most;			/* all columns that it can have; NULL: it takes more */
 	const CvxColumn *id;
 	const CvxColumn *ts;
 	const CvxColumn *extra;
@@ -93,6 +94,7 @@ typedef struct CvxTurn
 extern void cvx_target_want(const CvxSubRel *rel, CvxPageWant *want);
 extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,
 								  Oid relid);
+extern bool cvx_target_takes_columns(Relation relation);
 extern void cvx_target_close(CvxTarget *target);
 extern void cvx_target_decode(CvxTarget *target, const CvxPage *page,
 							  const CvxDoc *doc, StringInfo extra);
