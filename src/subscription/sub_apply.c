@@ -99,6 +99,9 @@ static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
 static int	multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done);
 static int *choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs,
 						int *ndocs);
+static char *compared_rows(const CvxSubscription *sub, const CvxPage *page,
+						   const char *id, const char *after,
+						   const char *upto);
 static int	compare_ids(const CvxPage *page, int a, int b);
 static int	compare_docs(const void *a, const void *b, void *arg);
 static Oid	decoding_role(const CvxTarget *target, bool to_staging);
@@ -725,6 +728,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 	CvxTarget  *target;
 	char	   *result = NULL;
 	char	   *id;
+	char	   *range;
 	char	   *name;
 	uint64		n;
 	uint64		row = 0;
@@ -742,10 +746,8 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 	appendStringInfo(&buf, "SELECT %s %s AS i, %s AS t FROM %s WHERE true",
 					 sub->mode == CVX_MODE_HISTORY ? psprintf("DISTINCT ON (%s)", id) : "",
 					 id, target->ts ? "_ts" : "NULL::pg_catalog.int8", name);
-	if (after)
-		appendStringInfo(&buf, " AND %s > %s", id, quote_literal_cstr(after));
-	if (upto)
-		appendStringInfo(&buf, " AND %s <= %s", id, quote_literal_cstr(upto));
+	range = compared_rows(sub, page, id, after, upto);
+	appendStringInfoString(&buf, range);
 	if (sub->mode == CVX_MODE_SOFT_DELETE)
 		appendStringInfoString(&buf, " AND _deleted_at IS NULL");
 	appendStringInfo(&buf, " ORDER BY %s%s", id,
@@ -754,10 +756,8 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 	{
 		char	   *inner = pstrdup(buf.data);
 
-		inner = psprintf("SELECT i, t FROM (SELECT DISTINCT ON (i) * FROM (SELECT %s AS i, _ts AS t, _deleted AS d FROM %s WHERE true%s%s) AS r ORDER BY i, t DESC) AS r WHERE NOT d ORDER BY i",
-						 id, name,
-						 after ? psprintf(" AND %s > %s", id, quote_literal_cstr(after)) : "",
-						 upto ? psprintf(" AND %s <= %s", id, quote_literal_cstr(upto)) : "");
+		inner = psprintf("SELECT i, t FROM (SELECT DISTINCT ON (i) * FROM (SELECT %s AS i, _ts AS t, _deleted AS d FROM %s WHERE true%s) AS r ORDER BY i, t DESC) AS r WHERE NOT d ORDER BY i",
+						 id, name, range);
 		resetStringInfo(&buf);
 		appendStringInfoString(&buf, inner);
 	}
@@ -790,6 +790,38 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 		result = psprintf("row \"%s\" is no document", cvx_catalog_text(n - 1, 1));
 	cvx_target_close(target);
 	return result;
+}
+
+/*
+ * The condition that a row is compared with a page.  Where rows stay whose
+ * documents are gone, there may be any number between those of the page.
+ */
+static char *
+compared_rows(const CvxSubscription *sub, const CvxPage *page, const char *id,
+			  const char *after, const char *upto)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (!sub->applies_deletes)
+	{
+		appendStringInfo(&buf, " AND %s = ANY (ARRAY[", id);
+		for (int i = 0; i < page->ndocs; i++)
+		{
+			char	   *text = pnstrdup(page->text + page->docs[i].id.offset,
+										page->docs[i].id.len);
+
+			appendStringInfo(&buf, "%s%s", i > 0 ? "," : "",
+							 quote_literal_cstr(text));
+		}
+		appendStringInfoString(&buf, "]::pg_catalog.text[])");
+		return buf.data;
+	}
+	if (after)
+		appendStringInfo(&buf, " AND %s > %s", id, quote_literal_cstr(after));
+	if (upto)
+		appendStringInfo(&buf, " AND %s <= %s", id, quote_literal_cstr(upto));
+	return buf.data;
 }
 
 /*

@@ -23,8 +23,7 @@
 
 static bool begin_check(CvxSync *sync);
 static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
-static void check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts,
-					   const CvxPage *page);
+static CvxPage *receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts);
 static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
 						bool is_loaded);
 static void load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded,
@@ -197,17 +196,40 @@ is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded)
 	return SPI_processed == 1;
 }
 
-/* Does a page of _ids go on behind the one that was compared before? */
-static void
-check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts, const CvxPage *page)
+/*
+ * The next page of _ids at ts that has any, or the last one; NULL when Convex
+ * no longer serves it.
+ */
+static CvxPage *
+receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts)
 {
+	static const char *const id_only[] = {"_id"};
 	CvxWalk    *walk = cvx_walk_open(sync->sub->server, 1);
+	const char *cursor = rel->check_cursor;
+	CvxPage    *page;
 
-	cvx_walk_resume(walk, ts, rel->check_cursor);
-	if (rel->check_cursor && rel->check_id)
+	cvx_walk_resume(walk, ts, cursor);
+	if (cursor && rel->check_id)
 		cvx_walk_enter(walk, rel->component, rel->table, rel->check_id);
-	cvx_walk_check(walk, page);
+	do
+	{
+		CvxPageRequest request = cvx_step_make_request(sync, false, ts, cursor,
+														list_make1(rel), false);
+		CvxPageAnswer received;
+
+		request.selection.is_whole = false;
+		request.selection.fields = id_only;
+		request.selection.nfields = 1;
+		request.key = psprintf("check %s", request.key);
+		received = cvx_step_receive(sync, &request);
+		if (cvx_step_is_snapshot_gone(received.call))
+			return NULL;
+		page = cvx_step_read_page(sync, received, &request);
+		cvx_walk_check(walk, page);
+		cursor = page->has_more ? pstrdup(page->cursor) : NULL;
+	} while (page->has_more && page->ndocs == 0);
 	cvx_walk_close(walk);
+	return page;
 }
 
 /*
@@ -223,23 +245,14 @@ check_walk(CvxSync *sync, const CvxSubRel *rel, int64 ts, const CvxPage *page)
 static bool
 check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 {
-	static const char *const id_only[] = {"_id"};
 	CvxSubscription *sub = sync->sub;
-	CvxPageRequest request = cvx_step_make_request(sync, false, ts, rel->check_cursor,
-														list_make1(rel), false);
-	CvxPageAnswer received;
-	CvxPage    *page;
+	CvxPage    *page = receive_ids(sync, rel, ts);
 	char	   *tablet;
 	char	   *last = NULL;
 	char	   *problem = NULL;
 	bool		is_proof;
 
-	request.selection.is_whole = false;
-	request.selection.fields = id_only;
-	request.selection.nfields = 1;
-	request.key = psprintf("check %s", request.key);
-	received = cvx_step_receive(sync, &request);
-	if (cvx_step_is_snapshot_gone(received.call))
+	if (page == NULL)
 	{
 		if (rel->check_cursor)
 		{
@@ -259,10 +272,6 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 		cvx_step_commit(sync);
 		return true;
 	}
-	page = cvx_step_read_page(sync, received, &request);
-	check_walk(sync, rel, ts, page);
-	if (page->has_more && page->ndocs == 0)
-		return true;
 	is_proof = rel->check_cursor == NULL || page->has_more;
 	tablet = page->cursor ? cvx_step_tablet_of(page->cursor) : NULL;
 	if (page->ndocs > 0)

@@ -755,8 +755,7 @@ common_changes(CvxSync *sync, int64 bound)
 		cvx_step_prefetch(sync, &next);
 	}
 	unknown = unknown_tables(sync, page, ts);
-	is_put_off = unknown != NIL &&
-		(sync->skips_look || sync->aside_retry_at > GetCurrentTimestamp());
+	is_put_off = unknown != NIL && sync->skips_look;
 	sync->skips_look = false;
 	if (unknown != NIL && !is_put_off)
 	{
