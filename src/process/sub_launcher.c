@@ -51,7 +51,8 @@
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
-#include "subscription/sub.h"
+#include "subscription/sub_catalog.h"
+#include "process/sub_launcher.h"
 #include "process/sub_process.h"
 
 /* How often every database is looked into. */

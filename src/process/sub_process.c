@@ -36,7 +36,7 @@
 #include "utils/varlena.h"
 
 #include "ground/compat.h"
-#include "subscription/sub.h"
+#include "subscription/sub_catalog.h"
 #include "process/sub_process.h"
 
 /* How long a command waits for a database's workers to leave. */
@@ -66,7 +66,7 @@ CvxProcessTable *cvx_process_table = NULL;
 
 bool		cvx_worker_enabled = true;
 int			cvx_max_workers = 4;
-char	   *cvx_databases = NULL;
+static char *databases = NULL;
 
 static shmem_startup_hook_type previous_shmem_startup = NULL;
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -123,7 +123,7 @@ cvx_process_init(void)
 	DefineCustomStringVariable("convex_fdw.databases",
 							   "The databases whose subscriptions the launcher looks after.",
 							   "A list of names. Empty: every database that allows connections and is no template.",
-							   &cvx_databases, "", PGC_SIGHUP, GUC_LIST_INPUT,
+							   &databases, "", PGC_SIGHUP, GUC_LIST_INPUT,
 							   check_databases, NULL, NULL);
 
 	if (!process_shared_preload_libraries_in_progress)
@@ -519,7 +519,7 @@ cvx_process_is_queued(Oid dbid, int32 subid, char **stuck)
 bool
 cvx_process_is_chosen(const char *database)
 {
-	char	   *copy = pstrdup(cvx_databases);
+	char	   *copy = pstrdup(databases);
 	List	   *names;
 	ListCell   *cell;
 	bool		is_chosen;

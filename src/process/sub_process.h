@@ -159,7 +159,6 @@ extern CvxProcessTable *cvx_process_table;
 
 extern bool cvx_worker_enabled;
 extern int	cvx_max_workers;
-extern char *cvx_databases;
 
 extern void cvx_process_init(void);
 extern bool cvx_process_attach(const CvxProcessOrder *order);
@@ -190,6 +189,7 @@ extern PGDLLEXPORT void convex_launcher_main(Datum arg);
 extern PGDLLEXPORT void convex_probe_main(Datum arg);
 extern PGDLLEXPORT void convex_worker_main(Datum arg);
 
-extern void cvx_launcher_init(void);
+extern void cvx_worker_wake(int32 subid);
+extern void cvx_launcher_wake(void);
 
 #endif							/* CVX_SUB_PROCESS_H */

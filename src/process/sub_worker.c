@@ -31,7 +31,8 @@
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
-#include "subscription/sub.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_sync.h"
 #include "process/sub_process.h"
 
 /* Pauses after errors that the step could not record. */

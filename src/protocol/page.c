@@ -16,8 +16,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "protocol/page.h"
 #include "ground/redact.h"
+#include "protocol/page.h"
 
 /*
  * The server's page size, and some fields of each; more make the arrays grow.

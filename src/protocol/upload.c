@@ -36,8 +36,8 @@
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
-#include "protocol/api.h"
 #include "ground/redact.h"
+#include "protocol/api.h"
 #include "protocol/upload.h"
 
 /* An object store wants at least this much in every part but the last. */

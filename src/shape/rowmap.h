@@ -11,8 +11,8 @@
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
-#include "shape/options_read.h"
 #include "protocol/page.h"
+#include "shape/options_read.h"
 
 typedef struct CvxRowMap CvxRowMap;
 

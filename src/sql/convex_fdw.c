@@ -20,7 +20,10 @@
 #include "fdw/fdw_import.h"
 #include "fdw/fdw_on_conflict.h"
 #include "fdw/fdw_snapshot.h"
-#include "subscription/sub.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_tables.h"
+#include "subscription/sub_target.h"
+#include "process/sub_launcher.h"
 #include "process/sub_process.h"
 
 PG_MODULE_MAGIC;

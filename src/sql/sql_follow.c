@@ -35,11 +35,17 @@
 
 #include "ground/compat.h"
 #include "protocol/api.h"
-#include "shape/options_read.h"
 #include "protocol/schema.h"
-#include "sql/sql_api.h"
-#include "subscription/sub.h"
+#include "shape/options_read.h"
+#include "subscription/sub_apply.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_events.h"
+#include "subscription/sub_options.h"
+#include "subscription/sub_read.h"
+#include "subscription/sub_sync.h"
+#include "subscription/sub_tables.h"
 #include "process/sub_process.h"
+#include "sql/sql_api.h"
 
 /* A launcher starts a worker sooner. */
 #define LAUNCH_MS	10000

@@ -27,7 +27,8 @@
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
-#include "subscription/sub.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_read.h"
 #include "process/sub_process.h"
 
 /* How long the functions wait for a process to come or go. */

@@ -22,16 +22,16 @@
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
+#include "wire/zip.h"
 #include "protocol/api.h"
 #include "protocol/schema.h"
 #include "protocol/upload.h"
-#include "wire/zip.h"
-#include "write/queue.h"
-#include "write/clear.h"
 #include "shape/document.h"
 #include "shape/encode.h"
-#include "write/keycheck.h"
 #include "shape/options_read.h"
+#include "write/clear.h"
+#include "write/keycheck.h"
+#include "write/queue.h"
 #include "sql/sql_api.h"
 
 /* Rows in memory at a time: each may be 1 MiB. */

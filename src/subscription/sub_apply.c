@@ -11,7 +11,7 @@
  *
  * This file does not decide when the cursor moves, and sends nothing.
  *
- * Room: subscription 5.4
+ * Room: subscription 5.7
  */
 #include "postgres.h"
 
@@ -48,7 +48,11 @@
 #include "utils/tuplestore.h"
 
 #include "ground/compat.h"
+#include "subscription/sub_apply.h"
+#include "subscription/sub_catalog.h"
 #include "subscription/sub_direct.h"
+#include "subscription/sub_read.h"
+#include "subscription/sub_target.h"
 
 /* Rows of one multi-insert, and text of theirs that is enough for one. */
 #define LOAD_ROWS			1000

@@ -6,7 +6,7 @@
  * a page of ids of each table is compared with the mirror now and then, and
  * with what was loaded before it becomes visible.
  *
- * Room: subscription 5.8
+ * Room: subscription 5.12
  */
 #include "postgres.h"
 
@@ -15,8 +15,13 @@
 
 #include "ground/compat.h"
 #include "protocol/schema.h"
+#include "subscription/sub_apply.h"
+#include "subscription/sub_catalog.h"
 #include "subscription/sub_check.h"
+#include "subscription/sub_events.h"
 #include "subscription/sub_load.h"
+#include "subscription/sub_step.h"
+#include "subscription/sub_tables.h"
 
 /* How long a check may keep changes waiting. */
 #define CHECK_SLICE_MS		1000

@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.8
+ * Room: subscription 5.12
  */
 #ifndef CVX_SUB_CHECK_H
 #define CVX_SUB_CHECK_H

@@ -11,7 +11,7 @@
  *
  * All other tables are left to the statements of sub_apply.c.
  *
- * Room: subscription 5.3
+ * Room: subscription 5.6
  */
 #include "postgres.h"
 
@@ -32,7 +32,9 @@
 #include "utils/syscache.h"
 
 #include "ground/compat.h"
+#include "subscription/sub_catalog.h"
 #include "subscription/sub_direct.h"
+#include "subscription/sub_target.h"
 
 /* Rows that are inserted together, and text of theirs that is enough. */
 #define INSERT_ROWS			1000

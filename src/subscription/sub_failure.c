@@ -8,7 +8,7 @@
  * does its end.  What a failure is says error.c; what a table does whose
  * target refuses rows is sub_catalog.c's.
  *
- * Room: subscription 5.5
+ * Room: subscription 5.9
  */
 #include "postgres.h"
 
@@ -20,9 +20,11 @@
 #include "utils/builtins.h"
 
 #include "ground/compat.h"
-#include "wire/address.h"
 #include "ground/redact.h"
-#include "subscription/sub.h"
+#include "wire/address.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_events.h"
+#include "subscription/sub_failure.h"
 
 /*
  * The pause before the first new attempt, and the longest one; it doubles in

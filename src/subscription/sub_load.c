@@ -20,7 +20,7 @@
  * at or after the head as it was when the load had ended (shown_from): a table
  * that was replaced in between differs, and is loaded again (check_loaded).
  *
- * Room: subscription 5.7
+ * Room: subscription 5.11
  */
 #include "postgres.h"
 
@@ -36,7 +36,12 @@
 #include "utils/syscache.h"
 
 #include "ground/compat.h"
+#include "subscription/sub_apply.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_events.h"
+#include "subscription/sub_failure.h"
 #include "subscription/sub_load.h"
+#include "subscription/sub_step.h"
 
 /*
  * A walk that lost its snapshot is begun anew so often; tables beside others

@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.7
+ * Room: subscription 5.11
  */
 #ifndef CVX_SUB_LOAD_H
 #define CVX_SUB_LOAD_H

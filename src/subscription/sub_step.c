@@ -8,7 +8,7 @@
  *
  * Which page is to be next says sub_sync.c.
  *
- * Room: subscription 5.6
+ * Room: subscription 5.10
  */
 #include "postgres.h"
 
@@ -23,7 +23,12 @@
 
 #include "ground/compat.h"
 #include "protocol/schema.h"
+#include "subscription/sub_apply.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_events.h"
 #include "subscription/sub_step.h"
+#include "subscription/sub_tables.h"
+#include "subscription/sub_target.h"
 
 /* Deadlocks and the like of one table that are taken for passing. */
 #define MAX_PASSING_FAILURES	3

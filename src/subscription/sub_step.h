@@ -4,15 +4,36 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.6
+ * Room: subscription 5.10
  */
 #ifndef CVX_SUB_STEP_H
 #define CVX_SUB_STEP_H
 
 #include "storage/lock.h"
 
-#include "subscription/sub_target.h"
 #include "protocol/walk.h"
+#include "subscription/sub_apply.h"
+#include "subscription/sub_target.h"
+
+typedef struct CvxSync CvxSync;
+
+typedef enum CvxStep
+{
+	CVX_STEP_WORKED,			/* progress: call again at once */
+	CVX_STEP_IDLE,				/* caught up: again after the poll interval */
+	CVX_STEP_FAILED,			/* recorded; again at next_attempt */
+	CVX_STEP_BUSY_ELSEWHERE,	/* another process steps this subscription */
+	CVX_STEP_GONE				/* dropped or disabled */
+} CvxStep;
+
+/* How the hosting process begins and ends transactions. */
+typedef struct CvxSyncHost
+{
+	void		(*begin) (void);
+	void		(*commit) (void);
+	void		(*rollback) (void);
+	bool		is_worker;
+} CvxSyncHost;
 
 /* What a page cost, as parameters of a statement about the state. */
 #define CVX_COSTS \

@@ -17,7 +17,7 @@
  *	   is asked for meanwhile, and taken in after that commit: libcurl does not
  *	   work while a page is applied.
  *
- * Room: subscription 5.9
+ * Room: subscription 5.13
  */
 #include "postgres.h"
 
@@ -30,8 +30,14 @@
 
 #include "ground/compat.h"
 #include "ground/redact.h"
+#include "subscription/sub_catalog.h"
 #include "subscription/sub_check.h"
+#include "subscription/sub_failure.h"
 #include "subscription/sub_load.h"
+#include "subscription/sub_read.h"
+#include "subscription/sub_step.h"
+#include "subscription/sub_sync.h"
+#include "subscription/sub_tables.h"
 
 /* What was read of the catalog is good for pages that follow each other so soon. */
 #define KEEP_MS		1000

@@ -8,7 +8,7 @@
  *
  * This file writes no rows; see sub_direct.c and sub_apply.c.
  *
- * Room: subscription 5.2
+ * Room: subscription 5.5
  */
 #include "postgres.h"
 
@@ -40,10 +40,12 @@
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
-#include "shape/encode.h"
-#include "shape/names.h"
 #include "ground/redact.h"
 #include "protocol/schema.h"
+#include "shape/encode.h"
+#include "shape/names.h"
+#include "subscription/sub_catalog.h"
+#include "subscription/sub_events.h"
 #include "subscription/sub_target.h"
 
 /* Fields that a page's parser is asked to find: each takes memory per document. */

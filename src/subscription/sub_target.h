@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.2
+ * Room: subscription 5.5
  */
 #ifndef CVX_SUB_TARGET_H
 #define CVX_SUB_TARGET_H
@@ -13,9 +13,9 @@
 #include "utils/rel.h"
 
 #include "protocol/page.h"
-#include "shape/value_decode.h"
-#include "subscription/sub.h"
 #include "shape/typeio.h"
+#include "shape/value_decode.h"
+#include "subscription/sub_catalog.h"
 
 /* How long an ALTER TABLE may wait for its lock. */
 #define CVX_ALTER_LOCK_TIMEOUT	"1s"
@@ -108,5 +108,6 @@ extern Oid	cvx_target_owner(Oid relid);
 extern void cvx_target_begin_turn(CvxTurn *turn, Oid owner);
 extern void cvx_target_end_turn(const CvxTurn *turn);
 extern int64 cvx_target_run(const char *sql, int expected);
+extern void cvx_target_init(void);
 
 #endif							/* CVX_SUB_TARGET_H */

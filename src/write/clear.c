@@ -11,9 +11,9 @@
 
 #include "ground/compat.h"
 #include "protocol/api.h"
-#include "write/clear.h"
-#include "shape/options_declare.h"
 #include "protocol/schema_read.h"
+#include "shape/options_declare.h"
+#include "write/clear.h"
 
 /* convex_fdw.allow_unchecked_clear, by the GUC machinery */
 static bool allow_unchecked_clear = false;

@@ -24,12 +24,12 @@
 #include "utils/tuplesort.h"
 
 #include "ground/compat.h"
-#include "protocol/api.h"
-#include "shape/document.h"
-#include "write/keycheck.h"
 #include "ground/redact.h"
-#include "shape/value_read.h"
+#include "protocol/api.h"
 #include "protocol/walk.h"
+#include "shape/document.h"
+#include "shape/value_read.h"
+#include "write/keycheck.h"
 
 /* Neither can be part of a JSON text or of an id. */
 #define AFTER_VALUE		'\001'

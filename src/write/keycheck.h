@@ -7,8 +7,8 @@
 #ifndef CVX_KEYCHECK_H
 #define CVX_KEYCHECK_H
 
-#include "shape/encode.h"
 #include "wire/http.h"
+#include "shape/encode.h"
 #include "shape/options_read.h"
 
 /* What a foreign table's column writes into one field of the key. */

@@ -14,9 +14,9 @@
 #include "utils/memutils.h"
 
 #include "ground/compat.h"
+#include "protocol/walk.h"
 #include "shape/document.h"
 #include "write/measure.h"
-#include "protocol/walk.h"
 
 /* Convex's largest document. */
 #define MAX_DOCUMENT_BYTES	(1024 * 1024)

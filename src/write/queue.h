@@ -10,8 +10,8 @@
 #include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 
-#include "shape/options_read.h"
 #include "ground/spool.h"
+#include "shape/options_read.h"
 
 typedef enum CvxOp
 {

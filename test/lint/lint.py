@@ -2,8 +2,8 @@
 """The walls of the house: `make lint`.
 
 Each check is a function that yields complaints, each beginning with a file's
-name. The build itself is one of them, with warnings as errors. Nothing is
-written into the tree.
+name. The build itself is one of them, with warnings as errors, and what its
+objects call of each other another. Nothing is written into the tree.
 """
 
 import collections
@@ -26,6 +26,9 @@ FLOORS = {
     "ground": 0, "wire": 1, "protocol": 2, "shape": 3, "write": 4,
     "fdw": 5, "subscription": 5, "process": 6, "sql": 7,
 }
+
+# Headers that are the one face of several files, http_call.c and so on.
+FACES = ("api", "http")
 
 # What may stand only in certain files of src/.
 RESERVED = (
@@ -181,6 +184,49 @@ def check_build():
                 if done.returncode != 0:
                     how = " ".join(["", *flags])
                     yield f"{name(path)}: does not compile{how} without warnings\n{done.stderr.rstrip()}"
+        yield from check_calls(pathlib.Path(scratch))
+
+
+# -- call walls ------------------------------------------------------------
+
+# What SQL or the postmaster calls by name; no file of ours needs it.
+ENTRIES = r"(convex_|pg_finfo_convex_)\w+|_PG_init|Pg_magic_func"
+
+
+def check_calls(objects):
+    """What the linker sees: functions and variables of one file that another
+    one calls or takes. They are of a lower floor, or of an earlier file of the
+    same room, and their own file's header declares them."""
+    defined, wanted = {}, collections.defaultdict(set)
+    for path in files("src/*/*.c"):
+        object = objects / (path.stem + ".o")
+        if not object.exists():
+            return
+        symbols = subprocess.run(["nm", object], stdout=subprocess.PIPE, check=True, text=True)
+        for *_, kind, symbol in map(str.split, symbols.stdout.splitlines()):
+            if kind == "U":
+                wanted[symbol].add(path)
+            elif kind.isupper():
+                defined[symbol] = path
+    for symbol, path in sorted(defined.items()):
+        users = wanted.get(symbol, ())
+        if not users and not re.fullmatch(ENTRIES, symbol):
+            yield f"{name(path)}: {symbol} is not static, and no other file uses it"
+        room = room_of(path)
+        for user in sorted(users):
+            if not may_include(user, room_of(user), path, room):
+                yield f"{name(user)}: uses {symbol} of {name(path)}, which it does not see"
+        if users and not any(re.search(rf"\b{symbol}\b", text) for text in headers_of(path)):
+            yield f"{name(path)}: {symbol} is not declared in {path.stem}.h"
+
+
+def headers_of(path):
+    """A file's own header, and the face of its family, if it has one."""
+    face = path.stem.partition("_")[0]
+    for stem in {path.stem, face if face in FACES else path.stem}:
+        header = path.with_name(stem + ".h")
+        if header.exists():
+            yield without_comments(header.read_text())
 
 
 # -- versions --------------------------------------------------------------
