@@ -28,7 +28,9 @@
 
 static bool begin_check(CvxSync *sync);
 static bool is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded);
-static CvxPage *receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts);
+static bool is_asked_for(CvxSync *sync);
+static CvxPage *receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts,
+							bool is_loaded);
 static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
 						bool is_loaded);
 static void load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded,
@@ -202,11 +204,30 @@ is_unchanged(CvxSync *sync, CvxSubRel *rel, bool is_loaded)
 }
 
 /*
+ * Has the check been asked for, by somebody or by the changes?  Then others
+ * wait until it has passed.
+ */
+static bool
+is_asked_for(CvxSync *sync)
+{
+	bool		result;
+
+	cvx_step_begin(sync);
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT check_wanted FROM @.convex_subscription_state WHERE subid = $1",
+					"i", sync->subid);
+	result = SPI_processed == 1 && cvx_catalog_bool(0, 1);
+	cvx_step_commit(sync);
+	return result;
+}
+
+/*
  * The next page of _ids at ts that has any, or the last one; NULL when Convex
- * no longer serves it.
+ * no longer serves it, unless that is the failure of a check that others wait
+ * for.
  */
 static CvxPage *
-receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts)
+receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 {
 	static const char *const id_only[] = {"_id"};
 	CvxWalk    *walk = cvx_walk_open(sync->sub->server, 1);
@@ -227,7 +248,8 @@ receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts)
 		request.selection.nfields = 1;
 		request.key = psprintf("check %s", request.key);
 		received = cvx_step_receive(sync, &request);
-		if (cvx_step_is_snapshot_gone(received.call))
+		if (cvx_step_is_snapshot_gone(received.call) &&
+			(rel->check_cursor || is_loaded || !is_asked_for(sync)))
 			return NULL;
 		page = cvx_step_read_page(sync, received, &request);
 		cvx_walk_check(walk, page);
@@ -251,7 +273,7 @@ static bool
 check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 {
 	CvxSubscription *sub = sync->sub;
-	CvxPage    *page = receive_ids(sync, rel, ts);
+	CvxPage    *page = receive_ids(sync, rel, ts, is_loaded);
 	char	   *tablet;
 	char	   *last = NULL;
 	char	   *problem = NULL;
