@@ -103,7 +103,7 @@ static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
 static int	multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done);
 static int *choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs,
 						int *ndocs);
-static char *compared_rows(const CvxSubscription *sub, const CvxPage *page,
+static char *compared_rows(const CvxTarget *target, const CvxPage *page,
 						   const char *id, const char *after,
 						   const char *upto);
 static int	compare_ids(const CvxPage *page, int a, int b);
@@ -750,7 +750,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 	appendStringInfo(&buf, "SELECT %s %s AS i, %s AS t FROM %s WHERE true",
 					 sub->mode == CVX_MODE_HISTORY ? psprintf("DISTINCT ON (%s)", id) : "",
 					 id, target->ts ? "_ts" : "NULL::pg_catalog.int8", name);
-	range = compared_rows(sub, page, id, after, upto);
+	range = compared_rows(target, page, id, after, upto);
 	appendStringInfoString(&buf, range);
 	if (sub->mode == CVX_MODE_SOFT_DELETE)
 		appendStringInfoString(&buf, " AND _deleted_at IS NULL");
@@ -801,15 +801,17 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
  * documents are gone, there may be any number between those of the page.
  */
 static char *
-compared_rows(const CvxSubscription *sub, const CvxPage *page, const char *id,
+compared_rows(const CvxTarget *target, const CvxPage *page, const char *id,
 			  const char *after, const char *upto)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	if (!sub->applies_deletes)
+	if (!target->sub->applies_deletes)
 	{
-		appendStringInfo(&buf, " AND %s = ANY (ARRAY[", id);
+		/* The column as it is: its index may have another collation. */
+		appendStringInfo(&buf, " AND %s = ANY (ARRAY[",
+						 quote_identifier(target->id->name));
 		for (int i = 0; i < page->ndocs; i++)
 		{
 			char	   *text = pnstrdup(page->text + page->docs[i].id.offset,
