@@ -250,6 +250,9 @@ BEGIN
 	FOR i IN 1..7 LOOP
 		FETCH rows INTO row;
 	END LOOP;
+	IF is_on THEN
+		PERFORM emu.wait_until('(SELECT count(*) FROM emu.journal(''/api/list_snapshot'')) >= 2');
+	END IF;
 	CLOSE rows;
 	RETURN (SELECT count(*) FROM emu.journal('/api/list_snapshot'));
 END

@@ -86,7 +86,7 @@ for my $call (
 	$cluster->value(q{ALTER TABLE by_wait.users DROP CONSTRAINT short});
 	$cluster->value($call);
 	ok(eval { $cluster->wait_until_sql("EXISTS (SELECT FROM by_wait.users WHERE name = 'too long for $what')", 'it arrives') }, "$what ends the pause of a table");
-	$cluster->value(q{DELETE FROM by_wait.users WHERE length(name) >= 6; ALTER TABLE by_wait.users ADD CONSTRAINT short CHECK (length(name) < 6)});
+	$cluster->value(q{BEGIN; LOCK TABLE by_wait.users; DELETE FROM by_wait.users WHERE length(name) >= 6; ALTER TABLE by_wait.users ADD CONSTRAINT short CHECK (length(name) < 6); COMMIT});
 }
 
 # A table that waits is tried when it is time, though nothing else is to be done.
