@@ -331,7 +331,6 @@ void
 cvx_row_lay_over(CvxModify *modify, CvxRowColumn *column, const char *value,
 				 int len, const CvxTargetRow *target, StringInfo doc)
 {
-	StringInfoData longer;
 	CvxValue	way;
 	int			depth;
 
@@ -359,9 +358,7 @@ cvx_row_lay_over(CvxModify *modify, CvxRowColumn *column, const char *value,
 				 errhint("Set field \"%s\" itself, or set the table's option on_conversion_error to 'null': what is no object is replaced then.",
 						 field.data)));
 	}
-	initStringInfo(&longer);
-	cvx_document_set(&longer, doc->data, doc->len, &column->path, value, len);
-	*doc = longer;
+	cvx_document_set(doc, &column->path, value, len);
 }
 
 /* Two columns say different things of one field. */

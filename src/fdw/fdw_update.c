@@ -60,8 +60,6 @@ static void note_key(CvxModify *modify, const StringInfoData *key);
 static void name_target(CvxMessage *message, const CvxTargetRow *target);
 static void note_before(CvxModify *modify, CvxMessage *message,
 						const StringInfoData *old, const StringInfoData *new);
-static bool is_same_value(const CvxText *a, const CvxText *b);
-static bool is_same_document(const StringInfoData *a, const StringInfoData *b);
 
 /* What UPDATE and DELETE need beyond INSERT. */
 void
@@ -333,25 +331,13 @@ cvx_update_put(CvxModify *modify, const CvxTargetRow *target,
 	{
 		CvxPath		path = {key->paths[i].names, 1};
 		CvxText		value;
-		StringInfoData longer;
 
-		initStringInfo(&longer);
-		if (!cvx_document_get(target->doc, target->doc_len, &path, &value))
-			continue;
-		cvx_document_set(&longer, patch.data, patch.len, &path, value.data,
-						 value.len);
-		patch = longer;
+		if (cvx_document_get(target->doc, target->doc_len, &path, &value))
+			cvx_document_set(&patch, &path, value.data, value.len);
 	}
 	for (int i = 0; i < nchanges; i++)
-	{
-		StringInfoData longer;
-
-		initStringInfo(&longer);
-		cvx_document_set(&longer, patch.data, patch.len,
-						 &changes[i].column->path, changes[i].value,
+		cvx_document_set(&patch, &changes[i].column->path, changes[i].value,
 						 changes[i].len);
-		patch = longer;
-	}
 	cvx_document_strip(&merged, target->doc, target->doc_len, false);
 	message.old_bytes = cvx_document_measure(merged.data, merged.len);
 	{
@@ -361,7 +347,8 @@ cvx_update_put(CvxModify *modify, const CvxTargetRow *target,
 		cvx_document_merge(&after, merged.data, merged.len, patch.data,
 						   patch.len);
 		message.new_bytes = cvx_document_measure(after.data, after.len);
-		message.changes_nothing = is_same_document(&merged, &after);
+		message.changes_nothing = cvx_document_is_same(merged.data, merged.len,
+													   after.data, after.len, true);
 		name_target(&message, target);
 		message.is_checked = modify->options->checks_conflicts;
 		note_before(modify, &message, &merged, &after);
@@ -431,7 +418,8 @@ cvx_update_put_whole(CvxModify *modify, const CvxTargetRow *target,
 	else
 	{
 		cvx_document_strip(&before, target->doc, target->doc_len, false);
-		message.changes_nothing = is_same_document(&before, &doc);
+		message.changes_nothing = cvx_document_is_same(before.data, before.len,
+													   doc.data, doc.len, true);
 		name_target(&message, target);
 		message.is_checked = true;
 		note_before(modify, &message, &before, &doc);
@@ -459,14 +447,10 @@ cvx_update_delete(CvxModify *modify, const CvxTargetRow *target,
 	for (int i = 0; i < key->n; i++)
 	{
 		CvxText		value;
-		StringInfoData longer;
 
-		initStringInfo(&longer);
 		(void) cvx_document_get(target->doc, target->doc_len, &key->paths[i],
 								&value);
-		cvx_document_set(&longer, row.data, row.len, &key->paths[i],
-						 value.data, value.len);
-		row = longer;
+		cvx_document_set(&row, &key->paths[i], value.data, value.len);
 	}
 	cvx_document_strip(&stripped, target->doc, target->doc_len, false);
 	message.old_bytes = cvx_document_measure(stripped.data, stripped.len);
@@ -563,7 +547,8 @@ note_before(CvxModify *modify, CvxMessage *message, const StringInfoData *old,
 		if (!is_usable || value.len > MAX_BEFORE_BYTES ||
 			(best.data != NULL && value.len >= best.len) ||
 			(cvx_document_get(new->data, new->len, &path, &after) &&
-			 is_same_value(&value, &after)))
+			 cvx_document_is_same(value.data, value.len, after.data, after.len,
+								  false)))
 			continue;
 		best = value;
 		best_name = names[0];
@@ -574,48 +559,14 @@ note_before(CvxModify *modify, CvxMessage *message, const StringInfoData *old,
 	appendStringInfoString(&patch, "{}");
 	for (int i = 0; i <= key->n; i++)
 	{
-		StringInfoData longer;
-
 		names[0] = i < key->n ? key->paths[i].names[0] : best_name;
 		if (i < key->n && !cvx_document_get(old->data, old->len, &path, &value))
 			continue;
-		initStringInfo(&longer);
-		cvx_document_set(&longer, patch.data, patch.len, &path,
-						 i < key->n ? value.data : best.data,
+		cvx_document_set(&patch, &path, i < key->n ? value.data : best.data,
 						 i < key->n ? value.len : best.len);
-		patch = longer;
 	}
 	message->before = patch.data;
 	message->before_len = patch.len;
-}
-
-static bool
-is_same_value(const CvxText *a, const CvxText *b)
-{
-	StringInfoData x;
-	StringInfoData y;
-
-	if (a->len == b->len && memcmp(a->data, b->data, a->len) == 0)
-		return true;
-	initStringInfo(&x);
-	initStringInfo(&y);
-	cvx_document_canonical(&x, a->data, a->len, false);
-	cvx_document_canonical(&y, b->data, b->len, false);
-	return x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
-}
-
-/* Would Convex write nothing? */
-static bool
-is_same_document(const StringInfoData *a, const StringInfoData *b)
-{
-	StringInfoData x;
-	StringInfoData y;
-
-	initStringInfo(&x);
-	initStringInfo(&y);
-	cvx_document_canonical(&x, a->data, a->len, true);
-	cvx_document_canonical(&y, b->data, b->len, true);
-	return x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
 }
 
 /* The target's columns, in the current context. */

@@ -38,6 +38,9 @@ typedef struct Member
 	CvxText		value;
 } Member;
 
+static void write_set(StringInfo out, const char *doc, size_t len,
+					  const CvxPath *path, const char *value,
+					  size_t value_len);
 static bool is_name(const CvxText *name, const char *text);
 static void put_member(StringInfo out, bool *is_first, const CvxText *name,
 					   const char *value, size_t len);
@@ -118,8 +121,6 @@ cvx_document_is_alike(const CvxText *a, const CvxText *b)
 {
 	CvxValue	x;
 	CvxValue	y;
-	StringInfoData one;
-	StringInfoData other;
 
 	cvx_value_read(a->data, a->len, &x);
 	cvx_value_read(b->data, b->len, &y);
@@ -135,20 +136,48 @@ cvx_document_is_alike(const CvxText *a, const CvxText *b)
 	if (x.kind == CVX_KIND_STRING && y.kind == CVX_KIND_BYTES)
 		return !x.text.is_escaped && x.text.len == y.text.len &&
 			memcmp(x.text.data, y.text.data, x.text.len) == 0;
+	return cvx_document_is_same(a->data, a->len, b->data, b->len, false);
+}
+
+/*
+ * Are two values, or two documents, the same to Convex?  strips: whatever their
+ * system fields are.
+ */
+bool
+cvx_document_is_same(const char *a, size_t a_len, const char *b, size_t b_len,
+					 bool strips)
+{
+	StringInfoData one;
+	StringInfoData other;
+
+	if (a_len == b_len && memcmp(a, b, a_len) == 0)
+		return true;
 	initStringInfo(&one);
 	initStringInfo(&other);
-	cvx_document_canonical(&one, a->data, a->len, false);
-	cvx_document_canonical(&other, b->data, b->len, false);
+	cvx_document_canonical(&one, a, a_len, strips);
+	cvx_document_canonical(&other, b, b_len, strips);
 	return one.len == other.len && memcmp(one.data, other.data, one.len) == 0;
 }
 
 /*
- * The document with a field set to a value, or without it (value NULL).
- * Objects on the way are made; what stands in the way is replaced.
+ * Set a field of a document to a value, or take it out (value NULL).  Objects
+ * on the way are made; what stands in the way is replaced.  The document's
+ * memory is new, in the current context.
  */
 void
-cvx_document_set(StringInfo out, const char *doc, size_t len,
-				 const CvxPath *path, const char *value, size_t value_len)
+cvx_document_set(StringInfo doc, const CvxPath *path, const char *value,
+				 size_t value_len)
+{
+	StringInfoData longer;
+
+	initStringInfo(&longer);
+	write_set(&longer, doc->data, doc->len, path, value, value_len);
+	*doc = longer;
+}
+
+static void
+write_set(StringInfo out, const char *doc, size_t len, const CvxPath *path,
+		  const char *value, size_t value_len)
 {
 	CvxPath		rest = {path->names + 1, path->n - 1, path->label};
 	CvxJson		json;
@@ -179,12 +208,11 @@ cvx_document_set(StringInfo out, const char *doc, size_t len,
 
 			cvx_value_read(text.data, text.len, &old);
 			if (old.kind == CVX_KIND_OBJECT)
-				cvx_document_set(&inner, text.data, text.len, &rest, value,
-								 value_len);
+				write_set(&inner, text.data, text.len, &rest, value, value_len);
 			else if (value == NULL)
 				appendBinaryStringInfo(&inner, text.data, text.len);
 			else
-				cvx_document_set(&inner, "{}", 2, &rest, value, value_len);
+				write_set(&inner, "{}", 2, &rest, value, value_len);
 			put_member(out, &is_first_out, &name, inner.data, inner.len);
 		}
 		else if (value != NULL)
@@ -194,7 +222,7 @@ cvx_document_set(StringInfo out, const char *doc, size_t len,
 	{
 		if (rest.n > 0)
 		{
-			cvx_document_set(&inner, "{}", 2, &rest, value, value_len);
+			write_set(&inner, "{}", 2, &rest, value, value_len);
 			value = inner.data;
 			value_len = inner.len;
 		}

@@ -17,9 +17,10 @@ extern bool cvx_document_is_blocked(const char *doc, size_t len,
 									const CvxPath *path, CvxValue *value,
 									int *depth);
 extern bool cvx_document_is_alike(const CvxText *a, const CvxText *b);
-extern void cvx_document_set(StringInfo out, const char *doc, size_t len,
-							 const CvxPath *path, const char *value,
-							 size_t value_len);
+extern bool cvx_document_is_same(const char *a, size_t a_len, const char *b,
+								 size_t b_len, bool strips);
+extern void cvx_document_set(StringInfo doc, const CvxPath *path,
+							 const char *value, size_t value_len);
 extern void cvx_document_merge(StringInfo out, const char *doc, size_t len,
 							   const char *patch, size_t patch_len);
 extern void cvx_document_strip(StringInfo out, const char *doc, size_t len,

@@ -500,14 +500,8 @@ lacks_field(CvxHttp *http, const char *table, const CvxKey *key, int left_out)
 	appendStringInfoString(&row, "{}");
 	for (int i = 0; i < key->n; i++)
 	{
-		StringInfoData longer;
-
-		if (i == left_out)
-			continue;
-		initStringInfo(&longer);
-		cvx_document_set(&longer, row.data, row.len, &key->paths[i], value,
-						 strlen(value));
-		row = longer;
+		if (i != left_out)
+			cvx_document_set(&row, &key->paths[i], value, strlen(value));
 	}
 	call = cvx_api_probe_fivetran_key(http, table, row.data);
 	if (cvx_api_has_code(call, 404, "FivetranMissingUpdatedRow"))

@@ -238,11 +238,12 @@ $cluster->value("SELECT convex_create_subscription('past', 'convex', '{left,righ
 $cluster->value(<<~'END');
 	CREATE TABLE torn (at timestamptz DEFAULT clock_timestamp(), name text, what text);
 	CREATE SEQUENCE looked_app; CREATE SEQUENCE looked_soft; CREATE SEQUENCE looked_past;
-	CREATE FUNCTION look(sub name) RETURNS text LANGUAGE plpgsql AS $$
+	CREATE FUNCTION look(sub name, good text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE
 		targets text[];
 		modes text;
 		sums numeric[] := '{0,0,0}';
+		found text;
 		clocks float8[] := '{}';
 		part record;
 	BEGIN
@@ -262,7 +263,13 @@ $cluster->value(<<~'END');
 			sums[2] := sums[2] + part.accounts;
 			clocks := clocks || part.clocks;
 		END LOOP;
-		RETURN concat_ws(' ', trim_scale(sums[1]), sums[2], cardinality(clocks), (SELECT max(c) - min(c) FROM unnest(clocks) AS c));
+		found := concat_ws(' ', trim_scale(sums[1]), sums[2], cardinality(clocks), (SELECT max(c) - min(c) FROM unnest(clocks) AS c));
+		IF found <> good THEN
+			found := found || ' ' || (SELECT string_agg(concat_ws(' ', r.table_name, r.state, r.load, r.synced_ts), ', ') || ', ' || concat_ws(' ', min(st.phase), min(st.cursor))
+				FROM convex_subscription AS s JOIN convex_subscription_rel AS r USING (subid) JOIN convex_subscription_state AS st USING (subid)
+				WHERE s.name = sub AND r.table_name IN ('left', 'right', 'till'));
+		END IF;
+		RETURN found;
 	EXCEPTION WHEN OTHERS THEN
 		-- A target that is renamed, or a lock; not what was read.
 		RETURN NULL;
@@ -274,7 +281,7 @@ $cluster->value(<<~'END');
 		LOOP
 			COMMIT;
 			SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-			found := look(sub);
+			found := look(sub, good);
 			COMMIT;
 			IF found <> good THEN
 				INSERT INTO torn (name, what) VALUES (sub, found);
