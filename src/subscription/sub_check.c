@@ -344,6 +344,8 @@ load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded, const char *problem)
 		cvx_load_again(sub, rel, "table_replaced", problem);
 		return;
 	}
-	cvx_catalog_rel(sub, rel, "state = 'resyncing', load = 'wanted'");
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET state = 'resyncing', load = 'wanted', error_message = $3"
+					" WHERE subid = $1 AND relno = $2", "iit", sub->subid, rel->relno, problem);
 	cvx_catalog_event(sub->subid, "table_replaced", rel, problem);
 }

@@ -57,10 +57,10 @@
 #define LOST_AFTER_FAILURES	5
 
 /*
- * Between two loads of everything because the log ends before the cursor;
- * doubled for each further one.
+ * Between two loads of everything because the cursor is of no use; doubled for
+ * each further one.
  */
-#define BEHIND_MS			60000
+#define RESTART_MS			60000
 
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
@@ -206,6 +206,7 @@ cvx_load_mend_unlogged(const CvxSubscription *sub, bool is_beginning)
 						"UPDATE @.convex_subscription_rel SET check_cursor = NULL, check_id = NULL,"
 						" state = CASE WHEN copied_rows > 0 THEN 'resyncing' ELSE state END,"
 						" load = CASE WHEN copied_rows > 0 THEN 'wanted' END,"
+						" error_message = CASE WHEN copied_rows > 0 THEN 'the target is not logged, and empty' END,"
 						" retry_at = NULL WHERE subid = $1 AND relno = $2 AND (copied_rows > 0 OR $3)"
 						" RETURNING load IS NOT NULL", "iib", sub->subid,
 						rel->relno, is_beginning);
@@ -587,7 +588,7 @@ index_tables(CvxSync *sync)
 		{
 			if (!is_unique)
 			{
-				want_again(sync, rel, false, NULL);
+				want_again(sync, rel, false, "the walk gave a document twice");
 				cvx_catalog_event(sub->subid, "resync", rel,
 								  "the walk gave a document twice");
 				cvx_step_commit(sync);
@@ -892,7 +893,7 @@ want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up, const char *why)
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_rel SET load = 'wanted',"
 					" synced_ts = NULL, retry_at = CASE WHEN $3 THEN clock_timestamp() + interval '" SLOW_RETRY "' END,"
-					" error_message = CASE WHEN $3 THEN $4 END WHERE subid = $1 AND relno = $2",
+					" error_code = NULL, error_message = $4 WHERE subid = $1 AND relno = $2",
 					"iibt", sub->subid, rel->relno,
 					gives_up && sub->cursor != 0 && !sub->is_reloading, why);
 }
@@ -921,15 +922,27 @@ note_restart(CvxSync *sync, bool gives_up, const char *why)
 CvxStep
 cvx_load_behind(CvxSync *sync, const CvxLog *log, const CvxPage *page)
 {
+	if (!cvx_load_may_restart(sync))
+		cvx_log_fail_behind(log, page);
+	return cvx_load_everything(sync, "the cursor is ahead of the server");
+}
+
+/*
+ * May everything be loaded again now?  Not soon after the last time, whose
+ * cursor was of no use: then the caller fails.
+ */
+bool
+cvx_load_may_restart(CvxSync *sync)
+{
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (sync->nbehind > 0 &&
-		!TimestampDifferenceExceeds(sync->behind_at, now,
-									BEHIND_MS << Min(sync->nbehind - 1, 6)))
-		cvx_log_fail_behind(log, page);
-	sync->nbehind++;
-	sync->behind_at = now;
-	return cvx_load_everything(sync, "the cursor is ahead of the server");
+	if (sync->nrestarts > 0 &&
+		!TimestampDifferenceExceeds(sync->restarted_at, now,
+									RESTART_MS << Min(sync->nrestarts - 1, 6)))
+		return false;
+	sync->nrestarts++;
+	sync->restarted_at = now;
+	return true;
 }
 
 /* The cursor is of no use: load everything again, beside the old rows. */
@@ -937,22 +950,16 @@ CvxStep
 cvx_load_everything(CvxSync *sync, const char *why)
 {
 	CvxSubscription *sub = sync->sub;
-	ListCell   *lc;
 
 	cvx_step_forget_ahead(sync);
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 	{
-		foreach(lc, sub->rels)
-		{
-			CvxSubRel  *rel = lfirst(lc);
-
-			if (rel->state == CVX_REL_DROPPED)
-				continue;
-			cvx_catalog_rel(sub, rel,
-							"load = 'wanted', synced_ts = NULL,"
-							" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END");
-		}
+		cvx_catalog_run(0,
+						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL,"
+						" error_message = CASE WHEN state = 'error' THEN error_message ELSE $2 END,"
+						" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END"
+						" WHERE subid = $1 AND state <> 'dropped'", "it", sub->subid, why);
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription_state SET reload = true, head_ts = NULL, phase = 'reloading', caught_up = false,"
 						" snapshot = NULL, page_cursor = NULL, deployment_url = $2 WHERE subid = $1",

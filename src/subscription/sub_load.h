@@ -27,6 +27,7 @@ extern CvxStep cvx_load_ask_shown_from(CvxSync *sync);
 extern void cvx_load_note_log_end(CvxSync *sync, int64 ts);
 extern CvxStep cvx_load_behind(CvxSync *sync, const CvxLog *log,
 							   const CvxPage *page);
+extern bool cvx_load_may_restart(CvxSync *sync);
 extern CvxStep cvx_load_everything(CvxSync *sync, const char *why);
 
 #endif							/* CVX_SUB_LOAD_H */

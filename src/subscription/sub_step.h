@@ -128,9 +128,9 @@ struct CvxSync
 	CvxLog		log;			/* of the common changes */
 	CvxLog		own_log;		/* of tables that catch up */
 
-	/* loads of everything, since the log ended before the cursor */
-	int			nbehind;
-	TimestampTz behind_at;		/* the last one */
+	/* loads of everything, since the cursor was of no use */
+	int			nrestarts;
+	TimestampTz restarted_at;	/* the last one */
 
 	/* pages: one is applied while the other is fetched */
 	MemoryContext page_cxts[2];

@@ -279,7 +279,7 @@ cvx_sync_end_pauses(CvxSync *sync)
 	sync->ends_pauses = true;
 	sync->is_kept = false;
 	sync->aside_retry_at = 0;
-	sync->nbehind = 0;
+	sync->nrestarts = 0;
 }
 
 /* When something that waits beside the common changes is due; 0: nothing waits. */
@@ -741,7 +741,8 @@ common_changes(CvxSync *sync, int64 bound)
 	}
 	request = cvx_step_make_request(sync, true, sub->cursor, NULL, rels, true);
 	received = cvx_step_receive(sync, &request);
-	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments"))
+	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments") &&
+		cvx_load_may_restart(sync))
 		return cvx_load_everything(sync, "Convex no longer keeps the changes since the cursor");
 	if (bound == PG_INT64_MAX)
 		cvx_step_prefetch_after(sync, received.call, true, rels, true);

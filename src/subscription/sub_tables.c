@@ -111,8 +111,9 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		if (rel->load == CVX_LOAD_WALKING)
 		{
 			/* The selection of a walk never changes: the others begin anew. */
-			cvx_catalog_run(0, "UPDATE @.convex_subscription_rel SET load = 'wanted' WHERE subid = $1 AND load = 'walking'",
-							"i", sub->subid);
+			cvx_catalog_run(0,
+							"UPDATE @.convex_subscription_rel SET load = 'wanted', error_message = 'another table of the walk was dropped'"
+							" WHERE subid = $1 AND load = 'walking'", "i", sub->subid);
 			cvx_catalog_run(SPI_OK_UPDATE, "UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
 							"i", sub->subid);
 		}
