@@ -183,6 +183,8 @@ $cluster->value(<<~'END');
 		RETURN $1;
 	END $$;
 	CREATE OR REPLACE FUNCTION evil.ok(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN evil.same($1) = $1; END';
+	-- Dropping its own table is left out: a trigger that tries it, and goes on,
+	-- crashes a plain INSERT as well (ExecRelCheck finds fewer constraints).
 	CREATE FUNCTION evil.attack() RETURNS trigger LANGUAGE plpgsql AS $$
 	DECLARE
 		attempts text[] := ARRAY[
@@ -198,7 +200,7 @@ $cluster->value(<<~'END');
 			'UPDATE public.convex_subscription SET owner = ''postgres'', owner_oid = 10', 'DELETE FROM public.convex_subscription_rel',
 			'SELECT pg_catalog.lo_create(0)', 'LOCK TABLE public.convex_subscription_state', 'ALTER ROLE CURRENT_USER SET search_path = evil',
 			pg_catalog.format('ALTER TABLE %I.%I ADD COLUMN mine_%s int', TG_TABLE_SCHEMA, TG_TABLE_NAME, (pg_catalog.random() * 9)::int),
-			pg_catalog.format('TRUNCATE %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME), pg_catalog.format('DROP TABLE %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)];
+			pg_catalog.format('TRUNCATE %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)];
 	BEGIN
 		BEGIN
 			EXECUTE attempts[1 + pg_catalog.floor(pg_catalog.random() * pg_catalog.array_length(attempts, 1))];
@@ -249,7 +251,8 @@ $cluster->value(<<~'END');
 	BEGIN
 		SELECT array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY r.table_name), min(s.mode) INTO targets, modes
 			FROM convex_subscription AS s JOIN convex_subscription_rel AS r USING (subid) JOIN pg_class AS c ON c.oid = r.target_oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-			WHERE s.name = sub AND r.table_name IN ('left', 'right', 'till') AND r.state IN ('ready', 'resyncing');
+			WHERE s.name = sub AND r.table_name IN ('left', 'right', 'till') AND r.state IN ('ready', 'resyncing')
+				AND NOT (r.load IS NOT DISTINCT FROM 'catching_up' AND NOT r.is_staged);
 		IF cardinality(targets) IS DISTINCT FROM 3 THEN
 			RETURN NULL;
 		END IF;
@@ -502,6 +505,8 @@ my %acts = (
 # Where nothing may die, a process can be seen to grow.
 my %is_deadly = map { $_ => 1 } 'kill a worker', 'kill the launcher', 'kill a call', 'restart', 'terminate a worker', 'terminate the launcher', 'stop a worker';
 
+# Answers that are wrong, not answers that are right and untrue: a peer that
+# leaves documents out, and says that it is all, cannot be found out.
 my @faults = (
 	{ action => 'status', status => 500 }, { action => 'status', status => 503, code => 'InternalServerError' }, { action => 'status', status => 429, headers => { 'Retry-After' => '1' } },
 	{ action => 'status', status => 401, code => 'BadAdminKey' }, { action => 'status', status => 403, code => 'Forbidden' }, { action => 'status', status => 404 },
@@ -509,10 +514,8 @@ my @faults = (
 	{ action => 'stall', seconds => 1 }, { action => 'stall', at => 'body', after_bytes => 100, seconds => 1 }, { action => 'stall', at => 'accept', seconds => 1 },
 	{ action => 'reset' }, { action => 'reset', after_bytes => 200 }, { action => 'cut' }, { action => 'cut', after_bytes => 300 }, { action => 'close_after' }, { action => 'close_after', at => 'next' },
 	{ action => 'drip', bytes => 100, interval_ms => 5 }, { action => 'delay', ms => 300 }, { action => 'gzip_bomb', megabytes => 16 }, { action => 'brackets', n => 100_000 },
-	{ action => 'wrong_table' }, { action => 'ignore_filter' },
-	{ action => 'edit', find => '"hasMore":false', replace => '"hasMore":true' }, { action => 'edit', find => '"hasMore":true', replace => '"hasMore":false' },
-	{ action => 'edit', find => '"cursor":1', replace => '"cursor":2' }, { action => 'edit', find => '"snapshot":1', replace => '"snapshot":2' },
-	{ action => 'edit', find => '"_ts":1', replace => '"_ts":2' }, { action => 'edit', find => '"_ts":', replace => '"_ts":-' }, { action => 'edit', find => '"_id":"', replace => '"_id":' },
+	{ action => 'ignore_filter' }, { action => 'edit', find => '"hasMore":false', replace => '"hasMore":true' },
+	{ action => 'edit', find => '"_ts":', replace => '"_ts":-' }, { action => 'edit', find => '"_id":"', replace => '"_id":' },
 	{ action => 'edit', find => '"values":[', replace => '"values":[{},' });
 
 sub misbehave
