@@ -51,6 +51,7 @@
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
 #include "subscription/sub_direct.h"
+#include "subscription/sub_events.h"
 #include "subscription/sub_read.h"
 #include "subscription/sub_target.h"
 
@@ -94,11 +95,12 @@ static const char *const merge_settings[] = {
 };
 
 static bool is_same_type(Form_pg_attribute one, Form_pg_attribute other);
-static void copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
+static bool copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
 						 Oid to);
-static bool takes_columns(Oid relid);
 static void add_known_columns(const CvxSubscription *sub, CvxSubRel *rel);
-static void add_column(Oid relid, const char *name, const char *type);
+static bool add_column(const CvxSubscription *sub, const CvxSubRel *rel,
+					   Oid relid, const char *name, const char *type,
+					   const char *field);
 static Oid	staging_relid(const CvxSubscription *sub, const CvxSubRel *rel);
 static int	multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done);
 static int *choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs,
@@ -169,10 +171,11 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 
 		cvx_apply_check_target(sub, rel);
 		cvx_catalog_bind_target(sub, rel);
-		if (sub->is_evolving && takes_columns(rel->target))
+		if (sub->is_evolving)
 			add_known_columns(sub, rel);
 		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
-			add_column(rel->target, "_document", "pg_catalog.jsonb");
+			(void) add_column(sub, rel, rel->target, "_document",
+							  "pg_catalog.jsonb", "_document");
 		target = cvx_target_open(sub, rel, rel->target);
 		for (int i = 0; i < target->ncolumns; i++)
 		{
@@ -288,16 +291,6 @@ cvx_apply_is_emptied(const CvxSubRel *rel)
 	return is_emptied;
 }
 
-static bool
-takes_columns(Oid relid)
-{
-	Relation	relation = table_open(relid, AccessShareLock);
-	bool		result = cvx_target_takes_columns(relation);
-
-	table_close(relation, NoLock);
-	return result;
-}
-
 /* Give a target that exists the columns that its fields ask for. */
 static void
 add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
@@ -319,42 +312,52 @@ add_known_columns(const CvxSubscription *sub, CvxSubRel *rel)
 		said = pnstrdup(value.val.string.val, value.val.string.len);
 		type = strchr(said, '\t');
 		if (type != NULL)
-			add_column(rel->target, attname, type + 1);
+			(void) add_column(sub, rel, rel->target, attname, type + 1,
+							  pnstrdup(said, type - said));
 	}
 }
 
-/* Give one table the columns with fields that it lacks and the other has. */
-static void
+/*
+ * Give one table the columns with fields that it lacks and the other has; false
+ * when it refuses one.
+ */
+static bool
 copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from, Oid to)
 {
 	CvxTarget  *source = cvx_target_open(sub, rel, from);
+	bool		is_done = true;
 
 	for (int i = 0; i < source->nfields; i++)
 	{
 		const CvxColumn *column = &source->columns[i];
 
 		if (get_attnum(to, column->name) == InvalidAttrNumber)
-			add_column(to, column->name, to == rel->target ?
-					   cvx_target_column_type(source->tupdesc, column->attnum) :
-					   cvx_target_base_type(source->tupdesc, column->attnum));
+			is_done &= add_column(sub, rel, to, column->name, to == rel->target ?
+								  cvx_target_column_type(source->tupdesc, column->attnum) :
+								  cvx_target_base_type(source->tupdesc, column->attnum),
+								  column->field);
 	}
 	cvx_target_close(source);
+	return is_done;
 }
 
-/* ALTER TABLE as the table's owner, without a long wait for its lock. */
-static void
-add_column(Oid relid, const char *name, const char *type)
+/* False when the table refuses the column, which is told; throws 55P03. */
+static bool
+add_column(const CvxSubscription *sub, const CvxSubRel *rel, Oid relid,
+		   const char *name, const char *type, const char *field)
 {
-	CvxTurn		turn;
+	char	   *drift;
+	CvxAdding	adding = cvx_target_add_column(rel, relid, name, type, field,
+											   &drift);
 
-	cvx_target_begin_turn(&turn, cvx_target_owner(relid));
-	(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
-							quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-													   get_rel_name(relid)),
-							quote_identifier(name), type), SPI_OK_UTILITY);
-	cvx_target_end_turn(&turn);
+	if (adding == CVX_ADDING_LATER)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("table \"%s\" is in use and cannot get column \"%s\" now",
+						get_rel_name(relid), name)));
+	if (drift)
+		cvx_catalog_drift(sub->subid, rel, drift);
+	return adding == CVX_ADDING_DONE;
 }
 
 /*
@@ -425,7 +428,7 @@ cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel)
 /*
  * Does a staging table fit its target?  Columns that both have are of the same
  * types (they may have got one for the same field from different documents),
- * and each has what the other cannot get without a value being lost.
+ * and it has what it cannot get without a value being lost.
  */
 bool
 cvx_apply_fits(const CvxSubscription *sub, CvxSubRel *rel)
@@ -446,8 +449,6 @@ cvx_apply_fits(const CvxSubscription *sub, CvxSubRel *rel)
 
 		if (attnum > 0)
 			fits &= is_same_type(one, TupleDescAttr(target->tupdesc, attnum - 1));
-		else if (!one->attisdropped)
-			fits &= target->most == NULL;
 	}
 	for (int i = target->nfields; i < target->ncolumns; i++)
 		fits &= get_attnum(RelationGetRelid(staging), target->columns[i].name) !=
@@ -472,9 +473,10 @@ is_same_type(Form_pg_attribute one, Form_pg_attribute other)
 /*
  * Make a loaded table visible, as it was at ts: move it into place, or merge
  * it into the target that is there.  What moves is not published: where that
- * matters its rows are inserted into a new table.
+ * matters its rows are inserted into a new table.  False when the target
+ * refuses a column that the staging table has.
  */
-void
+bool
 cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 {
 	Oid			staging = staging_relid(sub, rel);
@@ -490,12 +492,13 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		cvx_apply_check_target(sub, rel);
 
 		/* Either may have got columns while the other was not looked at. */
-		if (takes_columns(rel->target))
-			copy_columns(sub, rel, staging, rel->target);
-		copy_columns(sub, rel, rel->target, staging);
+		if (!copy_columns(sub, rel, staging, rel->target))
+			return false;
+		(void) copy_columns(sub, rel, rel->target, staging);
 		merge_as(sub, rel, staging, ts);
 	}
 	rel->is_staged = false;
+	return true;
 }
 
 /*

@@ -35,7 +35,7 @@ extern void cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel);
 extern int64 cvx_apply_changes(const CvxSubscription *sub, CvxSubRel *rel,
 							   bool to_staging, const CvxBatchDocs *docs);
 extern bool cvx_apply_fits(const CvxSubscription *sub, CvxSubRel *rel);
-extern void cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel,
+extern bool cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel,
 							  int64 ts);
 extern char *cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel,
 							   bool in_staging, const CvxPage *page,

@@ -625,10 +625,9 @@ cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 {
 	CutOver    *cut_over = arg;
 
-	cut_over->fits = cvx_apply_fits(sync->sub, rel);
-	if (cut_over->fits)
+	cut_over->fits = cvx_apply_fits(sync->sub, rel) &&
 		cvx_apply_cutover(sync->sub, rel, cut_over->ts);
-	else
+	if (!cut_over->fits)
 		cvx_load_again(sync->sub, rel, "resync",
 					   "the columns of its target are not those of when the load began");
 }

@@ -26,12 +26,14 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/base64.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
@@ -65,14 +67,27 @@ typedef struct Candidate
 	size_t		size;
 } Candidate;
 
+/* A column that was refused. */
+typedef struct Refusal
+{
+	Oid			relid;			/* of the target; invalid: nothing */
+	uint32		hash;			/* of the field */
+	TimestampTz at;
+} Refusal;
+
+/* A refused column is tried again after this, whatever has changed. */
+#define REFUSED_MS		60000
+
 /* Written once, when the library is loaded. */
 static object_access_hook_type previous_access = NULL;
+
+/* What was refused lately, each at the place of its hash. */
+static Refusal refusals[256];
 
 static void watch_creation(ObjectAccessType access, Oid class, Oid object,
 						   int sub, void *arg);
 static Oid	new_namespace(Oid type);
 static bool is_fillable(Form_pg_attribute att);
-static TupleDesc most_columns(const CvxSubRel *rel, Relation relation);
 static void add_column(CvxTarget *target, Form_pg_attribute att);
 static char *field_of(const CvxSubRel *rel, const char *attname);
 static int	compare_columns(const void *a, const void *b);
@@ -103,11 +118,18 @@ static void write_exact(StringInfo buf, const CvxText *raw);
 static void note_unknown(CvxTarget *target, const CvxText *name,
 						 const CvxValue *value);
 static bool has_attribute(TupleDesc tupdesc, const char *field);
-static bool add_one_column(CvxTarget *target, const Unknown *unknown);
+static CvxAdding add_one_column(CvxTarget *target, const Unknown *unknown);
 static char *new_name(CvxTarget *target, char *field);
-static bool alter_table(CvxTarget *target, Oid relid, const char *type,
-						const char *name, const char *field);
-static void note_column(CvxSubRel *rel, char *name, char *field);
+static const char *unable_because(Oid relid);
+static ErrorData *alter_table(Oid relid, const char *name, const char *type);
+static void remember_refusal(Oid relid, const char *field);
+static bool is_refused(const CvxTarget *target, const char *field);
+static Refusal *refusal_of(Oid relid, const char *field);
+static uint32 hash_field(const char *field);
+static void forget_refusals(Datum arg, Oid relid);
+static void forget_all_refusals(Datum arg, int cacheid, uint32 hash);
+static void note_column(CvxTarget *target, char *name, char *field,
+						const char *type);
 static bool known_column(CvxTarget *target, const char *field, char **name,
 						 const char **type);
 static void note_drift(CvxTarget *target, const char *drift);
@@ -161,7 +183,6 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 	target->values = palloc(sizeof(Datum) * tupdesc->natts);
 	target->nulls = palloc(sizeof(bool) * tupdesc->natts);
 	watch_size(target);
-	target->most = most_columns(rel, target->relation);
 	target->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "convex row",
 											ALLOCSET_DEFAULT_SIZES);
 	return target;
@@ -181,33 +202,6 @@ is_fillable(Form_pg_attribute att)
 {
 	return !att->attisdropped && att->attgenerated == '\0' &&
 		att->attidentity != ATTRIBUTE_IDENTITY_ALWAYS;
-}
-
-/*
- * The columns of the target when PostgreSQL adds none to it, in the current
- * context; otherwise NULL.
- */
-static TupleDesc
-most_columns(const CvxSubRel *rel, Relation relation)
-{
-	TupleDesc	result = NULL;
-	Relation	real = relation;
-
-	if (OidIsValid(rel->target) && rel->target != RelationGetRelid(relation))
-		real = try_relation_open(rel->target, AccessShareLock);
-	if (real && !cvx_target_takes_columns(real))
-		result = CreateTupleDescCopy(RelationGetDescr(real));
-	if (real && real != relation)
-		relation_close(real, NoLock);
-	return result;
-}
-
-/* Does ALTER TABLE ADD COLUMN work on it?  Not on a partition or a typed table. */
-bool
-cvx_target_takes_columns(Relation relation)
-{
-	return !relation->rd_rel->relispartition &&
-		!OidIsValid(relation->rd_rel->reloftype);
 }
 
 static void
@@ -1041,13 +1035,8 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	if (!target->sub->is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
 		!has_attribute(target->tupdesc, field))
 		return;
-	if (target->most && !has_attribute(target->most, field))
-	{
-		note_drift(target,
-				   psprintf("field \"%s\" has no column, because PostgreSQL adds none to a partition or a typed table",
-							field));
+	if (is_refused(target, field))
 		return;
-	}
 	foreach(lc, target->unknowns)
 		if (strcmp(((Unknown *) lfirst(lc))->field, field) == 0)
 			unknown = lfirst(lc);
@@ -1089,41 +1078,50 @@ cvx_target_add_columns(CvxTarget *target)
 
 	foreach(lc, target->unknowns)
 	{
-		if (!add_one_column(target, lfirst(lc)))
+		CvxAdding	adding = add_one_column(target, lfirst(lc));
+
+		if (adding == CVX_ADDING_LATER)
 			break;
-		has_new = true;
+		has_new |= adding == CVX_ADDING_DONE;
 	}
 	target->unknowns = NIL;
 	return has_new;
 }
 
-/* Give a field a column; false when that cannot be now. */
-static bool
+/*
+ * Give a field a column.  While a target that exists is loaded it gets the
+ * column first: what it refuses its staging table does not get either, or else
+ * the values could not be merged.
+ */
+static CvxAdding
 add_one_column(CvxTarget *target, const Unknown *unknown)
 {
-	bool		is_there = has_attribute(target->tupdesc, unknown->field);
-	const char *type = cvx_names_type(unknown->field, unknown->type);
-	char	   *name = pstrdup(unknown->field);
+	char	   *field = unknown->field;
+	bool		is_there = has_attribute(target->tupdesc, field);
+	const char *type = cvx_names_type(field, unknown->type);
+	char	   *name = pstrdup(field);
 	Oid			relid = RelationGetRelid(target->relation);
-	bool		is_added;
+	Oid			real = target->rel->target;
+	bool		is_known = is_there || known_column(target, field, &name, &type);
+	CvxAdding	adding = CVX_ADDING_DONE;
+	char	   *drift = NULL;
 
-	if (!is_there && !known_column(target, unknown->field, &name, &type))
-		name = new_name(target, unknown->field);
+	if (!is_known)
+		name = new_name(target, field);
 
 	/* An ALTER TABLE wants nobody else here to use the relation. */
 	table_close(target->relation, NoLock);
-	is_added = alter_table(target, relid, is_there ? NULL : type, name,
-						   unknown->field);
+	if (!is_known && OidIsValid(real) && real != relid)
+		adding = cvx_target_add_column(target->rel, real, name, type, field, &drift);
+	if (!is_there && adding != CVX_ADDING_REFUSED)
+		adding = cvx_target_add_column(target->rel, relid, name, type, field, &drift);
 	target->relation = table_open(relid, RowExclusiveLock);
 	target->tupdesc = RelationGetDescr(target->relation);
-	if (!is_added)
-		return false;
-	note_column(target->rel, name, unknown->field);
-	if (!is_there)
-		cvx_catalog_event(target->sub->subid, "column_added", target->rel,
-						  psprintf("field \"%s\": column \"%s\" of type %s",
-								   unknown->field, name, type));
-	return true;
+	if (drift)
+		note_drift(target, drift);
+	if (adding == CVX_ADDING_DONE)
+		note_column(target, name, field, is_there ? NULL : type);
+	return adding;
 }
 
 /* A name that no column of the target, or of its staging table, has. */
@@ -1156,73 +1154,179 @@ new_name(CvxTarget *target, char *field)
 }
 
 /*
- * ALTER TABLE (type NULL: the column is there) within a subtransaction: when it
- * cannot have its lock, or its owner may not, the values stay in _extra for
- * now, and the result is false.
+ * ALTER TABLE ADD COLUMN as the table's owner, in a subtransaction, and without
+ * a long wait for its lock.  One that is refused is a drift, and is remembered
+ * for a while: each attempt may lock the table.
  */
-static bool
-alter_table(CvxTarget *target, Oid relid, const char *type, const char *name,
-			const char *field)
+CvxAdding
+cvx_target_add_column(const CvxSubRel *rel, Oid relid, const char *name,
+					  const char *type, const char *field, char **drift)
+{
+	const char *why = unable_because(relid);
+	CvxAdding	adding = CVX_ADDING_REFUSED;
+
+	*drift = NULL;
+	if (why == NULL)
+	{
+		ErrorData  *error = alter_table(relid, name, type);
+
+		if (error == NULL)
+			return CVX_ADDING_DONE;
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			error->sqlerrcode == ERRCODE_OBJECT_IN_USE)
+			adding = CVX_ADDING_LATER;
+		why = error->message;
+	}
+	if (adding == CVX_ADDING_REFUSED)
+	{
+		*drift = psprintf("field \"%s\" has no column: %s", field, why);
+		remember_refusal(OidIsValid(rel->target) ? rel->target : relid, field);
+	}
+	return adding;
+}
+
+/* Why a table cannot get a column at all, whoever asks; NULL: it can. */
+static const char *
+unable_because(Oid relid)
+{
+	Relation	relation = try_relation_open(relid, AccessShareLock);
+	const char *why = NULL;
+
+	if (relation == NULL)
+		return NULL;
+	if (relation->rd_rel->relispartition)
+		why = "the table is a partition";
+	else if (OidIsValid(relation->rd_rel->reloftype))
+		why = "the table is of a composite type";
+	else if (RelationGetNumberOfAttributes(relation) >= MaxHeapAttributeNumber)
+		why = psprintf("the table has had %d columns, which is the most there can be",
+					   MaxHeapAttributeNumber);
+	relation_close(relation, NoLock);
+	return why;
+}
+
+/* Returns the error, unless that is of no table: then it throws it. */
+static ErrorData *
+alter_table(Oid relid, const char *name, const char *type)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_added = false;
+	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		int			nest = NewGUCNestLevel();
 		CvxTurn		turn;
 
+		cvx_target_begin_turn(&turn, cvx_target_owner(relid));
 		(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		cvx_target_begin_turn(&turn, cvx_target_owner(relid));
-		if (type)
-			cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s", target->name,
-									quote_identifier(name), type), SPI_OK_UTILITY);
+		cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
+								quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+														   get_rel_name(relid)),
+								quote_identifier(name), type), SPI_OK_UTILITY);
 		cvx_target_end_turn(&turn);
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
-						" WHERE subid = $1 AND relno = $2", "iitt",
-						target->sub->subid, target->rel->relno, name, field);
-		AtEOXact_GUC(true, nest);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		is_added = true;
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(cxt);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE &&
-			error->sqlerrcode != ERRCODE_OBJECT_IN_USE &&
-			error->sqlerrcode != ERRCODE_TOO_MANY_COLUMNS)
-			ReThrowError(error);
-		FreeErrorData(error);
 	}
 	PG_END_TRY();
-	return is_added;
+	if (error)
+		switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+		{
+			case ERRCODE_TRANSACTION_ROLLBACK:
+			case ERRCODE_INSUFFICIENT_RESOURCES:
+			case ERRCODE_OPERATOR_INTERVENTION:
+			case ERRCODE_SYSTEM_ERROR:
+			case ERRCODE_INTERNAL_ERROR:
+				ReThrowError(error);
+		}
+	return error;
 }
 
-/* The new column is known from now on. */
+/* The field's column is not tried again for a while. */
 static void
-note_column(CvxSubRel *rel, char *name, char *field)
+remember_refusal(Oid relid, const char *field)
 {
+	static bool is_listening = false;
+	Refusal    *refusal = refusal_of(relid, field);
+
+	if (!is_listening)
+	{
+		CacheRegisterRelcacheCallback(forget_refusals, (Datum) 0);
+		CacheRegisterSyscacheCallback(EVENTTRIGGEROID, forget_all_refusals, (Datum) 0);
+	}
+	is_listening = true;
+	refusal->relid = relid;
+	refusal->hash = hash_field(field);
+	refusal->at = GetCurrentTimestamp();
+}
+
+/* Has the target, or a table that is to be one, refused it lately? */
+static bool
+is_refused(const CvxTarget *target, const char *field)
+{
+	Oid			relid = OidIsValid(target->rel->target) ? target->rel->target :
+		RelationGetRelid(target->relation);
+	const Refusal *refusal = refusal_of(relid, field);
+
+	return refusal->relid == relid && refusal->hash == hash_field(field) &&
+		!TimestampDifferenceExceeds(refusal->at, GetCurrentTimestamp(), REFUSED_MS);
+}
+
+/* The one place where it can be. */
+static Refusal *
+refusal_of(Oid relid, const char *field)
+{
+	return &refusals[(hash_field(field) ^ relid) % lengthof(refusals)];
+}
+
+static uint32
+hash_field(const char *field)
+{
+	return hash_bytes((const unsigned char *) field, strlen(field));
+}
+
+/* The table has become another; with no OID, any may have. */
+static void
+forget_refusals(Datum arg, Oid relid)
+{
+	for (int i = 0; i < lengthof(refusals); i++)
+		if (!OidIsValid(relid) || refusals[i].relid == relid)
+			refusals[i].relid = InvalidOid;
+}
+
+static void
+forget_all_refusals(Datum arg, int cacheid, uint32 hash)
+{
+	forget_refusals(arg, InvalidOid);
+}
+
+/* The column is the field's from now on; a new one (type is not NULL) is told. */
+static void
+note_column(CvxTarget *target, char *name, char *field, const char *type)
+{
+	CvxSubRel  *rel = target->rel;
 	JsonbParseState *state = NULL;
 	JsonbValue	key = {.type = jbvString};
 	JsonbValue	value = {.type = jbvString};
 	Datum		added;
 	MemoryContext old;
 
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
+					" WHERE subid = $1 AND relno = $2", "iitt",
+					target->sub->subid, rel->relno, name, field);
 	key.val.string.val = name;
 	key.val.string.len = strlen(name);
 	value.val.string.val = field;
@@ -1237,6 +1341,10 @@ note_column(CvxSubRel *rel, char *name, char *field)
 	rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
 													  JsonbPGetDatum(rel->columns), added));
 	MemoryContextSwitchTo(old);
+	if (type)
+		cvx_catalog_event(target->sub->subid, "column_added", rel,
+						  psprintf("field \"%s\": column \"%s\" of type %s",
+								   field, name, type));
 }
 
 /*

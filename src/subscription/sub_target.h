@@ -46,6 +46,14 @@ typedef struct CvxColumn
 	CvxTypeIO	output;			/* of the base, if kind is -1 */
 } CvxColumn;
 
+/* What comes of an ALTER TABLE ADD COLUMN. */
+typedef enum CvxAdding
+{
+	CVX_ADDING_DONE,
+	CVX_ADDING_LATER,			/* somebody has the table locked */
+	CVX_ADDING_REFUSED			/* for as long as the table is what it is */
+} CvxAdding;
+
 /* What a field's column was filled from, where rows may be too big. */
 typedef struct CvxSource
 {
@@ -65,7 +73,6 @@ typedef struct CvxTarget
 	int			ncolumns;
 	CvxColumn  *columns;		/* fields in byte order first, then the rest */
 	int			nfields;
-	TupleDesc	most;			/* all columns that it can have; NULL: it takes more */
 	const CvxColumn *id;
 	const CvxColumn *ts;
 	const CvxColumn *extra;
@@ -94,13 +101,15 @@ typedef struct CvxTurn
 extern void cvx_target_want(const CvxSubRel *rel, CvxPageWant *want);
 extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,
 								  Oid relid);
-extern bool cvx_target_takes_columns(Relation relation);
 extern void cvx_target_close(CvxTarget *target);
 extern void cvx_target_decode(CvxTarget *target, const CvxPage *page,
 							  const CvxDoc *doc, StringInfo extra);
 extern void cvx_target_note_unknowns(CvxTarget *target, const CvxPage *page,
 									 const CvxDoc *doc);
 extern bool cvx_target_add_columns(CvxTarget *target);
+extern CvxAdding cvx_target_add_column(const CvxSubRel *rel, Oid relid,
+									   const char *name, const char *type,
+									   const char *field, char **drift);
 extern void cvx_target_report_drifts(CvxTarget *target);
 extern char *cvx_target_column_type(TupleDesc tupdesc, AttrNumber attnum);
 extern char *cvx_target_base_type(TupleDesc tupdesc, AttrNumber attnum);
