@@ -233,6 +233,7 @@ CREATE TABLE convex_subscription_rel (
     target_name name NOT NULL,
     target_oid oid NOT NULL DEFAULT 0,
     columns jsonb NOT NULL DEFAULT '{}',
+    attnums jsonb,
     state text NOT NULL DEFAULT 'joining'
         CHECK (state IN ('joining', 'ready', 'resyncing', 'error', 'dropped')),
     load text CHECK (load IN ('wanted', 'walking', 'indexing', 'catching_up')),
@@ -252,6 +253,8 @@ CREATE TABLE convex_subscription_rel (
     UNIQUE (subid, relno)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE convex_subscription_rel IS 'tables of subscriptions and their states';
+COMMENT ON COLUMN convex_subscription_rel.columns IS 'the fields of the columns, by name';
+COMMENT ON COLUMN convex_subscription_rel.attnums IS 'the names that columns had when they were looked at last, by number: so a renamed one keeps its field';
 
 CREATE SEQUENCE convex_subscription_eventid;
 COMMENT ON SEQUENCE convex_subscription_eventid IS 'numbers of events of subscriptions';

@@ -611,7 +611,7 @@ Datum
 convex_subscription_restored(PG_FUNCTION_ARGS)
 {
 	static const char *const ours[] = {
-		"owner_oid", "server_oid", "target_oid", "schema_oid", "home", "enabled"
+		"owner_oid", "server_oid", "target_oid", "schema_oid", "enabled", "home", "attnums"
 	};
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	TupleDesc	tupdesc;
@@ -640,7 +640,7 @@ convex_subscription_restored(PG_FUNCTION_ARGS)
 	{
 		int			attnum = SPI_fnumber(tupdesc, ours[i]);
 		Datum		value = (Datum) 0;	/* no OID, or false */
-		bool		isnull = strcmp(ours[i], "home") == 0;
+		bool		isnull = i >= lengthof(ours) - 2;	/* home and attnums */
 
 		if (attnum <= 0)
 			continue;

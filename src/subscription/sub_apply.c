@@ -26,13 +26,17 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "common/base64.h"
+#include "commands/extension.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "rewrite/rewriteDefine.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -94,6 +98,11 @@ static const char *const merge_settings[] = {
 	"enable_sort", "jit"
 };
 
+static void go_with_extension(Oid class, Oid object);
+static const char *redirected_event(Relation relation);
+static void note_columns(const CvxSubscription *sub, CvxSubRel *rel);
+static void add_declared_columns(StringInfo buf, const CvxSubRel *rel);
+static const CvxColumn *find_column(const CvxTarget *target, const char *name);
 static bool is_same_type(Form_pg_attribute one, Form_pg_attribute other);
 static bool copy_columns(const CvxSubscription *sub, CvxSubRel *rel, Oid from,
 						 Oid to);
@@ -159,7 +168,11 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	StringInfoData buf;
 	char	   *name = cvx_catalog_staging(sub, rel);
 
-	cvx_catalog_run(SPI_OK_UTILITY, "CREATE SCHEMA IF NOT EXISTS convex_staging", "");
+	if (!OidIsValid(get_namespace_oid("convex_staging", true)))
+	{
+		cvx_catalog_run(SPI_OK_UTILITY, "CREATE SCHEMA convex_staging", "");
+		go_with_extension(NamespaceRelationId, get_namespace_oid("convex_staging", false));
+	}
 	cvx_catalog_run(SPI_OK_UTILITY,
 					psprintf("DROP TABLE IF EXISTS convex_staging.%s", name), "");
 	initStringInfo(&buf);
@@ -171,6 +184,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 
 		cvx_apply_check_target(sub, rel);
 		cvx_catalog_bind_target(sub, rel);
+		note_columns(sub, rel);
 		if (sub->is_evolving)
 			add_known_columns(sub, rel);
 		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
@@ -189,25 +203,8 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	}
 	else
 	{
-		JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
-		JsonbIteratorToken token;
-		JsonbValue	value;
-		char	   *attname = NULL;
-
 		appendStringInfoString(&buf, "_id pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL, \"_creationTime\" pg_catalog.timestamptz");
-		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-		{
-			if (token == WJB_KEY)
-				attname = pnstrdup(value.val.string.val, value.val.string.len);
-			else if (token == WJB_VALUE)
-			{
-				char	   *said = pnstrdup(value.val.string.val, value.val.string.len);
-				char	   *type = strchr(said, '\t');
-
-				appendStringInfo(&buf, ", %s %s", quote_identifier(attname),
-								 type ? type + 1 : "pg_catalog.jsonb");
-			}
-		}
+		add_declared_columns(&buf, rel);
 		appendStringInfoString(&buf, ", _ts pg_catalog.int8 NOT NULL, _extra pg_catalog.jsonb");
 		if (sub->has_document)
 			appendStringInfoString(&buf, ", _document pg_catalog.jsonb");
@@ -218,8 +215,68 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	}
 	appendStringInfoChar(&buf, ')');
 	cvx_catalog_run(SPI_OK_UTILITY, buf.data, "");
+	go_with_extension(RelationRelationId, staging_relid(sub, rel));
 	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0");
 	rel->is_staged = true;
+}
+
+/* It is dropped with the extension, and may be dropped without it. */
+static void
+go_with_extension(Oid class, Oid object)
+{
+	ObjectAddress it;
+	ObjectAddress extension;
+
+	ObjectAddressSet(it, class, object);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("convex_fdw", false));
+	recordDependencyOn(&it, &extension, DEPENDENCY_AUTO_EXTENSION);
+}
+
+/* One column for each field that the catalog names. */
+static void
+add_declared_columns(StringInfo buf, const CvxSubRel *rel)
+{
+	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *attname = NULL;
+	List	   *fields = list_make1("_creationTime");
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *field;
+		char	   *type;
+		bool		is_there = false;
+		ListCell   *lc;
+
+		if (token == WJB_KEY)
+			attname = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token != WJB_VALUE)
+			continue;
+		field = pnstrdup(value.val.string.val, value.val.string.len);
+		type = strchr(field, '\t');
+		if (type)
+			*type++ = '\0';
+
+		/* An earlier target may have had two for a field, one after the other. */
+		foreach(lc, fields)
+			is_there |= strcmp(lfirst(lc), field) == 0;
+		if (is_there)
+			continue;
+		fields = lappend(fields, field);
+		appendStringInfo(buf, ", %s %s", quote_identifier(attname),
+						 type ? type : "pg_catalog.jsonb");
+	}
+}
+
+/* See what the columns of a target are called now, and know them by that. */
+static void
+note_columns(const CvxSubscription *sub, CvxSubRel *rel)
+{
+	CvxTarget  *target = cvx_target_open(sub, rel, rel->target);
+
+	cvx_target_report_drifts(target);
+	cvx_target_close(target);
 }
 
 /*
@@ -427,35 +484,51 @@ cvx_apply_index(const CvxSubscription *sub, CvxSubRel *rel)
 
 /*
  * Does a staging table fit its target?  Columns that both have are of the same
- * types (they may have got one for the same field from different documents),
- * and it has what it cannot get without a value being lost.
+ * types (they may have got one for the same field from different documents), are
+ * still filled in both, and it has what it cannot get without a value being lost.
  */
 bool
 cvx_apply_fits(const CvxSubscription *sub, CvxSubRel *rel)
 {
-	Relation	staging;
+	CvxTarget  *staging;
 	CvxTarget  *target;
 	bool		fits = true;
 
 	if (!OidIsValid(rel->target))
 		return true;
-	staging = table_open(staging_relid(sub, rel), AccessShareLock);
-	target = cvx_target_open(sub, rel, rel->target);
-	for (int i = 0; i < RelationGetDescr(staging)->natts; i++)
-	{
-		Form_pg_attribute one = TupleDescAttr(RelationGetDescr(staging), i);
-		AttrNumber	attnum = one->attisdropped ? InvalidAttrNumber :
-			get_attnum(rel->target, NameStr(one->attname));
 
-		if (attnum > 0)
-			fits &= is_same_type(one, TupleDescAttr(target->tupdesc, attnum - 1));
+	/* The target's columns may have been renamed: it comes first. */
+	target = cvx_target_open(sub, rel, rel->target);
+	staging = cvx_target_open(sub, rel, staging_relid(sub, rel));
+	for (int i = 0; i < staging->tupdesc->natts; i++)
+	{
+		Form_pg_attribute one = TupleDescAttr(staging->tupdesc, i);
+		const CvxColumn *other;
+
+		if (one->attisdropped)
+			continue;
+		other = find_column(target, NameStr(one->attname));
+		if (find_column(staging, NameStr(one->attname)) == NULL ||
+			(other == NULL && get_attnum(rel->target, NameStr(one->attname)) > 0))
+			fits = false;
+		else if (other)
+			fits &= is_same_type(one, TupleDescAttr(target->tupdesc, other->attnum - 1));
 	}
 	for (int i = target->nfields; i < target->ncolumns; i++)
-		fits &= get_attnum(RelationGetRelid(staging), target->columns[i].name) !=
-			InvalidAttrNumber;
+		fits &= find_column(staging, target->columns[i].name) != NULL;
+	cvx_target_close(staging);
 	cvx_target_close(target);
-	table_close(staging, NoLock);
 	return fits;
+}
+
+/* A column that is filled; NULL: there is none of this name. */
+static const CvxColumn *
+find_column(const CvxTarget *target, const char *name)
+{
+	for (int i = 0; i < target->ncolumns; i++)
+		if (strcmp(target->columns[i].name, name) == 0)
+			return &target->columns[i];
+	return NULL;
 }
 
 /* Domains over the same type are taken for it. */
@@ -497,6 +570,7 @@ cvx_apply_cutover(const CvxSubscription *sub, CvxSubRel *rel, int64 ts)
 		(void) copy_columns(sub, rel, rel->target, staging);
 		merge_as(sub, rel, staging, ts);
 	}
+	note_columns(sub, rel);
 	rel->is_staged = false;
 	return true;
 }
@@ -855,6 +929,23 @@ cvx_apply_environment(void)
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/* What a rule that is in force does something else instead of; NULL: nothing. */
+static const char *
+redirected_event(Relation relation)
+{
+	for (int i = 0; relation->rd_rules && i < relation->rd_rules->numLocks; i++)
+	{
+		const RewriteRule *rule = relation->rd_rules->rules[i];
+
+		if (!rule->isInstead || (rule->enabled != RULE_FIRES_ON_ORIGIN &&
+								 rule->enabled != RULE_FIRES_ALWAYS))
+			continue;
+		return rule->event == CMD_INSERT ? "INSERT" :
+			rule->event == CMD_UPDATE ? "UPDATE" : "DELETE";
+	}
+	return NULL;
+}
+
 /*
  * Throws unless a table can be a target of the subscription: 42501 when its
  * owner is a role that the subscription's owner cannot act for, or when it is
@@ -864,8 +955,9 @@ void
 cvx_apply_check_target(const CvxSubscription *sub, const CvxSubRel *rel)
 {
 	Oid			relid = rel->target;
-	Relation	relation = table_open(relid, AccessShareLock);
+	Relation	relation = cvx_target_lock(relid, AccessShareLock);
 	char	   *name = RelationGetRelationName(relation);
+	const char *event = redirected_event(relation);
 	AttrNumber	attnum = get_attnum(relid, "_id");
 	static const char *const needed[][2] = {
 		{NULL}, {"_deleted_at"}, {"_ts", "_deleted"}
@@ -876,6 +968,12 @@ cvx_apply_check_target(const CvxSubscription *sub, const CvxSubRel *rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a table", name)));
+	if (event)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" has a rule ON %s DO INSTEAD, by which changes would be lost",
+						name, event),
+				 errhint("Drop the rule, or use a trigger in its place.")));
 	if (!has_privs_of_role(sub->owner, relation->rd_rel->relowner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -1382,6 +1480,10 @@ move_into_place(const CvxSubscription *sub, CvxSubRel *rel, Oid staging)
 					psprintf("ALTER TABLE %s RENAME TO %s",
 							 quote_qualified_identifier(rel->target_schema, name),
 							 quote_identifier(rel->target_name)), "");
+	(void) deleteDependencyRecordsForSpecific(RelationRelationId, staging,
+											  DEPENDENCY_AUTO_EXTENSION,
+											  ExtensionRelationId,
+											  get_extension_oid("convex_fdw", false));
 	rel->target = staging;
 	cvx_catalog_bind_target(sub, rel);
 }

@@ -62,6 +62,7 @@ typedef struct CvxSubRel
 	bool		is_bound;		/* by its OID; else a table of its name */
 	bool		is_moved;		/* the catalog does not say so yet */
 	Jsonb	   *columns;		/* attribute -> field */
+	Jsonb	   *attnums;		/* number in the target -> attribute; or NULL */
 	CvxRelState state;
 	CvxRelLoad	load;
 	bool		is_staged;

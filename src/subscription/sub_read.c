@@ -142,11 +142,14 @@ cvx_catalog_bind(const CvxSubscription *sub)
 void
 cvx_catalog_bind_target(const CvxSubscription *sub, CvxSubRel *rel)
 {
-	cvx_catalog_run(SPI_OK_UPDATE,
+	cvx_catalog_run(SPI_OK_UPDATE_RETURNING,
 					"UPDATE @.convex_subscription_rel SET target_oid = $3, target_schema = $4::name,"
-					" target_name = $5::name WHERE subid = $1 AND relno = $2",
+					" target_name = $5::name, attnums = CASE WHEN target_oid = $3 THEN attnums END"
+					" WHERE subid = $1 AND relno = $2 RETURNING attnums IS NULL",
 					"iiott", sub->subid, rel->relno, rel->target,
 					rel->target_schema, rel->target_name);
+	if (cvx_catalog_bool(0, 1))
+		rel->attnums = NULL;
 	rel->is_bound = true;
 	rel->is_moved = false;
 }
@@ -247,7 +250,7 @@ load_rels(CvxSubscription *sub)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT relno, component, table_name, target_schema::text, target_name::text,"
 					" target_oid, columns, state, coalesce(load, ''), is_staged, synced_ts, tablet,"
-					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at, copied_rows = 0"
+					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at, copied_rows = 0, attnums"
 					" FROM @.convex_subscription_rel WHERE subid = $1 ORDER BY relno", "i",
 					sub->subid);
 	n = SPI_processed;
@@ -279,6 +282,7 @@ load_rels(CvxSubscription *sub)
 		rel->is_retry_due = cvx_catalog_bool(i, 15);
 		rel->retry_at = cvx_catalog_int64(i, 16);
 		rel->is_empty = cvx_catalog_bool(i, 17);
+		rel->attnums = copy_jsonb(i, 18);
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)

@@ -28,6 +28,7 @@
 #include "common/base64.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "lib/qunique.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -67,6 +68,20 @@ typedef struct Candidate
 	size_t		size;
 } Candidate;
 
+/* Columns that are not for a field. */
+static const struct
+{
+	const char *name;
+	CvxColumnRole role;
+	Oid			type;
+}			specials[] = {
+	{"_ts", CVX_ROLE_TS, INT8OID},
+	{"_extra", CVX_ROLE_EXTRA, JSONBOID},
+	{"_deleted", CVX_ROLE_DELETED, BOOLOID},
+	{"_deleted_at", CVX_ROLE_DELETED_AT, TIMESTAMPTZOID},
+	{"_document", CVX_ROLE_DOCUMENT, JSONBOID},
+};
+
 /* A column that was refused. */
 typedef struct Refusal
 {
@@ -87,9 +102,21 @@ static Refusal refusals[256];
 static void watch_creation(ObjectAccessType access, Oid class, Oid object,
 						   int sub, void *arg);
 static Oid	new_namespace(Oid type);
+static void fail_gone(void) pg_attribute_noreturn();
 static bool is_fillable(Form_pg_attribute att);
 static void add_column(CvxTarget *target, Form_pg_attribute att);
+static List *follow_columns(const CvxSubscription *sub, CvxSubRel *rel,
+							TupleDesc tupdesc);
+static char *known_name(const CvxSubRel *rel, AttrNumber attnum);
+static Jsonb *renamed_columns(const CvxSubscription *sub, CvxSubRel *rel,
+							  TupleDesc tupdesc, const char **known);
+static bool is_for_us(const CvxSubRel *rel, const char **known, int natts,
+					  const char *name);
+static Jsonb *numbered_names(const char **known, int natts);
+static Jsonb *make_object(const char **keys, const char **values, int n);
 static char *field_of(const CvxSubRel *rel, const char *attname);
+static char *said_of(const CvxSubRel *rel, const char *attname);
+static int	special_of(const char *attname);
 static int	compare_columns(const void *a, const void *b);
 static int	compare_names(const void *a, const void *b);
 static bool is_found(const CvxTarget *target, const CvxPage *page);
@@ -117,7 +144,7 @@ static size_t stored_size(CvxTarget *target, Form_pg_attribute att);
 static void write_exact(StringInfo buf, const CvxText *raw);
 static void note_unknown(CvxTarget *target, const CvxText *name,
 						 const CvxValue *value);
-static bool has_attribute(TupleDesc tupdesc, const char *field);
+static bool is_free(const CvxTarget *target, const char *field);
 static CvxAdding add_one_column(CvxTarget *target, const Unknown *unknown);
 static char *new_name(CvxTarget *target, char *field);
 static const char *unable_because(Oid relid);
@@ -137,26 +164,35 @@ static Datum timestamptz_of_ts(int64 ts);
 
 /*
  * Open a relation as the target, or the staging table, of a table of the
- * subscription; lives in the current context.  Throws 42703 without _id.
+ * subscription; lives in the current context.  Throws 42703 without
+ * _id, and 42P01 when it is gone.
  */
 CvxTarget *
 cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 {
 	CvxTarget  *target = palloc0(sizeof(CvxTarget));
 	TupleDesc	tupdesc;
+	bool		is_numbered;
+	List	   *drifts = NIL;
+	ListCell   *lc;
 
 	target->sub = sub;
 	target->rel = rel;
-	target->relation = table_open(relid, RowExclusiveLock);
+	target->relation = cvx_target_lock(relid, RowExclusiveLock);
 	target->tupdesc = tupdesc = RelationGetDescr(target->relation);
 	target->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target->relation)),
 											  RelationGetRelationName(target->relation));
 	target->columns = palloc0(sizeof(CvxColumn) * Max(tupdesc->natts, 1));
+	is_numbered = rel->is_bound && relid == rel->target;
+	if (is_numbered)
+		drifts = follow_columns(sub, rel, tupdesc);
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
 
-		if (is_fillable(att))
+		if (is_fillable(att) &&
+			(!is_numbered || known_name(rel, att->attnum) != NULL ||
+			 strcmp(NameStr(att->attname), "_id") == 0))
 			add_column(target, att);
 	}
 	qsort(target->columns, target->ncolumns, sizeof(CvxColumn), compare_columns);
@@ -185,7 +221,31 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 	watch_size(target);
 	target->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "convex row",
 											ALLOCSET_DEFAULT_SIZES);
+	foreach(lc, drifts)
+		note_drift(target, lfirst(lc));
 	return target;
+}
+
+/*
+ * Open and lock a target; throws 42P01 when it is gone, as after its owner's
+ * code has dropped it in the middle of a page.
+ */
+Relation
+cvx_target_lock(Oid relid, LOCKMODE lockmode)
+{
+	Relation	relation = try_relation_open(relid, lockmode);
+
+	if (relation == NULL)
+		fail_gone();
+	return relation;
+}
+
+static void
+fail_gone(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("the table is gone")));
 }
 
 /* Close it; its lock lasts until the transaction ends. */
@@ -196,29 +256,199 @@ cvx_target_close(CvxTarget *target)
 	table_close(target->relation, NoLock);
 }
 
-/* Can a column be given values, and not by PostgreSQL alone? */
+/* Is a column left to be filled by us, and not PostgreSQL's own to fill? */
 static bool
 is_fillable(Form_pg_attribute att)
 {
 	return !att->attisdropped && att->attgenerated == '\0' &&
-		att->attidentity != ATTRIBUTE_IDENTITY_ALWAYS;
+		att->attidentity == '\0';
+}
+
+/*
+ * Columns of a target are known by their numbers: one that is renamed keeps its
+ * field, and one that gets the name of another does not get its field.  Those
+ * that are new here are known from now on.  Returns what is to be told.
+ */
+static List *
+follow_columns(const CvxSubscription *sub, CvxSubRel *rel, TupleDesc tupdesc)
+{
+	int			natts = tupdesc->natts;
+	const char **known = palloc0(sizeof(char *) * Max(natts, 1));
+	bool		is_renamed = false;
+	bool		is_changed = false;
+	List	   *drifts = NIL;
+	MemoryContext old;
+
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+		char	   *name = known_name(rel, att->attnum);
+		bool		is_other = name && strcmp(name, NameStr(att->attname)) != 0;
+
+		/* Nothing but its name says what a column such as _ts is for. */
+		if (is_other && !att->attisdropped && field_of(rel, name) == NULL)
+			drifts = lappend(drifts, psprintf("column \"%s\" is \"%s\" now, which nothing fills",
+											  name, NameStr(att->attname)));
+		is_changed |= is_other;
+		if (name && is_fillable(att) && !(is_other && field_of(rel, name) == NULL))
+			known[i] = name;
+		is_changed |= name != NULL && known[i] == NULL;
+		is_renamed |= is_other && known[i] != NULL;
+	}
+
+	/* for as long as the table's other properties are known */
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(rel));
+	if (is_renamed)
+		rel->columns = renamed_columns(sub, rel, tupdesc, known);
+	for (int i = 0; i < natts; i++)
+		if (known[i])
+			known[i] = NameStr(TupleDescAttr(tupdesc, i)->attname);
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+
+		if (known[i] || !is_fillable(att) || !is_for_us(rel, known, natts, NameStr(att->attname)))
+			continue;
+		known[i] = NameStr(att->attname);
+		is_changed = true;
+	}
+	if (is_changed)
+		rel->attnums = numbered_names(known, natts);
+	MemoryContextSwitchTo(old);
+	if (is_changed)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET columns = $3, attnums = $4 WHERE subid = $1 AND relno = $2",
+						"iijj", sub->subid, rel->relno, rel->columns, rel->attnums);
+	return drifts;
+}
+
+/* The name under which a column of the target is known; NULL: it is not. */
+static char *
+known_name(const CvxSubRel *rel, AttrNumber attnum)
+{
+	char		number[12];
+	JsonbValue	buffer;
+	JsonbValue *value;
+
+	if (rel->attnums == NULL)
+		return NULL;
+	snprintf(number, sizeof(number), "%d", attnum);
+	value = getKeyJsonValueFromContainer(&rel->attnums->root, number,
+										 strlen(number), &buffer);
+	return value && value->type == jbvString ?
+		pnstrdup(value->val.string.val, value->val.string.len) : NULL;
+}
+
+/*
+ * The columns with their fields, some of which have other names now.  An event
+ * tells that of each.
+ */
+static Jsonb *
+renamed_columns(const CvxSubscription *sub, CvxSubRel *rel, TupleDesc tupdesc,
+				const char **known)
+{
+	int			n = 0;
+	const char **keys = palloc(sizeof(char *) *
+							   (JB_ROOT_COUNT(rel->columns) + tupdesc->natts));
+	const char **values = palloc(sizeof(char *) *
+								 (JB_ROOT_COUNT(rel->columns) + tupdesc->natts));
+	JsonbIterator *it = JsonbIteratorInit(&rel->columns->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	/* What comes later counts: first the names that columns had. */
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		bool		is_gone = false;
+
+		if (token == WJB_VALUE)
+			values[n++] = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token != WJB_KEY)
+			continue;
+		keys[n] = pnstrdup(value.val.string.val, value.val.string.len);
+		for (int i = 0; i < tupdesc->natts; i++)
+			is_gone |= known[i] && strcmp(known[i], keys[n]) == 0 &&
+				strcmp(NameStr(TupleDescAttr(tupdesc, i)->attname), keys[n]) != 0;
+		if (is_gone)
+			(void) JsonbIteratorNext(&it, &value, true);
+	}
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		const char *name = NameStr(TupleDescAttr(tupdesc, i)->attname);
+
+		if (known[i] == NULL || strcmp(known[i], name) == 0)
+			continue;
+		keys[n] = name;
+		values[n++] = said_of(rel, known[i]);
+		cvx_catalog_event(sub->subid, "column_renamed", rel,
+						  psprintf("field \"%s\": column \"%s\" is \"%s\" now",
+								   field_of(rel, known[i]), known[i], name));
+	}
+	return make_object(keys, values, n);
+}
+
+/*
+ * Is a column that is not known yet ours by its name?  One whose field has
+ * another column already is the user's.
+ */
+static bool
+is_for_us(const CvxSubRel *rel, const char **known, int natts, const char *name)
+{
+	char	   *field = field_of(rel, name);
+
+	if (field == NULL)
+		return special_of(name) >= 0;
+	if (strcmp(field, "_id") == 0)
+		return false;
+	for (int i = 0; i < natts; i++)
+	{
+		char	   *other = known[i] ? field_of(rel, known[i]) : NULL;
+
+		if (other && strcmp(other, field) == 0)
+			return false;
+	}
+	return true;
+}
+
+static Jsonb *
+numbered_names(const char **known, int natts)
+{
+	const char **keys = palloc(sizeof(char *) * Max(natts, 1));
+	const char **values = palloc(sizeof(char *) * Max(natts, 1));
+	int			n = 0;
+
+	for (int i = 0; i < natts; i++)
+		if (known[i])
+		{
+			keys[n] = psprintf("%d", i + 1);
+			values[n++] = known[i];
+		}
+	return make_object(keys, values, n);
+}
+
+/* An object of strings; of equal keys the last one counts. */
+static Jsonb *
+make_object(const char **keys, const char **values, int n)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	value = {.type = jbvString};
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		value.val.string.val = unconstify(char *, keys[i]);
+		value.val.string.len = strlen(keys[i]);
+		pushJsonbValue(&state, WJB_KEY, &value);
+		value.val.string.val = unconstify(char *, values[i]);
+		value.val.string.len = strlen(values[i]);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
 static void
 add_column(CvxTarget *target, Form_pg_attribute att)
 {
-	static const struct
-	{
-		const char *name;
-		CvxColumnRole role;
-		Oid			type;
-	}			special[] = {
-		{"_ts", CVX_ROLE_TS, INT8OID},
-		{"_extra", CVX_ROLE_EXTRA, JSONBOID},
-		{"_deleted", CVX_ROLE_DELETED, BOOLOID},
-		{"_deleted_at", CVX_ROLE_DELETED_AT, TIMESTAMPTZOID},
-		{"_document", CVX_ROLE_DOCUMENT, JSONBOID},
-	};
 	static const struct
 	{
 		Oid			type;
@@ -231,6 +461,7 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 		{BYTEAOID, CVX_KIND_BYTES},
 	};
 	char	   *name = NameStr(att->attname);
+	int			special = special_of(name);
 	CvxColumn  *column = &target->columns[target->ncolumns];
 
 	column->attnum = att->attnum;
@@ -238,13 +469,12 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 	column->type = att->atttypid;
 	column->role = CVX_ROLE_FIELD;
 	column->kind = -1;
-	for (int i = 0; i < lengthof(special); i++)
-		if (strcmp(name, special[i].name) == 0)
-		{
-			if (att->atttypid != special[i].type)
-				return;
-			column->role = special[i].role;
-		}
+	if (special >= 0)
+	{
+		if (att->atttypid != specials[special].type)
+			return;
+		column->role = specials[special].role;
+	}
 	if (column->role == CVX_ROLE_DELETED && target->sub->mode != CVX_MODE_HISTORY)
 		return;
 	if (column->role == CVX_ROLE_DELETED_AT && target->sub->mode != CVX_MODE_SOFT_DELETE)
@@ -276,19 +506,38 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 static char *
 field_of(const CvxSubRel *rel, const char *attname)
 {
-	JsonbValue	buffer;
-	JsonbValue *value = getKeyJsonValueFromContainer(&rel->columns->root,
-													 attname, strlen(attname),
-													 &buffer);
 	char	   *field;
 
 	if (strcmp(attname, "_id") == 0 || strcmp(attname, "_creationTime") == 0)
 		return pstrdup(attname);
-	if (value == NULL || value->type != jbvString)
-		return NULL;
-	field = pnstrdup(value->val.string.val, value->val.string.len);
-	field[strcspn(field, "\t")] = '\0';
+	field = said_of(rel, attname);
+	if (field)
+		field[strcspn(field, "\t")] = '\0';
 	return field;
+}
+
+/* The same with the type that the column is to have, if that is known. */
+static char *
+said_of(const CvxSubRel *rel, const char *attname)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = getKeyJsonValueFromContainer(&rel->columns->root,
+													 attname, strlen(attname),
+													 &buffer);
+
+	if (value == NULL || value->type != jbvString)
+		return strcmp(attname, "_creationTime") == 0 ? pstrdup(attname) : NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/* Which of the columns is this that are for no field?  -1: none. */
+static int
+special_of(const char *attname)
+{
+	for (int i = 0; i < lengthof(specials); i++)
+		if (strcmp(attname, specials[i].name) == 0)
+			return i;
+	return -1;
 }
 
 static int
@@ -341,9 +590,7 @@ cvx_target_owner(Oid relid)
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the table is gone")));
+		fail_gone();
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -468,6 +715,7 @@ cvx_target_want(const CvxSubRel *rel, CvxPageWant *want)
 		nfields++;
 	}
 	qsort(fields, nfields, sizeof(char *), compare_names);
+	nfields = qunique(fields, nfields, sizeof(char *), compare_names);
 	for (int i = 0; i < nfields; i++)
 		lens[i] = strlen(fields[i]);
 	want->fields = (const char *const *) fields;
@@ -1033,7 +1281,7 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	if (cvx_redact_is_needed(field, strlen(field)))
 		return;
 	if (!target->sub->is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
-		!has_attribute(target->tupdesc, field))
+		!is_free(target, field))
 		return;
 	if (is_refused(target, field))
 		return;
@@ -1055,13 +1303,16 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	unknown->type = cvx_schema_union(unknown->type, cvx_value_type(value->kind));
 }
 
-/* Does the table have a column of this name that could be a field's? */
+/* Does the table have a column of this name that could be a field's, and is nobody's yet? */
 static bool
-has_attribute(TupleDesc tupdesc, const char *field)
+is_free(const CvxTarget *target, const char *field)
 {
-	for (int i = 0; i < tupdesc->natts; i++)
+	for (int i = 0; i < target->ncolumns; i++)
+		if (strcmp(target->columns[i].name, field) == 0)
+			return false;
+	for (int i = 0; i < target->tupdesc->natts; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+		Form_pg_attribute att = TupleDescAttr(target->tupdesc, i);
 
 		if (is_fillable(att) && strcmp(NameStr(att->attname), field) == 0)
 			return true;
@@ -1097,7 +1348,7 @@ static CvxAdding
 add_one_column(CvxTarget *target, const Unknown *unknown)
 {
 	char	   *field = unknown->field;
-	bool		is_there = has_attribute(target->tupdesc, field);
+	bool		is_there = is_free(target, field);
 	const char *type = cvx_names_type(field, unknown->type);
 	char	   *name = pstrdup(field);
 	Oid			relid = RelationGetRelid(target->relation);
@@ -1115,7 +1366,7 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 		adding = cvx_target_add_column(target->rel, real, name, type, field, &drift);
 	if (!is_there && adding != CVX_ADDING_REFUSED)
 		adding = cvx_target_add_column(target->rel, relid, name, type, field, &drift);
-	target->relation = table_open(relid, RowExclusiveLock);
+	target->relation = cvx_target_lock(relid, RowExclusiveLock);
 	target->tupdesc = RelationGetDescr(target->relation);
 	if (drift)
 		note_drift(target, drift);
@@ -1129,8 +1380,8 @@ static char *
 new_name(CvxTarget *target, char *field)
 {
 	static const char *const system[] = {"tableoid", "ctid", "xmin", "cmin",
-		"xmax", "cmax", "_id", "_creationTime", "_ts", "_extra", "_deleted",
-		"_deleted_at", "_document"
+		"xmax", "cmax", "_id", "_ts", "_extra", "_deleted", "_deleted_at",
+		"_document", "_creationTime"
 	};
 	CvxLocalName name = {pstrdup(field), field};
 	const char **taken = palloc(sizeof(char *) *
@@ -1139,6 +1390,8 @@ new_name(CvxTarget *target, char *field)
 	Oid			relids[] = {RelationGetRelid(target->relation), target->rel->target};
 
 	memcpy(taken, system, sizeof(system));
+	if (strcmp(field, "_creationTime") == 0)
+		ntaken--;				/* that name is its own */
 	for (int i = 0; i < lengthof(relids); i++)
 	{
 		Relation	relation = OidIsValid(relids[i]) ?
@@ -1317,29 +1570,18 @@ static void
 note_column(CvxTarget *target, char *name, char *field, const char *type)
 {
 	CvxSubRel  *rel = target->rel;
-	JsonbParseState *state = NULL;
-	JsonbValue	key = {.type = jbvString};
-	JsonbValue	value = {.type = jbvString};
-	Datum		added;
+	Jsonb	   *added = make_object((const char **) &name, (const char **) &field, 1);
 	MemoryContext old;
 
 	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET columns = columns || jsonb_build_object($3, $4)"
-					" WHERE subid = $1 AND relno = $2", "iitt",
-					target->sub->subid, rel->relno, name, field);
-	key.val.string.val = name;
-	key.val.string.len = strlen(name);
-	value.val.string.val = field;
-	value.val.string.len = strlen(field);
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_KEY, &key);
-	pushJsonbValue(&state, WJB_VALUE, &value);
-	added = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+					"UPDATE @.convex_subscription_rel SET columns = columns || $3 WHERE subid = $1 AND relno = $2",
+					"iij", target->sub->subid, rel->relno, added);
 
 	/* for as long as the table's other properties are known */
 	old = MemoryContextSwitchTo(GetMemoryChunkContext(rel));
 	rel->columns = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
-													  JsonbPGetDatum(rel->columns), added));
+													  JsonbPGetDatum(rel->columns),
+													  JsonbPGetDatum(added)));
 	MemoryContextSwitchTo(old);
 	if (type)
 		cvx_catalog_event(target->sub->subid, "column_added", rel,
@@ -1364,8 +1606,7 @@ known_column(CvxTarget *target, const char *field, char **name, const char **typ
 	for (int i = 0; i < real->nfields; i++)
 		if (strcmp(real->columns[i].field, field) == 0)
 			attnum = real->columns[i].attnum;
-	if (attnum == InvalidAttrNumber && has_attribute(real->tupdesc, field) &&
-		field_of(target->rel, field) == NULL)
+	if (attnum == InvalidAttrNumber && is_free(real, field))
 		attnum = get_attnum(relid, field);
 	if (attnum != InvalidAttrNumber)
 	{

@@ -101,6 +101,7 @@ typedef struct CvxTurn
 extern void cvx_target_want(const CvxSubRel *rel, CvxPageWant *want);
 extern CvxTarget *cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel,
 								  Oid relid);
+extern Relation cvx_target_lock(Oid relid, LOCKMODE lockmode);
 extern void cvx_target_close(CvxTarget *target);
 extern void cvx_target_decode(CvxTarget *target, const CvxPage *page,
 							  const CvxDoc *doc, StringInfo extra);
