@@ -87,6 +87,7 @@ cvx_walk_resume(CvxWalk *walk, int64 snapshot, const char *cursor)
 	list_free_deep(walk->tables);
 	walk->tables = NIL;
 	walk->nempty = 0;
+	walk->nbroken = 0;
 }
 
 /*
@@ -111,6 +112,7 @@ cvx_walk_check(CvxWalk *walk, const CvxPage *page)
 {
 	MemoryContext old;
 
+	walk->nbroken++;
 	if (walk->snapshot != 0 && page->ts != walk->snapshot)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
@@ -129,6 +131,7 @@ cvx_walk_check(CvxWalk *walk, const CvxPage *page)
 	if (walk->cursor)
 		pfree(walk->cursor);
 	walk->cursor = page->has_more ? pstrdup(page->cursor) : NULL;
+	walk->nbroken = 0;
 	MemoryContextSwitchTo(old);
 }
 

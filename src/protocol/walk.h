@@ -27,6 +27,7 @@ typedef struct CvxWalk
 	List	   *tables;			/* "component/table" of each; the last is open */
 	StringInfoData last_id;		/* of the open table */
 	int			nempty;			/* empty pages in a row */
+	int			nbroken;		/* pages in a row that did not follow */
 } CvxWalk;
 
 /* How far the change log has been read. */

@@ -216,7 +216,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	appendStringInfoChar(&buf, ')');
 	cvx_catalog_run(SPI_OK_UTILITY, buf.data, "");
 	go_with_extension(RelationRelationId, staging_relid(sub, rel));
-	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0");
+	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0, snapshot = NULL");
 	rel->is_staged = true;
 }
 

@@ -67,6 +67,7 @@ typedef struct CvxSubRel
 	CvxRelLoad	load;
 	bool		is_staged;
 	bool		is_empty;		/* the staging table has no rows yet */
+	bool		is_unused;		/* and is as it was made: no walk came to its end */
 	int64		synced_ts;		/* 0: stands at the common cursor */
 	char	   *tablet;
 	char	   *check_cursor;	/* where the next check goes on, or NULL */

@@ -62,6 +62,9 @@
  */
 #define RESTART_MS			60000
 
+/* A page that does not follow the one before is asked for so often. */
+#define MAX_BROKEN			2
+
 /* The pause while another walk of the deployment goes on. */
 #define WALK_RETRY_MS		1000
 
@@ -87,6 +90,7 @@ static void stage_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep begin_walk(CvxSync *sync);
 static CvxStep walk_page(CvxSync *sync);
 static void check_walk(CvxSync *sync, const CvxPage *page, int ntables);
+static CvxStep distrust_walk(CvxSync *sync, List *walking);
 static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
 static bool try_index(CvxSync *sync, CvxSubRel *rel);
@@ -134,7 +138,7 @@ cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 
 		/* What the sweep is going to drop may be as it is. */
 		if (rel->load == CVX_LOAD_NONE ||
-			(rel->load == CVX_LOAD_WANTED && !rel->is_empty && !is_gone))
+			(rel->load == CVX_LOAD_WANTED && !rel->is_unused && !is_gone))
 			continue;
 		if (is_gone)
 			why = "the staging table is gone";
@@ -262,7 +266,7 @@ cvx_load_sweep(CvxSync *sync)
 
 		if (rel->is_staged &&
 			(rel->load == CVX_LOAD_NONE ||
-			 (rel->load == CVX_LOAD_WANTED && !rel->is_empty)))
+			 (rel->load == CVX_LOAD_WANTED && !rel->is_unused)))
 			useless = lappend(useless, rel);
 	}
 	if (useless == NIL)
@@ -396,6 +400,8 @@ walk_page(CvxSync *sync)
 	foreach(lc, sub->rels)
 		if (((CvxSubRel *) lfirst(lc))->load == CVX_LOAD_WALKING)
 			walking = lappend(walking, lfirst(lc));
+	if (sub->snapshot != 0 && sync->walk && sync->walk->nbroken >= MAX_BROKEN)
+		return distrust_walk(sync, walking);
 	request = cvx_step_make_request(sync, false, sub->snapshot, sub->page_cursor,
 									walking, false);
 	received = cvx_step_receive(sync, &request);
@@ -472,6 +478,26 @@ check_walk(CvxSync *sync, const CvxPage *page, int ntables)
 	cvx_walk_resume(sync->walk, sub->snapshot, sub->page_cursor);
 	MemoryContextSwitchTo(old);
 	cvx_walk_check(sync->walk, page);
+}
+
+/*
+ * Neither the page that should be next nor those that are loaded can be trusted
+ * when they do not fit together for long: begin anew.
+ */
+static CvxStep
+distrust_walk(CvxSync *sync, List *walking)
+{
+	ListCell   *lc;
+
+	sync->walk->nbroken = 0;
+	cvx_step_begin(sync);
+	if (cvx_step_still_at(sync))
+		foreach(lc, walking)
+			cvx_load_again(sync->sub, lfirst(lc), "resync",
+						   "pages of the walk did not follow each other");
+	cvx_step_commit(sync);
+	cvx_step_release_walk_lock(sync);
+	return CVX_STEP_WORKED;
 }
 
 /*

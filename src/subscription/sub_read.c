@@ -250,7 +250,8 @@ load_rels(CvxSubscription *sub)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT relno, component, table_name, target_schema::text, target_name::text,"
 					" target_oid, columns, state, coalesce(load, ''), is_staged, synced_ts, tablet,"
-					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at, copied_rows = 0, attnums"
+					" check_cursor, check_id, retry_at IS NULL OR retry_at <= clock_timestamp(), retry_at, copied_rows = 0, attnums,"
+					" copied_rows = 0 AND snapshot IS NULL"
 					" FROM @.convex_subscription_rel WHERE subid = $1 ORDER BY relno", "i",
 					sub->subid);
 	n = SPI_processed;
@@ -283,6 +284,7 @@ load_rels(CvxSubscription *sub)
 		rel->retry_at = cvx_catalog_int64(i, 16);
 		rel->is_empty = cvx_catalog_bool(i, 17);
 		rel->attnums = copy_jsonb(i, 18);
+		rel->is_unused = cvx_catalog_bool(i, 19);
 		sub->rels = lappend(sub->rels, rel);
 	}
 	for (uint64 i = 0; i < n; i++)

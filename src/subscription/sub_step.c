@@ -587,6 +587,13 @@ apply_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 
 	apply->rows = cvx_apply_changes(sync->sub, rel, apply->to_staging,
 									apply->docs);
+
+	/* What has rows is not as a crash leaves it. */
+	if (apply->to_staging && rel->is_empty && apply->rows > 0)
+		cvx_catalog_run(SPI_OK_UPDATE,
+						"UPDATE @.convex_subscription_rel SET copied_rows = copied_rows + $3"
+						" WHERE subid = $1 AND relno = $2", "iil",
+						sync->sub->subid, rel->relno, apply->rows);
 }
 
 /* Apply a page to all its tables; a broken one waits, and the others go on. */

@@ -14,11 +14,18 @@
 `limits`  options of the server. Those of FAST never end a line that is answered at once.
 `memory_mb`  by how much the backend may grow beyond what it had.
 
+A subscription that is followed meets each line of a read as well: "worker" in its change log and head, "check" in its
+first load and in the check that is asked for later. What these must come to is what the line says of a load, of the
+change log or of a scan, or HV00M, since an answer may also be one to another request; the most requests are the test's.
+
 Run alone this serves the table and prints it as JSON, one line, with the ports; it ends with standard input.
-A line "counts" on standard input asks for the requests that each port has seen.
+On standard input "counts" asks for the requests that each port has seen; "hostile" and "sane", each with uses, say how
+these behave from now on (all but "worker" and "check" begin hostile) and give all requests of each port since it was last
+told so, and "news" gives every good answer one more document.
 """
 
 import json
+import re
 import sys
 import zlib
 
@@ -28,7 +35,8 @@ from peer import (
 )
 
 TARGET = "target"
-TARGETS = {"scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS, "changes": DELTAS, "keys": SNAPSHOT}
+FOLLOWED = {"worker": (DELTAS, QUERY_TS), "check": (SNAPSHOT,)}
+TARGETS = {"worker": DELTAS, "check": SNAPSHOT, "scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS, "changes": DELTAS, "keys": SNAPSHOT}
 
 # The limits of a line that is answered at once, and of one that has to be ended. Before a write comes to that it asks
 # for other things, which a loaded machine is to answer in time.
@@ -51,6 +59,11 @@ class Entry:
         self.outcomes = {use: outcome for use, outcome in
                          (("scan", scan), ("imports", imports), ("write", write), ("follow", follow), ("changes", changes),
                           ("keys", keys)) if outcome}
+        read = "|".join(filter(None, (follow, changes))) or scan
+        for use, routes in FOLLOWED.items():
+            is_met = TARGET in rules or any(route in rules for route in routes) or (greet and scheme == "http" and use == "worker")
+            if is_met and read and not re.search("right [0-9]|HV004", read) and not {WRITE, COLUMNS} & rules.keys():
+                self.outcomes[use] = read + "|HV00M"
         self.requests = requests
         self.variants = variants
         self.limits = limits
@@ -527,12 +540,17 @@ def count(port):
 
 
 def main():
-    ports = [Port(entry, use) for entry in ENTRIES for use in entry.outcomes]
+    ports = [Port(entry, use, use in FOLLOWED) for entry in ENTRIES for use in entry.outcomes]
     serve(ports)
     print(json.dumps({"key": KEY, "lines": [describe(port) for port in ports]}), flush=True)
     for command in sys.stdin:
-        if command.strip() == "counts":
+        word, *uses = command.split()
+        if word == "counts":
             print(json.dumps([count(port) for port in ports]), flush=True)
+        elif word in ("hostile", "sane"):
+            print(json.dumps([port.turn(word == "sane") if port.use in uses else 0 for port in ports]), flush=True)
+        elif word == "news":
+            print(json.dumps([port.good.tell_news() for port in ports if port.use in FOLLOWED]), flush=True)
 
 
 if __name__ == "__main__":

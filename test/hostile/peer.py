@@ -5,6 +5,7 @@ their requests are counted apart.
 """
 
 import base64
+import contextlib
 import json
 import re
 import selectors
@@ -78,13 +79,18 @@ class Good:
     def __init__(self):
         self.written = []
 
+    def tell_news(self):
+        ts = HEAD + 1000 + len(self.written)
+        self.written.append(change(2, ts=ts, name="News"))
+        return ts
+
     def answer(self, request):
         route = request.path
         if route == SNAPSHOT:
             asked = request.json.get("snapshot", HEAD)
             if request.json["selection"] == {"_other": "excluded"}:
                 return page(snapshot=asked)
-            return page(document(), snapshot=asked)
+            return page(*[document()] * ("cursor" not in request.json), snapshot=asked)
         if route == DELTAS:
             asked = request.json["cursor"]
             news = [doc for doc in self.written if doc["_ts"] > asked]
@@ -179,12 +185,14 @@ class Line:
 class Port:
     """One line of the table in one use."""
 
-    def __init__(self, entry, use):
+    def __init__(self, entry, use, is_sane=False):
         self.entry = entry
         self.use = use
+        self.is_sane = is_sane
         self.good = Good()
         self.nth = {}             # requests by route
         self.lock = threading.Lock()
+        self.open = set()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
 
     @property
@@ -196,17 +204,29 @@ class Port:
             self.nth[route] = self.nth.get(route, 0) + 1
             return self.nth[route] - 1
 
+    def turn(self, is_sane):
+        """Behave so from now on; gives the requests since the last time. A greeting wants new connections."""
+        with self.lock:
+            self.is_sane = is_sane
+            counts, self.nth = self.nth, {}
+            open_ones = list(self.open) if self.entry.greet else []
+        for sock in open_ones:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        return sum(counts.values())
+
     def serve(self, sock):
         line = Line(sock)
+        self.open.add(sock)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.entry.greet:
+            if self.entry.greet and not self.is_sane:
                 self.count("connection")
                 self.entry.greet(line)
             while True:
                 request = line.read_request()
                 nth = self.count(request.path)
-                rule = self.entry.rules_of(self.use).get(request.path)
+                rule = None if self.is_sane else self.entry.rules_of(self.use).get(request.path)
                 if callable(rule):
                     answer = rule(line, request, nth)
                 else:
@@ -221,6 +241,7 @@ class Port:
         except (Gone, OSError, ValueError):
             pass
         finally:
+            self.open.discard(sock)
             sock.close()
 
 

@@ -159,8 +159,8 @@ $cluster->value(<<~'END');
 	CREATE SCHEMA app AUTHORIZATION anna;
 	CREATE SCHEMA soft AUTHORIZATION bert;
 	CREATE SCHEMA past;
-	CREATE SCHEMA aside;
-	GRANT ALL ON SCHEMA aside TO PUBLIC;
+	CREATE SCHEMA app_aside; CREATE SCHEMA soft_aside; CREATE SCHEMA past_aside;
+	GRANT ALL ON SCHEMA app_aside, soft_aside, past_aside TO PUBLIC;
 	GRANT ALL ON SCHEMA past TO mallory;
 	CREATE SCHEMA evil;
 	GRANT USAGE ON SCHEMA evil TO PUBLIC;
@@ -443,7 +443,7 @@ my %acts = (
 	'create an index' => [ 3, sub { ddl($ANY, sub { "CREATE INDEX ON $_[0] (" . one_of('_ts', '_id, _ts', 'evil.same(_id)') . ')' }) } ],
 	'drop an index' => [ 2, sub { ddl($ANY, sub { my ($target, $oid) = @_; "DO \$\$ DECLARE i regclass; BEGIN FOR i IN SELECT indexrelid FROM pg_index WHERE indrelid = $oid AND NOT indisunique LOOP EXECUTE 'DROP INDEX ' || i; END LOOP; END \$\$" }) } ],
 	'rename a table' => [ 3, sub { ddl($ANY, sub { my ($target) = @_; my ($name) = $target =~ /\."?(\w+)/; "ALTER TABLE $target RENAME TO " . ($name =~ /(.*)_away$/ ? qq("$1") : "${name}_away") }) } ],
-	'set its schema' => [ 2, sub { ddl($ANY, sub { my ($target) = @_; $target =~ /^aside\./ ? "ALTER TABLE $target SET SCHEMA " . one_of(qw(app soft past)) : "ALTER TABLE $target SET SCHEMA aside" }) } ],
+	'set its schema' => [ 2, sub { ddl($ANY, sub { my ($target) = @_; my ($schema) = $target =~ /^(\w+?)(?:_aside)?\./; "ALTER TABLE $target SET SCHEMA " . ($target =~ /^\w+_aside/ ? $schema : "${schema}_aside") }) } ],
 	'truncate' => [ 2, sub { ddl($SPOILS, sub { "TRUNCATE $_[0]" }) } ],
 	'drop a table' => [ 1, sub { ddl($SPOILS, sub { "DROP TABLE $_[0]" }) } ],
 	'rows of one\'s own' => [ 1, sub { ddl($SPOILS, sub { my ($target) = @_; one_of("DELETE FROM $target WHERE random() < 0.3", "UPDATE $target SET _id = _id") }) } ],
@@ -627,7 +627,7 @@ $cluster->value(q{SELECT convex_alter_subscription('app', owner => 'anna'); SELE
 $cluster->value(q{SELECT format('ALTER TABLE %s OWNER TO postgres', target_oid::regclass) FROM convex_subscription JOIN convex_subscription_rel USING (subid) JOIN pg_class ON pg_class.oid = target_oid WHERE convex_subscription.name = 'past' \gexec});
 $cluster->value(q{SELECT format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS _extra jsonb', oid::regclass) FROM pg_class JOIN convex_subscription_rel ON oid = target_oid \gexec});
 $cluster->value(q{SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint WHERE conname LIKE 'mine_%' \gexec});
-$cluster->value(q{SELECT format('ALTER TABLE %1$s DISABLE ROW LEVEL SECURITY; ALTER TABLE %1$s NO FORCE ROW LEVEL SECURITY', oid::regclass) FROM pg_class WHERE relrowsecurity AND relkind = 'r' AND relnamespace::regnamespace::text IN ('app', 'soft', 'past', 'aside') \gexec});
+$cluster->value(q{SELECT format('ALTER TABLE %1$s DISABLE ROW LEVEL SECURITY; ALTER TABLE %1$s NO FORCE ROW LEVEL SECURITY', oid::regclass) FROM pg_class WHERE relrowsecurity AND relkind = 'r' AND relnamespace::regnamespace::text IN ('app', 'soft', 'past', 'app_aside', 'soft_aside', 'past_aside') \gexec});
 $cluster->value("SELECT convex_enable_subscription('$_'); SELECT convex_start_worker('$_')") for sort keys %MODE;
 
 sub stand

@@ -10,8 +10,6 @@ use strict;
 use warnings;
 
 use ConvexTest;
-use IPC::Run ();
-use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -21,28 +19,13 @@ my $WORKERS = 8;
 # What a loaded machine may take beside the limits of a server.
 my $SLACK_S = 20;
 
-my ($in, $out) = ('', '');
-my $peer = IPC::Run::start([ 'python3', "$ConvexTest::TOP/test/hostile/lines.py" ], '<', \$in, '>', \$out);
+my $peer = ConvexTest::HostilePeer->new;
 my $only = $ENV{CONVEX_TEST_LINES} // '.';
-
-sub answer_of_peer
-{
-	my ($question) = @_;
-	$out = '';
-	$in .= "$question\n" if defined $question;
-	$peer->pump until $out =~ /\n/;
-	return JSON::PP::decode_json($out);
-}
-my $table = answer_of_peer();
-my @lines = @{ $table->{lines} };
-$lines[$_]{id} = "line_$_" for 0 .. $#lines;
-my @queue = grep { "$lines[$_]{use}: $lines[$_]{name}" =~ /$only/ } 0 .. $#lines;
+my @lines = $peer->lines;
+my @queue = grep { $lines[$_]{use} !~ /^(?:worker|check)$/ && "$lines[$_]{use}: $lines[$_]{name}" =~ /$only/ } 0 .. $#lines;
 
 my $cluster = ConvexTest::Cluster->new;
-$cluster->value(join "\n", 'CREATE EXTENSION convex_fdw;', map { <<~END } @lines[@queue]);
-	CREATE SERVER $_->{id} FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url '$_->{scheme}://127.0.0.1:$_->{port}',
-		@{[ join ', ', map { "$_->[1] '$_->[0]{limits}{$_->[1]}'" } do { my $l = $_; map { [ $l, $_ ] } sort keys %{ $l->{limits} } } ]});
-	CREATE USER MAPPING FOR CURRENT_USER SERVER $_->{id} OPTIONS (deploy_key '$table->{key}');
+$cluster->value(join "\n", 'CREATE EXTENSION convex_fdw;', map { $peer->server($_) . <<~END } @lines[@queue]);
 	CREATE SCHEMA $_->{id};
 	CREATE FOREIGN TABLE $_->{id}.users (_id text, id bigint, name text@{[ $_->{columns} && ", $_->{columns}" ]})
 		SERVER $_->{id} OPTIONS (table_name 'users', primary_key 'id');
@@ -65,17 +48,6 @@ my %uses = (
 	keys => sub { my ($id) = @_; return ("SELECT convex_ensure_primary_key('$id.users');", qr/^$/) },
 	changes => sub { my ($id) = @_; return ("SELECT count(id) FROM convex_changes('$id', 1787000001000000000, '{users}');", qr/^\d+$/) },
 	write => sub { my ($id) = @_; return ("UPDATE $id.users SET name = 'Ada' WHERE id = 1;", qr/^$/) });
-
-# VmHWM from now on; 0 where the kernel does not say.
-sub begin_memory
-{
-	my ($pid) = @_;
-	open(my $refs, '>', "/proc/$pid/clear_refs") or return 0;
-	print $refs '5';
-	close $refs or return 0;
-	return peak_kb($pid);
-}
-sub peak_kb { my ($pid) = @_; return ConvexTest::slurp("/proc/$pid/status") =~ /^VmHWM:\s+(\d+)/m ? $1 : 0 }
 
 sub begin_line
 {
@@ -164,7 +136,7 @@ while (@queue || grep { defined $_->{at} } @workers)
 		if ($line && $worker->{session}->is_done)
 		{
 			end_line($worker->{session}, $line);
-			judge($line, answer_of_peer('counts')->[ delete $worker->{at} ]);
+			judge($line, $peer->ask('counts')->[ delete $worker->{at} ]);
 		}
 		elsif ($line && time - $line->{begun} > $SLACK_S * 2 + $line->{variants} * allowed_s($line))
 		{
@@ -185,6 +157,4 @@ is($cluster->value('SELECT 1'), '1', 'and the server goes on');
 unlike($cluster->log_text, qr/Zm9vYmFyc2VjcmV0cXV4(?!'\);$)/m, 'the key is in the log only where it was set');
 
 $_->{session}->quit for @workers;
-$in = '';
-eval { $peer->kill_kill(grace => 2) };
 done_testing();

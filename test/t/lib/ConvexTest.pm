@@ -21,7 +21,7 @@ use File::Basename qw(dirname);
 use Test::More ();
 use Time::HiRes ();
 
-our @EXPORT = qw(wait_until slurp);
+our @EXPORT = qw(wait_until slurp begin_memory peak_kb);
 
 our $TOP = abs_path(dirname(__FILE__) . '/../../..');
 our $DEADLINE_S = $ENV{CONVEX_TEST_DEADLINE} || 120;
@@ -54,6 +54,17 @@ sub slurp
 	local $/;
 	return scalar <$file>;
 }
+
+# The most memory of a process from now on; 0 where the kernel does not say.
+sub begin_memory
+{
+	my ($pid) = @_;
+	open(my $refs, '>', "/proc/$pid/clear_refs") or return 0;
+	print $refs '5';
+	close $refs or return 0;
+	return peak_kb($pid);
+}
+sub peak_kb { my ($pid) = @_; return slurp("/proc/$pid/status") =~ /^VmHWM:\s+(\d+)/m ? $1 : 0 }
 
 package ConvexTest::Cluster;
 
@@ -487,5 +498,57 @@ sub insert
 # At the end of the program the emulator ends with its standard input; IPC::Run
 # may be gone in part.
 sub DESTROY { $_[0]->kill if ${^GLOBAL_PHASE} ne 'DESTRUCT' }
+
+package ConvexTest::HostilePeer;
+
+use strict;
+use warnings;
+
+use IPC::Run ();
+use JSON::PP ();
+
+# The table of test/hostile/lines.py, which is served until the program ends.
+sub new
+{
+	my ($class) = @_;
+	my $self = bless { in => '', out => '' }, $class;
+	$self->{harness} = IPC::Run::start([ 'python3', "$ConvexTest::TOP/test/hostile/lines.py" ], '<', \$self->{in}, '>', \$self->{out});
+	$self->{table} = $self->ask;
+	my $n = 0;
+	$_->{id} = 'line_' . $n++ for @{ $self->{table}{lines} };
+	return $self;
+}
+
+sub ask
+{
+	my ($self, $question) = @_;
+	$self->{out} = '';
+	$self->{in} .= "$question\n" if defined $question;
+	$self->{harness}->pump until $self->{out} =~ /\n/;
+	return JSON::PP::decode_json($self->{out});
+}
+
+sub lines { return @{ $_[0]{table}{lines} } }
+
+# SQL that makes the server of a line.
+sub server
+{
+	my ($self, $line) = @_;
+	my $limits = join ', ', map { "$_ '$line->{limits}{$_}'" } sort keys %{ $line->{limits} };
+	return <<~END;
+		CREATE SERVER $line->{id} FOREIGN DATA WRAPPER convex_fdw OPTIONS (deployment_url '$line->{scheme}://127.0.0.1:$line->{port}', $limits);
+		CREATE USER MAPPING FOR CURRENT_USER SERVER $line->{id} OPTIONS (deploy_key '$self->{table}{key}');
+		END
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	my $harness = delete $self->{harness} or return;
+	return if ${^GLOBAL_PHASE} eq 'DESTRUCT';
+	local ($?, $@, $!);
+	eval { $harness->kill_kill(grace => 2) };
+	return;
+}
 
 1;
