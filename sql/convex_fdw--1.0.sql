@@ -421,11 +421,19 @@ GRANT SELECT ON convex_stat_subscription TO PUBLIC;
 CREATE VIEW convex_stat_subscription_rel WITH (security_barrier) AS
 SELECT s.subid, s.name, r.component, r.table_name, r.target_schema,
     r.target_name, r.state, r.load, coalesce(r.synced_ts, st.cursor) AS synced_ts,
-    r.checked_at, r.copied_rows, r.retry_at, r.error_code, r.error_message
+    r.checked_at, r.copied_rows, r.retry_at, r.error_code, r.error_message,
+    CASE WHEN r.state = 'dropped' THEN NULL
+        WHEN NOT s.enabled THEN 'enable'
+        WHEN r.retry_at > pg_catalog.clock_timestamp() THEN 'retry_at'
+        WHEN s.phase = 'load_too_slow' THEN 'enable'
+        WHEN s.phase = 'failing' AND (r.load IS NOT NULL OR NOT s.caught_up) THEN 'next_attempt_at'
+        WHEN s.pid IS NULL AND s.worker IS DISTINCT FROM 'running' THEN 'worker'
+        WHEN r.load = 'wanted' THEN 'walk' END AS waits_for
 FROM convex_stat_subscription AS s
     JOIN convex_subscription_state AS st ON st.subid = s.subid
     JOIN convex_subscription_rel AS r ON r.subid = s.subid;
 COMMENT ON VIEW convex_stat_subscription_rel IS 'where each table of a subscription stands';
+COMMENT ON COLUMN convex_stat_subscription_rel.waits_for IS 'why nothing happens to the table now; NULL: it is followed or loaded';
 GRANT SELECT ON convex_stat_subscription_rel TO PUBLIC;
 
 CREATE VIEW convex_stat_progress_snapshot WITH (security_barrier) AS

@@ -113,6 +113,7 @@ static void drop_target(const CvxSubRel *rel);
 static bool drop_portion(const char *name);
 static bool sync_one(int32 subid, const char *name, bool is_alone,
 					 int *max_pages);
+static void tell_waiting(int32 subid, const char *name);
 static void refuse_read_only(void);
 static bool wait_for_worker(CvxSync *sync, int32 subid, const char *name,
 							ErrorData **failure);
@@ -1076,7 +1077,30 @@ sync_one(int32 subid, const char *name, bool is_alone, int *max_pages)
 	/* A worker that found the subscription busy goes on at once. */
 	if (has_stepped)
 		cvx_worker_wake(subid);
+	if (is_good)
+		tell_waiting(subid, name);
 	return is_good;
+}
+
+/* A WARNING when tables of a subscription that works wait for themselves. */
+static void
+tell_waiting(int32 subid, const char *name)
+{
+	int64		n;
+
+	host_begin();
+	cvx_catalog_run(SPI_OK_SELECT,
+					"SELECT count(*) OVER (), table_name, coalesce(error_message, '')"
+					" FROM @.convex_subscription_rel WHERE subid = $1 AND state <> 'dropped'"
+					" AND retry_at > clock_timestamp() ORDER BY retry_at LIMIT 1", "i", subid);
+	n = SPI_processed > 0 ? cvx_catalog_int64(0, 1) : 0;
+	if (n > 0)
+		ereport(WARNING,
+				(errmsg_plural("table \"%s\" of subscription \"%s\" has to wait: %s",
+							   "table \"%s\" and others of subscription \"%s\" have to wait: %s",
+							   n, cvx_catalog_text(0, 2), name, cvx_catalog_text(0, 3)),
+				 errhint("See waits_for and retry_at in convex_stat_subscription_rel.")));
+	host_commit();
 }
 
 /*

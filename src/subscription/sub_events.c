@@ -97,5 +97,6 @@ cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
 			 errmsg("table \"%s\" of subscription \"%s\" waits (apply): %s",
 					rel->target_name, sub->name, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0,
 			 errhidestmt(true), errhidecontext(true)));
 }

@@ -37,9 +37,6 @@ typedef struct Pace
 	int			longest_ms;
 } Pace;
 
-/* A server that wants to be left alone for longer is asked after this. */
-#define LONGEST_WISH_S	3600
-
 /*
  * What a person must mend is asked for rarely, because a change of the server,
  * the user mapping or the key's file ends the pause anyway.
@@ -192,17 +189,12 @@ cvx_failure_fingerprint_error(const ErrorData *error)
 static int64
 pause_ms(const Pace *pace, int nth, int retry_after_s)
 {
-	double		wish;
 	double		pause = Min(pace->first_ms * pow(2, Min(nth, 20)),
 							pace->longest_ms);
 
-	/*
-	 * Not earlier than the server wants it, within reason, and not all at that
-	 * moment.
-	 */
-	wish = Min(retry_after_s, LONGEST_WISH_S) * 1000.0;
-	if (wish > 0 && pause < wish)
-		pause = wish / 0.75;
+	/* Not earlier than the server wants it, and not all at that moment. */
+	if (retry_after_s > 0 && pause < retry_after_s * 1000.0)
+		pause = retry_after_s * 1000.0 / 0.75;
 	return (int64) (pause * (0.75 + 0.5 * (random() % 1000) / 1000.0));
 }
 

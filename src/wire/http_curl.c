@@ -64,8 +64,8 @@ StaticAssertDecl(CVX_ADDRESS_SIZE >= INET6_ADDRSTRLEN,
  */
 #define MAX_TURN_MS		100
 
-/* What a Retry-After says is believed up to a day. */
-#define MAX_RETRY_AFTER_S	86400
+/* What a Retry-After says is believed up to an hour. */
+#define MAX_RETRY_AFTER_S	3600
 
 /* Set when libcurl has been initialised in this process. */
 static bool curl_is_ready = false;
