@@ -18,7 +18,6 @@
 #include <math.h>
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -31,6 +30,7 @@
 #include "utils/typcache.h"
 
 #include "ground/compat.h"
+#include "ground/guard.h"
 #include "shape/value_decode.h"
 #include "shape/value_json.h"
 
@@ -40,6 +40,16 @@
 #define MS_A_DAY		INT64CONST(86400000)
 
 /* Elements of an array while it is read. */
+/* What decode_work() is told, and tells. */
+typedef struct Decoding
+{
+	CvxCodec   *codec;
+	const CvxValue *value;
+	Datum	   *datum;
+	bool	   *isnull;
+	bool		fits;
+} Decoding;
+
 typedef struct Elements
 {
 	CvxCodec   *codec;
@@ -54,6 +64,7 @@ typedef struct Elements
 static const char *type_name(const CvxCodec *codec);
 static bool decode_checked(CvxCodec *codec, const CvxValue *value,
 						   Datum *datum, bool *isnull);
+static void decode_work(void *arg);
 static bool decode_guarded(CvxCodec *codec, const CvxValue *value,
 						   Datum *datum, bool *isnull);
 static bool decode_bool(CvxCodec *codec, const CvxValue *value, Datum *datum);
@@ -214,6 +225,18 @@ decode_checked(CvxCodec *codec, const CvxValue *value, Datum *datum,
 	return true;
 }
 
+static void
+decode_work(void *arg)
+{
+	Decoding   *decoding = arg;
+	ErrorContextCallback *stack = error_context_stack;
+
+	error_context_stack = NULL;
+	decoding->fits = decode_checked(decoding->codec, decoding->value,
+									decoding->datum, decoding->isnull);
+	error_context_stack = stack;
+}
+
 /*
  * The same where an error of the type's own functions means "does not fit".
  * A subtransaction undoes what the functions may have begun.
@@ -222,46 +245,22 @@ static bool
 decode_guarded(CvxCodec *codec, const CvxValue *value, Datum *datum,
 			   bool *isnull)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorContextCallback *stack = error_context_stack;
-	volatile bool fits = false;
+	Decoding	decoding = {codec, value, datum, isnull, false};
+	ErrorData  *error;
+	int			category;
 
 	if (!cvx_may_start_subxact())
 		return decode_checked(codec, value, datum, isnull);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		error_context_stack = NULL;
-		fits = decode_checked(codec, value, datum, isnull);
-		error_context_stack = stack;
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-		int			category;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		error_context_stack = stack;
-		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-		if (category != ERRCODE_DATA_EXCEPTION &&
-			category != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
-			error->sqlerrcode != ERRCODE_FDW_INVALID_DATA_TYPE)
-			ReThrowError(error);
-		FreeErrorData(error);
-		fits = false;
-	}
-	PG_END_TRY();
-	return fits;
+	error = cvx_guard(decode_work, &decoding);
+	if (error == NULL)
+		return decoding.fits;
+	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	if (category != ERRCODE_DATA_EXCEPTION &&
+		category != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
+		error->sqlerrcode != ERRCODE_FDW_INVALID_DATA_TYPE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 static bool

@@ -11,7 +11,6 @@
 
 #include <math.h>
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
@@ -23,6 +22,7 @@
 #include "utils/tuplestore.h"
 
 #include "ground/compat.h"
+#include "ground/guard.h"
 #include "ground/redact.h"
 #include "protocol/api.h"
 #include "protocol/schema_read.h"
@@ -41,6 +41,13 @@ typedef struct Rows
 } Rows;
 
 /* A permission that convex_test_connection() looks for. */
+/* What open_work() is told, and tells. */
+typedef struct Opening
+{
+	Oid			serverid;
+	CvxHttp    *http;
+} Opening;
+
 typedef struct Permission
 {
 	const char *name;
@@ -54,6 +61,7 @@ typedef struct Permission
 static Rows begin_rows(FunctionCallInfo fcinfo);
 static void put_check(Rows *rows, const char *name, int ok, const char *detail,
 					  const char *hint);
+static void open_work(void *arg);
 static CvxHttp *try_open(ForeignServer *server, Rows *rows);
 static bool check_export(Rows *rows, CvxHttp *http);
 static void check_permission(Rows *rows, CvxHttp *http, Jsonb *ops,
@@ -273,42 +281,29 @@ put_check(Rows *rows, const char *name, int ok, const char *detail,
 	tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
 }
 
+static void
+open_work(void *arg)
+{
+	Opening    *opening = arg;
+
+	opening->http = cvx_http_open(cvx_options_remote(opening->serverid, GetUserId()));
+}
+
 /* The connection; NULL, with a row that says why, when the options fail. */
 static CvxHttp *
 try_open(ForeignServer *server, Rows *rows)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	CvxHttp    *volatile http = NULL;
+	Opening		opening = {server->serverid, NULL};
+	ErrorData  *error = cvx_guard(open_work, &opening);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		http = cvx_http_open(cvx_options_remote(server->serverid,
-												GetUserId()));
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = cvx_redact_error(CopyErrorData());
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		put_check(rows, "options", 0,
-				  error->detail ? psprintf("%s: %s", error->message,
-										   error->detail) : error->message,
-				  error->hint);
-		http = NULL;
-	}
-	PG_END_TRY();
-	return http;
+	if (error == NULL)
+		return opening.http;
+	error = cvx_redact_error(error);
+	put_check(rows, "options", 0,
+			  error->detail ? psprintf("%s: %s", error->message,
+									   error->detail) : error->message,
+			  error->hint);
+	return NULL;
 }
 
 /* Reach the server and see what the key and the plan allow; false: stop. */

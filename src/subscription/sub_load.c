@@ -25,17 +25,16 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "ground/compat.h"
+#include "ground/guard.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
 #include "subscription/sub_events.h"
@@ -78,6 +77,13 @@
  */
 #define MAX_RELOADS			3
 
+/* What index_work() is told. */
+typedef struct Indexing
+{
+	const CvxSubscription *sub;
+	CvxSubRel  *rel;
+} Indexing;
+
 /* What cut_over_one() is told, and tells. */
 typedef struct CutOver
 {
@@ -93,7 +99,7 @@ static void check_walk(CvxSync *sync, const CvxPage *page, int ntables);
 static CvxStep distrust_walk(CvxSync *sync, List *walking);
 static bool is_snapshot_lost(CvxSync *sync, CvxCall *call);
 static CvxStep restart_walk(CvxSync *sync, const char *why);
-static bool try_index(CvxSync *sync, CvxSubRel *rel);
+static void index_work(void *arg);
 static void index_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep index_tables(CvxSync *sync);
 static bool is_to_be_indexed(const CvxSubscription *sub, const CvxSubRel *rel);
@@ -545,49 +551,27 @@ restart_walk(CvxSync *sync, const char *why)
 	return CVX_STEP_WORKED;
 }
 
-/*
- * False when a document is there twice: a page was answered twice, and a new
- * process took over in between, which could not see it.
- */
-static bool
-try_index(CvxSync *sync, CvxSubRel *rel)
+static void
+index_work(void *arg)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_unique = true;
+	Indexing   *indexing = arg;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		cvx_apply_index(sync->sub, rel);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
-			ReThrowError(error);
-		FreeErrorData(error);
-		is_unique = false;
-	}
-	PG_END_TRY();
-	return is_unique;
+	cvx_apply_index(indexing->sub, indexing->rel);
 }
 
+/*
+ * False (*arg) when a document is there twice: a page was answered twice, and a
+ * new process took over in between, which could not see it.
+ */
 static void
 index_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 {
-	*(bool *) arg = try_index(sync, rel);
+	Indexing	indexing = {sync->sub, rel};
+	ErrorData  *error = cvx_guard(index_work, &indexing);
+
+	*(bool *) arg = error == NULL;
+	if (error && error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		ReThrowError(error);
 }
 
 /*

@@ -12,16 +12,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_foreign_server.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "ground/compat.h"
+#include "ground/guard.h"
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
@@ -43,6 +42,15 @@
 /* How often a worker that is behind asks how far. */
 #define HEAD_MS				5000
 
+/* What step_work() is told. */
+typedef struct Work
+{
+	CvxSync    *sync;
+	CvxSubRel  *rel;
+	void		(*work) (CvxSync *sync, CvxSubRel *rel, void *arg);
+	void	   *arg;
+} Work;
+
 typedef struct ApplyArg
 {
 	const CvxBatchDocs *docs;
@@ -51,6 +59,7 @@ typedef struct ApplyArg
 } ApplyArg;
 
 static void check_lock(CvxSync *sync);
+static void step_work(void *arg);
 static void apply_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static int	add_patterns(const CvxSubscription *sub, CvxTableName *names,
 						 bool *is_everything);
@@ -620,6 +629,15 @@ cvx_step_apply_tables(CvxSync *sync, List *rels, const CvxPage *page, int64 boun
 	return rows;
 }
 
+static void
+step_work(void *arg)
+{
+	Work	   *work = arg;
+
+	work->work(work->sync, work->rel, work->arg);
+	check_lock(work->sync);
+}
+
 /*
  * Do the work of one table; in careful mode within a subtransaction, so that
  * only this table waits if its target is broken, standing where it is.
@@ -627,48 +645,26 @@ cvx_step_apply_tables(CvxSync *sync, List *rels, const CvxPage *page, int64 boun
 bool
 cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (CvxSync *sync, CvxSubRel *rel, void *arg), void *arg)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_done = false;
+	Work		it = {sync, rel, work, arg};
+	ErrorData  *error;
 
 	if (!sync->is_careful)
 	{
 		sync->is_applying = true;
-		work(sync, rel, arg);
-		check_lock(sync);
+		step_work(&it);
 		sync->is_applying = false;
 		return true;
 	}
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		work(sync, rel, arg);
-		check_lock(sync);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		is_done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		cvx_step_note_locks(sync);
-		if (!cvx_step_take_lock(sync) ||
-			!cvx_step_is_of_table(sync->sub, error->sqlerrcode))
-			ReThrowError(error);
-		cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	return is_done;
+	error = cvx_guard(step_work, &it);
+	if (error == NULL)
+		return true;
+	cvx_step_note_locks(sync);
+	if (!cvx_step_take_lock(sync) ||
+		!cvx_step_is_of_table(sync->sub, error->sqlerrcode))
+		ReThrowError(error);
+	cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
+	FreeErrorData(error);
+	return false;
 }
 
 /*

@@ -20,7 +20,6 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tupmacs.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_collation.h"
@@ -43,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "ground/compat.h"
+#include "ground/guard.h"
 #include "ground/redact.h"
 #include "protocol/schema.h"
 #include "shape/encode.h"
@@ -81,6 +81,14 @@ static const struct
 	{"_deleted_at", CVX_ROLE_DELETED_AT, TIMESTAMPTZOID},
 	{"_document", CVX_ROLE_DOCUMENT, JSONBOID},
 };
+
+/* What alter_work() is told. */
+typedef struct Altering
+{
+	Oid			relid;
+	const char *name;
+	const char *type;
+} Altering;
 
 /* A column that was refused. */
 typedef struct Refusal
@@ -148,6 +156,7 @@ static bool is_free(const CvxTarget *target, const char *field);
 static CvxAdding add_one_column(CvxTarget *target, const Unknown *unknown);
 static char *new_name(CvxTarget *target, char *field);
 static const char *unable_because(Oid relid);
+static void alter_work(void *arg);
 static ErrorData *alter_table(Oid relid, const char *name, const char *type);
 static void remember_refusal(Oid relid, const char *field);
 static bool is_refused(const CvxTarget *target, const char *field);
@@ -1458,42 +1467,31 @@ unable_because(Oid relid)
 	return why;
 }
 
+static void
+alter_work(void *arg)
+{
+	Altering   *altering = arg;
+	Oid			relid = altering->relid;
+	CvxTurn		turn;
+
+	cvx_target_begin_turn(&turn, cvx_target_owner(relid));
+	(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
+							quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+													   get_rel_name(relid)),
+							quote_identifier(altering->name), altering->type),
+				   SPI_OK_UTILITY);
+	cvx_target_end_turn(&turn);
+}
+
 /* Returns the error, unless that is of no table: then it throws it. */
 static ErrorData *
 alter_table(Oid relid, const char *name, const char *type)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Altering	altering = {relid, name, type};
+	ErrorData  *error = cvx_guard(alter_work, &altering);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		CvxTurn		turn;
-
-		cvx_target_begin_turn(&turn, cvx_target_owner(relid));
-		(void) set_config_option("lock_timeout", CVX_ALTER_LOCK_TIMEOUT, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		cvx_target_run(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
-								quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-														   get_rel_name(relid)),
-								quote_identifier(name), type), SPI_OK_UTILITY);
-		cvx_target_end_turn(&turn);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-	}
-	PG_END_TRY();
 	if (error)
 		switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 		{
