@@ -384,7 +384,10 @@ entry("a long circle of cursors", {SNAPSHOT: numbered(lambda n: more(document(n 
 entry("empty pages for ever", {SNAPSHOT: numbered(lambda n: more(cursor=str(n)))}, requests=6, **BROKEN_WALK)
 entry("empty pages for ever after the first one",
       {SNAPSHOT: numbered(lambda n: more(*[document(1)] * (n == 0), cursor=str(n)))}, requests=7, **BROKEN_WALK)
-entry("one empty page", {SNAPSHOT: numbered(lambda n: more() if n == 0 else None)}, scan="right", write="right", follow="right", requests=2)
+entry("one empty page",
+      {SNAPSHOT: lambda line, request, nth: (
+          page(*[document()] * nth, snapshot=request.json.get("snapshot", HEAD), cursor=None if nth else "A") if nth < 2 else None)},
+      scan="right", write="right", follow="right", requests=2)
 entry("cursors of 500 kB", {SNAPSHOT: walk(more(document(1), cursor="c" * 500_000), LAST)}, scan="right 2", requests=2)
 
 # ---------------------------------------------------------------- the change log

@@ -222,22 +222,15 @@ is($session->query('SELECT count(*) FROM pg_ls_tmpdir()'), '0', 'no temporary fi
 
 my $PAGE_OVERHEAD_KB = 8 * 1024;
 
-sub peak_kb
-{
-	my ($session) = @_;
-	my ($peak) = ConvexTest::slurp('/proc/' . $session->pid . '/status') =~ /^VmHWM:\s+(\d+)/m;
-	return $peak;
-}
-
 # The peak that a query adds to a process that has done the same to few rows.
 sub growth_kb
 {
 	my ($small, $large, @settings) = @_;
 	my $session = $cluster->session;
 	$session->query($_) for @settings, $small, 'SELECT convex_fdw_disconnect_all()';
-	my $before = peak_kb($session);
+	my $before = peak_kb($session->pid);
 	my $result = $session->query($large, 120);
-	my $after = peak_kb($session);
+	my $after = peak_kb($session->pid);
 	$session->quit;
 	return ($after - $before, $result);
 }
