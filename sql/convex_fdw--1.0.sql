@@ -194,7 +194,8 @@ COMMENT ON COLUMN convex_subscription.home IS 'the catalog that the OIDs are of;
 CREATE TABLE convex_subscription_state (
     subid integer PRIMARY KEY,
     generation bigint NOT NULL DEFAULT 0,
-    phase text NOT NULL DEFAULT 'starting',
+    phase text NOT NULL DEFAULT 'starting'
+        CHECK (phase IN ('starting', 'loading', 'reloading', 'following', 'load_too_slow')),
     deployment_url text,
     cursor bigint,
     reload boolean NOT NULL DEFAULT false,
@@ -220,7 +221,11 @@ CREATE TABLE convex_subscription_state (
     last_error_class text,
     last_error_code text,
     last_error_message text,
-    last_error_at timestamptz
+    last_error_at timestamptz,
+    CHECK (CASE phase WHEN 'following' THEN cursor IS NOT NULL AND NOT reload
+        WHEN 'reloading' THEN reload
+        WHEN 'load_too_slow' THEN true ELSE cursor IS NULL AND NOT reload END),
+    CHECK (page_cursor IS NULL OR snapshot IS NOT NULL)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE convex_subscription_state IS 'where each subscription stands';
 
@@ -236,7 +241,7 @@ CREATE TABLE convex_subscription_rel (
     attnums jsonb,
     state text NOT NULL DEFAULT 'joining'
         CHECK (state IN ('joining', 'ready', 'resyncing', 'error', 'dropped')),
-    load text CHECK (load IN ('wanted', 'walking', 'indexing', 'catching_up')),
+    load text DEFAULT 'wanted' CHECK (load IN ('wanted', 'walking', 'indexing', 'catching_up')),
     is_staged boolean NOT NULL DEFAULT false,
     snapshot bigint,
     synced_ts bigint,
@@ -250,7 +255,11 @@ CREATE TABLE convex_subscription_rel (
     error_code text,
     error_message text,
     PRIMARY KEY (subid, component, table_name),
-    UNIQUE (subid, relno)
+    UNIQUE (subid, relno),
+    CHECK ((load IS NULL) = (state IN ('ready', 'dropped'))),
+    CHECK (is_staged OR load IS NULL OR load NOT IN ('walking', 'indexing')),
+    CHECK (snapshot IS NOT NULL OR load IS DISTINCT FROM 'indexing'),
+    CHECK (state = 'dropped' OR (synced_ts IS NOT NULL) = (load IS NOT DISTINCT FROM 'catching_up'))
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE convex_subscription_rel IS 'tables of subscriptions and their states';
 COMMENT ON COLUMN convex_subscription_rel.columns IS 'the fields of the columns, by name';
@@ -388,7 +397,8 @@ COMMENT ON FUNCTION convex_workers() IS 'the subscriptions of all databases that
 CREATE VIEW convex_stat_subscription WITH (security_barrier) AS
 SELECT s.subid, s.name, coalesce(f.srvname, s.server) AS server,
     coalesce(r.rolname, s.owner) AS owner, s.enabled AND h.is_home AS enabled,
-    w.pid, coalesce(p.state, n.state) AS worker, st.phase,
+    w.pid, coalesce(p.state, n.state) AS worker,
+    CASE WHEN st.failing_since IS NOT NULL AND st.phase <> 'load_too_slow' THEN 'failing' ELSE st.phase END AS phase,
     s.protocol, st.cursor AS applied_ts, st.applied_at, st.head_ts,
     st.caught_up,
     CASE WHEN st.caught_up OR st.cursor >= st.head_ts THEN interval '0'
@@ -420,7 +430,8 @@ GRANT SELECT ON convex_stat_subscription TO PUBLIC;
 
 CREATE VIEW convex_stat_subscription_rel WITH (security_barrier) AS
 SELECT s.subid, s.name, r.component, r.table_name, r.target_schema,
-    r.target_name, r.state, r.load, coalesce(r.synced_ts, st.cursor) AS synced_ts,
+    r.target_name, r.state, r.load,
+    CASE WHEN r.state = 'error' THEN r.synced_ts ELSE coalesce(r.synced_ts, st.cursor) END AS synced_ts,
     r.checked_at, r.copied_rows, r.retry_at, r.error_code, r.error_message,
     CASE WHEN r.state = 'dropped' THEN NULL
         WHEN NOT s.enabled THEN 'enable'

@@ -39,7 +39,9 @@
 #include "shape/options_read.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
+#include "subscription/sub_failure.h"
 #include "subscription/sub_options.h"
 #include "subscription/sub_read.h"
 #include "subscription/sub_sync.h"
@@ -105,7 +107,6 @@ static void end_catalog(const CvxSubscription *sub);
 static CvxSubscription *hold(const char *name);
 static void choose_server(const CvxSubscription *sub, const char *name);
 static void give_to(const CvxSubscription *sub, const char *name);
-static void touch(int32 subid, const char *sets);
 static int	locks_of_drop(const CvxSubscription *sub, const CvxSubRel *rel,
 						  bool drops_target);
 static void check_locks(const CvxSubscription *sub, bool drops_tables);
@@ -281,7 +282,7 @@ convex_alter_subscription(PG_FUNCTION_ARGS)
 		choose_server(sub, NameStr(*PG_GETARG_NAME(4)));
 	if (!PG_ARGISNULL(5))
 		give_to(sub, NameStr(*PG_GETARG_NAME(5)));
-	touch(sub->subid, PG_ARGISNULL(1) ? "" : ", check_wanted = true");
+	cvx_state_ask(sub->subid, !PG_ARGISNULL(1));
 	end_catalog(sub);
 	PG_RETURN_VOID();
 }
@@ -370,15 +371,13 @@ convex_enable_subscription(PG_FUNCTION_ARGS)
 			rel->state == CVX_REL_DROPPED || rel->load == CVX_LOAD_WALKING ||
 			rel->load == CVX_LOAD_INDEXING)
 			continue;
-		cvx_catalog_rel(sub, rel,
-						"load = 'wanted', retry_at = NULL,"
-						" synced_ts = NULL, state = 'joining', target_oid = 0");
-		cvx_catalog_event(sub->subid, "resync", rel, "the target is gone");
+		cvx_state_want(sub, rel, CVX_START_NEW, "resync", "the target is gone");
 	}
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = true WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, ", check_wanted = true, failures = 0, next_attempt_at = NULL");
+	cvx_state_ask(sub->subid, true);
+	cvx_failure_forget(sub);
 	cvx_launcher_wake();
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -394,7 +393,7 @@ convex_disable_subscription(PG_FUNCTION_ARGS)
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription SET enabled = false WHERE subid = $1",
 					"i", sub->subid);
-	touch(sub->subid, "");
+	cvx_state_ask(sub->subid, false);
 	cvx_launcher_wake();
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -408,7 +407,7 @@ convex_refresh_subscription(PG_FUNCTION_ARGS)
 
 	begin_catalog();
 	sub = hold(NameStr(*PG_GETARG_NAME(0)));
-	touch(sub->subid, ", check_wanted = true");
+	cvx_state_ask(sub->subid, true);
 	end_catalog(sub);
 	PG_RETURN_VOID();
 }
@@ -443,7 +442,7 @@ convex_resync_table(PG_FUNCTION_ARGS)
 	{
 		ereport(NOTICE,
 				(errmsg("table \"%s\" is being loaded already", table)));
-		touch(sub->subid, "");
+		cvx_state_ask(sub->subid, false);
 	}
 	else if ((rel->load == CVX_LOAD_WALKING || rel->load == CVX_LOAD_INDEXING) &&
 			 sub->failures == 0)
@@ -453,20 +452,12 @@ convex_resync_table(PG_FUNCTION_ARGS)
 	{
 		/* A walk that fails begins anew, with all tables that share it. */
 		if (rel->load == CVX_LOAD_WALKING)
-			cvx_catalog_run(SPI_OK_UPDATE,
-							"WITH others AS (UPDATE @.convex_subscription_rel SET load = 'wanted'"
-							" WHERE subid = $1 AND relno <> $2 AND load = 'walking')"
-							" UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
-							"ii", sub->subid, rel->relno);
+			cvx_state_abandon(sub, false, "another table of the walk is loaded again");
+		cvx_state_want(sub, rel, OidIsValid(rel->target) ? CVX_START_NOW :
+					   CVX_START_NEW, "resync", "asked for");
 		cvx_catalog_drop_staging(sub, rel);
-		cvx_catalog_rel(sub, rel,
-						OidIsValid(rel->target) ?
-						"load = 'wanted', is_staged = false, retry_at = NULL, synced_ts = NULL,"
-						" state = CASE state WHEN 'ready' THEN 'resyncing' ELSE state END" :
-						"load = 'wanted', is_staged = false, retry_at = NULL, synced_ts = NULL,"
-						" state = 'joining', target_oid = 0");
-		cvx_catalog_event(sub->subid, "resync", rel, "asked for");
-		touch(sub->subid, "");
+		cvx_state_unstage(sub, rel);
+		cvx_state_ask(sub->subid, false);
 	}
 	end_catalog(sub);
 	PG_RETURN_VOID();
@@ -862,23 +853,6 @@ give_to(const CvxSubscription *sub, const char *name)
 					"ito", sub->subid, name, owner);
 }
 
-/*
- * Make a step under way look again, and set more.  Whatever waited, because it
- * had failed or could not keep up, is tried again.
- */
-static void
-touch(int32 subid, const char *sets)
-{
-	cvx_catalog_run(SPI_OK_UPDATE,
-					psprintf("UPDATE @.convex_subscription_state SET generation = generation + 1,"
-							 " load_restarts = CASE phase WHEN 'load_too_slow' THEN 0 ELSE load_restarts END,"
-							 " phase = CASE phase WHEN 'load_too_slow' THEN 'loading' ELSE phase END%s WHERE subid = $1", sets),
-					"i", subid);
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND retry_at IS NOT NULL",
-					"i", subid);
-}
-
 /* About how many locks the drop of one table of a subscription needs. */
 static int
 locks_of_drop(const CvxSubscription *sub, const CvxSubRel *rel,
@@ -949,7 +923,7 @@ drop_portion(const char *name)
 		cvx_catalog_run(SPI_OK_UPDATE,
 						"UPDATE @.convex_subscription SET enabled = false WHERE subid = $1",
 						"i", sub->subid);
-		touch(sub->subid, "");
+		cvx_state_ask(sub->subid, false);
 		cvx_launcher_wake();
 	}
 	foreach(lc, sub->rels)
@@ -962,8 +936,12 @@ drop_portion(const char *name)
 		if (is_dropping && nlocks > budget)
 			break;
 		is_dropping = true;
+		if (rel->load == CVX_LOAD_WALKING)
+			cvx_state_abandon(sub, false, "tables are dropped");
+		if (rel->load != CVX_LOAD_NONE)
+			cvx_state_want(sub, rel, CVX_START_NEW, NULL, "tables are dropped");
 		cvx_catalog_drop_staging(sub, rel);
-		cvx_catalog_rel(sub, rel, "is_staged = false");
+		cvx_state_unstage(sub, rel);
 		if (OidIsValid(rel->target))
 			drop_target(rel);
 	}

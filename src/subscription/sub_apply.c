@@ -11,7 +11,7 @@
  *
  * This file does not decide when the cursor moves, and sends nothing.
  *
- * Room: subscription 5.7
+ * Room: subscription 5.8
  */
 #include "postgres.h"
 
@@ -54,6 +54,7 @@
 #include "ground/compat.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_direct.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_read.h"
@@ -216,8 +217,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 	appendStringInfoChar(&buf, ')');
 	cvx_catalog_run(SPI_OK_UTILITY, buf.data, "");
 	go_with_extension(RelationRelationId, staging_relid(sub, rel));
-	cvx_catalog_rel(sub, rel, "is_staged = true, copied_rows = 0, snapshot = NULL");
-	rel->is_staged = true;
+	cvx_state_stage(sub, rel);
 }
 
 /* It is dropped with the extension, and may be dropped without it. */

@@ -2,7 +2,7 @@
  * sub_apply.h
  *		How does a page change the local table?
  *
- * Room: subscription 5.7
+ * Room: subscription 5.8
  */
 #ifndef CVX_SUB_APPLY_H
 #define CVX_SUB_APPLY_H

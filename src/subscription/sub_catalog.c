@@ -280,16 +280,6 @@ cvx_catalog_server(const char *name)
 	return server && cvx_options_is_ours(server->serverid) ? server : NULL;
 }
 
-/* Change a table's row. */
-void
-cvx_catalog_rel(const CvxSubscription *sub, const CvxSubRel *rel,
-				const char *sets)
-{
-	cvx_catalog_run(SPI_OK_UPDATE,
-					psprintf("UPDATE @.convex_subscription_rel SET %s WHERE subid = $1 AND relno = $2", sets),
-					"ii", sub->subid, rel->relno);
-}
-
 /* Where a table is loaded: a table in the schema convex_staging. */
 char *
 cvx_catalog_staging(const CvxSubscription *sub, const CvxSubRel *rel)

@@ -31,7 +31,7 @@ typedef enum CvxMode
 	CVX_MODE_HISTORY
 } CvxMode;
 
-/* What a table's rows are; see the diagram in sub_sync.c. */
+/* What a table's rows are; see sub_state.c. */
 typedef enum CvxRelState
 {
 	CVX_REL_JOINING,			/* not visible yet */
@@ -104,7 +104,7 @@ typedef struct CvxSubscription
 
 	/* state */
 	int64		generation;
-	char	   *phase;
+	bool		is_too_slow;	/* its load: nothing is done until somebody asks */
 	char	   *deployment_url; /* that the cursor is of, or NULL */
 	int64		cursor;			/* 0: none yet */
 	bool		is_reloading;	/* all tables, under one new snapshot */
@@ -114,6 +114,7 @@ typedef struct CvxSubscription
 	bool		is_check_due;
 	int64		shown_from;		/* loaded tables: not before this; 0: unknown */
 	int			failures;
+	bool		is_failing;
 	List	   *rels;			/* CvxSubRel */
 } CvxSubscription;
 
@@ -129,8 +130,6 @@ extern bool cvx_catalog_has_table(Relation relation);
 extern int32 cvx_catalog_find(const char *name);
 extern char *cvx_catalog_home(void);
 extern ForeignServer *cvx_catalog_server(const char *name);
-extern void cvx_catalog_rel(const CvxSubscription *sub, const CvxSubRel *rel,
-							const char *sets);
 extern bool cvx_catalog_is_writing(void);
 extern void cvx_catalog_drop_staging(const CvxSubscription *sub,
 									 const CvxSubRel *rel);

@@ -6,7 +6,7 @@
  * a page of ids of each table is compared with the mirror now and then, and
  * with what was loaded before it becomes visible.
  *
- * Room: subscription 5.12
+ * Room: subscription 5.13
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_check.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_load.h"
@@ -33,8 +34,6 @@ static CvxPage *receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts,
 							bool is_loaded);
 static bool check_table(CvxSync *sync, CvxSubRel *rel, int64 ts,
 						bool is_loaded);
-static void load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded,
-					   const char *problem);
 
 /*
  * Is a check due?  Then check_from is the timestamp that it has to be made at:
@@ -100,9 +99,7 @@ cvx_check_tables(CvxSync *sync)
 	sync->check_relno = 0;
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET check_wanted = false, checked_at = clock_timestamp()"
-						" WHERE subid = $1", "i", sub->subid);
+		cvx_state_end_check(sub->subid);
 	cvx_step_commit(sync);
 	sync->is_productive = true;
 	return CVX_STEP_WORKED;
@@ -125,10 +122,10 @@ begin_check(CvxSync *sync)
 
 	/* What has been announced since asks for another check. */
 	cvx_catalog_run(0,
-					"WITH seen AS (UPDATE @.convex_subscription_event SET kind = 'swap_seen'"
-					" WHERE subid = $1 AND kind = 'swap_announced' AND eventid <= $2)"
-					" UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
+					"UPDATE @.convex_subscription_event SET kind = 'swap_seen'"
+					" WHERE subid = $1 AND kind = 'swap_announced' AND eventid <= $2",
 					"il", sub->subid, sync->check_event);
+	cvx_state_want_check(sub->subid);
 	cvx_catalog_trim_events(sub->subid);
 	cvx_step_commit(sync);
 	sync->check_found = false;
@@ -292,7 +289,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 		cvx_step_begin(sync);
 		if (cvx_step_still_at(sync) && is_unchanged(sync, rel, is_loaded))
 		{
-			cvx_catalog_rel(sub, rel, "check_cursor = NULL, check_id = NULL");
+			cvx_state_check_anew(sub, rel);
 			cvx_catalog_event(sub->subid, "check_skipped", rel,
 							  "Convex no longer serves the timestamp");
 		}
@@ -315,14 +312,11 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 										rel->check_cursor ? rel->check_id : NULL,
 										page->has_more ? last : NULL);
 		if (problem)
-			load_again(sync, rel, is_loaded, problem);
+			cvx_state_want(sub, rel, is_loaded ? CVX_START_AGAIN : CVX_START_NOW,
+						   "table_replaced", problem);
 		else
-			cvx_catalog_run(SPI_OK_UPDATE,
-							"UPDATE @.convex_subscription_rel SET checked_at = clock_timestamp(), check_cursor = $3,"
-							" check_id = $4, tablet = coalesce($5, tablet) WHERE subid = $1 AND relno = $2",
-							"iittt", sub->subid, rel->relno,
-							page->has_more ? page->cursor : NULL,
-							page->has_more ? last : NULL, tablet);
+			cvx_state_checked(sub, rel, page->has_more ? page->cursor : NULL,
+							  page->has_more ? last : NULL, tablet);
 	}
 	cvx_step_commit(sync);
 	if (problem == NULL && !is_proof)
@@ -331,21 +325,4 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 		return check_table(sync, rel, ts, is_loaded);
 	}
 	return problem == NULL;
-}
-
-/* A table was replaced.  What was loaded of it was not seen by anybody. */
-static void
-load_again(CvxSync *sync, CvxSubRel *rel, bool is_loaded, const char *problem)
-{
-	CvxSubscription *sub = sync->sub;
-
-	if (is_loaded)
-	{
-		cvx_load_again(sub, rel, "table_replaced", problem);
-		return;
-	}
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET state = 'resyncing', load = 'wanted', error_message = $3"
-					" WHERE subid = $1 AND relno = $2", "iit", sub->subid, rel->relno, problem);
-	cvx_catalog_event(sub->subid, "table_replaced", rel, problem);
 }

@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.12
+ * Room: subscription 5.13
  */
 #ifndef CVX_SUB_CHECK_H
 #define CVX_SUB_CHECK_H

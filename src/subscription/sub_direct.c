@@ -11,7 +11,7 @@
  *
  * All other tables are left to the statements of sub_apply.c.
  *
- * Room: subscription 5.6
+ * Room: subscription 5.7
  */
 #include "postgres.h"
 

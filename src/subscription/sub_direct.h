@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.6
+ * Room: subscription 5.7
  */
 #ifndef CVX_SUB_DIRECT_H
 #define CVX_SUB_DIRECT_H

@@ -1,6 +1,6 @@
 /*
  * sub_events.c
- *		Which events, and which errors of tables, are told?
+ *		What has happened to a subscription?
  *
  * Room: subscription 5.3
  */
@@ -61,42 +61,4 @@ cvx_catalog_drift(int32 subid, const CvxSubRel *rel, const char *detail)
 					"itttl", subid, rel->component, rel->table,
 					cvx_redact_message(detail),
 					(int64) KEPT_DRIFTS);
-}
-
-/*
- * A table could not be written: it waits, standing at synced_ts, longer each
- * time.
- */
-void
-cvx_catalog_rel_error(const CvxSubscription *sub, const CvxSubRel *rel,
-					  int64 synced_ts, const ErrorData *error)
-{
-	const char *state = unpack_sql_state(error->sqlerrcode);
-	bool		is_known;
-
-	error = cvx_redact_error(error);
-	cvx_catalog_run(SPI_OK_SELECT,
-					"SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND relno = $2 AND state = 'error'"
-					" AND error_code = $3 AND error_message = $4", "iitt",
-					sub->subid, rel->relno, state, error->message);
-	is_known = SPI_processed > 0;
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET state = 'error', error_code = $3, error_message = $4,"
-					" synced_ts = CASE WHEN load IS NULL OR load = 'catching_up' THEN coalesce($5, synced_ts) ELSE synced_ts END,"
-					" load = coalesce(load, 'catching_up'),"
-					" attempts = attempts + 1,"
-					" retry_at = clock_timestamp() + least(interval '1 s' * power(2, least(attempts, 9)), interval '5 min')"
-					" WHERE subid = $1 AND relno = $2", "iittn",
-					sub->subid, rel->relno, state, error->message, synced_ts);
-	if (is_known)
-		return;
-	cvx_catalog_event(sub->subid, "table_error", rel,
-					  psprintf("%s: %s", state, error->message));
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("table \"%s\" of subscription \"%s\" waits (apply): %s",
-					rel->target_name, sub->name, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0,
-			 errhidestmt(true), errhidecontext(true)));
 }

@@ -8,7 +8,7 @@
  * does its end.  What a failure is says error.c; what a table does whose
  * target refuses rows is sub_catalog.c's.
  *
- * Room: subscription 5.9
+ * Room: subscription 5.10
  */
 #include "postgres.h"
 
@@ -89,7 +89,7 @@ cvx_failure_record(int32 subid, const ErrorData *error)
 	pause = pause_ms(pace, failures, retry_after_s);
 	cvx_catalog_run(SPI_OK_UPDATE,
 					"UPDATE @.convex_subscription_state SET failures = $2, caught_up = false,"
-					" phase = 'failing', failing_since = coalesce(failing_since, clock_timestamp()),"
+					" failing_since = coalesce(failing_since, clock_timestamp()),"
 					" last_error_class = $3, last_error_code = $4, last_error_message = $5,"
 					" last_error_at = clock_timestamp(),"
 					" next_attempt_at = clock_timestamp() + $6 * interval '1 ms' WHERE subid = $1",
@@ -123,6 +123,15 @@ cvx_failure_note_loss(const CvxSubscription *sub, const char *what)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
+/* It is tried again at once, as if it had not failed before. */
+void
+cvx_failure_forget(const CvxSubscription *sub)
+{
+	cvx_catalog_run(SPI_OK_UPDATE,
+					"UPDATE @.convex_subscription_state SET failures = 0, next_attempt_at = NULL WHERE subid = $1",
+					"i", sub->subid);
+}
+
 /* What failed works again; within the caller's transaction. */
 void
 cvx_failure_end(const CvxSubscription *sub)
@@ -135,9 +144,8 @@ cvx_failure_end(const CvxSubscription *sub)
 					"i", sub->subid);
 	what = SPI_processed == 1 ? cvx_catalog_text(0, 1) : NULL;
 	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_state SET failures = 0, next_attempt_at = NULL, failing_since = NULL,"
-					" phase = CASE WHEN phase <> 'failing' THEN phase WHEN reload THEN 'reloading'"
-					" WHEN cursor IS NULL THEN 'loading' ELSE 'following' END WHERE subid = $1",
+					"UPDATE @.convex_subscription_state SET failures = 0, next_attempt_at = NULL, failing_since = NULL"
+					" WHERE subid = $1",
 					"i", sub->subid);
 	if (what == NULL)
 		return;

@@ -20,7 +20,7 @@
  * at or after the head as it was when the load had ended (shown_from): a table
  * that was replaced in between differs, and is loaded again (check_loaded).
  *
- * Room: subscription 5.11
+ * Room: subscription 5.12
  */
 #include "postgres.h"
 
@@ -37,6 +37,7 @@
 #include "ground/guard.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_failure.h"
 #include "subscription/sub_load.h"
@@ -44,10 +45,9 @@
 
 /*
  * A walk that lost its snapshot is begun anew so often; tables beside others
- * that are followed then wait so long.
+ * that are followed then wait for long.
  */
 #define MAX_LOAD_RESTARTS	1
-#define SLOW_RETRY			"1 h"
 
 /*
  * So many steps have to fail before a snapshot is suspected: short troubles of
@@ -69,13 +69,6 @@
 
 /* Checks at once after resyncs; then the interval has to pass. */
 #define MAX_RECHECKS		3
-
-/*
- * Loads that were of no use and are begun anew at once; after that the table
- * waits in between, for as long as the load took and at least a while: an
- * import under way may make it differ from Convex for hours.
- */
-#define MAX_RELOADS			3
 
 /* What index_work() is told. */
 typedef struct Indexing
@@ -104,12 +97,8 @@ static void index_one(CvxSync *sync, CvxSubRel *rel, void *arg);
 static CvxStep index_tables(CvxSync *sync);
 static bool is_to_be_indexed(const CvxSubscription *sub, const CvxSubRel *rel);
 static void cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg);
-static void enter(const CvxSubscription *sub, const CvxSubRel *rel, int64 ts);
-static void forget_walk(const CvxSubscription *sub);
 static void begin_again(CvxSync *sync, List *rels, const char *why);
-static void want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up,
-					   const char *why);
-static void note_restart(CvxSync *sync, bool gives_up, const char *why);
+static bool is_alone(const CvxSubscription *sub);
 
 /*
  * A staging table that is of no use is loaded again, and with it all that walk
@@ -135,10 +124,7 @@ cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 			continue;
 		is_gone = is_foreign || !cvx_apply_has_staging(sub, rel);
 		if (rel->load == CVX_LOAD_NONE && is_gone)
-		{
-			cvx_catalog_rel(sub, rel, "is_staged = false");
-			rel->is_staged = false;
-		}
+			cvx_state_unstage(sub, rel);
 		if (schema == NULL || strcmp(schema, rel->target_schema) != 0)
 			is_published = cvx_apply_is_published(schema = rel->target_schema);
 
@@ -154,43 +140,16 @@ cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning)
 			why = "the staging table is not logged, and empty";
 		else
 			continue;
-		cvx_load_again(sub, rel, "resync", why);
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET is_staged = NOT $3, copied_rows = greatest(copied_rows, 1)"
-						" WHERE subid = $1 AND relno = $2", "iib", sub->subid,
-						rel->relno, is_gone);
-		if (rel->load == CVX_LOAD_WALKING || sub->cursor == 0 || sub->is_reloading)
-		{
-			cvx_catalog_run(SPI_OK_UPDATE,
-							"UPDATE @.convex_subscription_rel SET load = 'wanted' WHERE subid = $1"
-							" AND (load = 'walking' OR ($2 AND load IS NOT NULL))", "ib",
-							sub->subid, sub->cursor == 0 || sub->is_reloading);
-			cvx_catalog_run(SPI_OK_UPDATE,
-							"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
-							"i", sub->subid);
-		}
+		if (rel->load == CVX_LOAD_WALKING || is_alone(sub))
+			cvx_state_abandon(sub, is_alone(sub), why);
+		cvx_state_want(sub, rel, CVX_START_AGAIN, "resync", why);
+		if (is_gone)
+			cvx_state_unstage(sub, rel);
+		else
+			cvx_state_count(sub, rel, 1, NULL); /* the sweep is to take it */
 		is_mended = true;
 	}
 	return is_mended;
-}
-
-/*
- * A table's load begins anew, and says why: as an event of this kind, and in
- * the table's row until it is visible.  After some times in a row it waits
- * before it begins, at least as long as the load took.
- */
-void
-cvx_load_again(const CvxSubscription *sub, const CvxSubRel *rel,
-			   const char *kind, const char *why)
-{
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL, error_code = NULL, error_message = $4,"
-					" attempts = attempts + 1, retry_at = CASE WHEN attempts >= $3 THEN clock_timestamp() +"
-					" greatest(least(interval '1 s' * power(2, least(attempts - $3, 9)), interval '5 min'),"
-					" (SELECT clock_timestamp() - load_started_at FROM @.convex_subscription_state WHERE subid = $1)) END"
-					" WHERE subid = $1 AND relno = $2", "iiit", sub->subid,
-					rel->relno, MAX_RELOADS, why);
-	cvx_catalog_event(sub->subid, kind, rel, why);
 }
 
 /*
@@ -212,25 +171,17 @@ cvx_load_mend_unlogged(const CvxSubscription *sub, bool is_beginning)
 		if ((rel->state != CVX_REL_READY && rel->state != CVX_REL_RESYNCING) ||
 			rel->load != CVX_LOAD_NONE || !cvx_apply_is_emptied(rel))
 			continue;
-		cvx_catalog_run(SPI_OK_UPDATE_RETURNING,
-						"UPDATE @.convex_subscription_rel SET check_cursor = NULL, check_id = NULL,"
-						" state = CASE WHEN copied_rows > 0 THEN 'resyncing' ELSE state END,"
-						" load = CASE WHEN copied_rows > 0 THEN 'wanted' END,"
-						" error_message = CASE WHEN copied_rows > 0 THEN 'the target is not logged, and empty' END,"
-						" retry_at = NULL WHERE subid = $1 AND relno = $2 AND (copied_rows > 0 OR $3)"
-						" RETURNING load IS NOT NULL", "iib", sub->subid,
-						rel->relno, is_beginning);
-		if (SPI_processed == 0)
+		if (!rel->is_empty)
+			cvx_state_want(sub, rel, CVX_START_NOW, "resync",
+						   "the target is not logged, and empty");
+		else if (is_beginning)
+			cvx_state_check_anew(sub, rel);
+		else
 			continue;
 		is_mended = true;
-		if (cvx_catalog_bool(0, 1))
-			cvx_catalog_event(sub->subid, "resync", rel,
-							  "the target is not logged, and empty");
 	}
 	if (is_mended)
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
-						"i", sub->subid);
+		cvx_state_want_check(sub->subid);
 	return is_mended;
 }
 
@@ -287,7 +238,7 @@ cvx_load_sweep(CvxSync *sync)
 			if (nlocks > budget && rel != linitial(useless))
 				break;
 			cvx_catalog_drop_staging(sub, rel);
-			cvx_catalog_rel(sub, rel, "is_staged = false");
+			cvx_state_unstage(sub, rel);
 		}
 	cvx_step_commit(sync);
 	return true;
@@ -308,12 +259,12 @@ cvx_load_next(CvxSync *sync, bool *is_done)
 	/* Tables of a reload are cut over before others begin to walk. */
 	if (cvx_step_has_load(sub, CVX_LOAD_WALKING) ||
 		(cvx_step_has_load(sub, CVX_LOAD_WANTED) &&
-		 !((sub->cursor == 0 || sub->is_reloading) &&
+		 !(is_alone(sub) &&
 		   cvx_step_has_load(sub, CVX_LOAD_CATCHING_UP))))
 	{
 		if (!cvx_step_take_walk_lock(sync))
 		{
-			*is_done = sub->cursor == 0 || sub->is_reloading;
+			*is_done = is_alone(sub);
 			sync->is_waiting = true;
 			sync->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 															 WALK_RETRY_MS);
@@ -375,16 +326,7 @@ begin_walk(CvxSync *sync)
 		is_staging = true;
 		(void) cvx_step_guarded(sync, rel, 0, stage_one, NULL);
 	}
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_rel SET load = 'walking', snapshot = NULL, tablet = NULL,"
-					" check_cursor = NULL, check_id = NULL WHERE subid = $1 AND load = 'wanted' AND is_staged"
-					" AND (retry_at IS NULL OR retry_at <= clock_timestamp())", "i",
-					sub->subid);
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL,"
-					" load_started_at = clock_timestamp(), load_pages = 0,"
-					" phase = CASE WHEN cursor IS NULL THEN 'loading' WHEN reload THEN 'reloading' ELSE phase END"
-					" WHERE subid = $1", "i", sub->subid);
+	cvx_state_begin_walk(sub);
 	cvx_step_commit(sync);
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;
@@ -441,23 +383,10 @@ walk_page(CvxSync *sync)
 		if (docs->ndocs == 0)
 			continue;
 		cvx_apply_load(sub, rel, docs);
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET copied_rows = copied_rows + $3,"
-						" tablet = coalesce($4, tablet) WHERE subid = $1 AND relno = $2",
-						"iilt", sub->subid, rel->relno, (int64) docs->ndocs,
+		cvx_state_count(sub, rel, docs->ndocs,
 						cvx_step_is_doc_of(page, &page->docs[page->ndocs - 1], rel) ? tablet : NULL);
 	}
-	if (!page->has_more)
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET load = 'indexing', snapshot = $2"
-						" WHERE subid = $1 AND load = 'walking'", "il",
-						sub->subid, page->ts);
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET " CVX_COSTS ", snapshot = $6, page_cursor = $7,"
-					" load_pages = load_pages + 1 WHERE subid = $1", "illlllt",
-					sub->subid, (int64) page->ndocs, sync->stats.bytes,
-					sync->stats.requests, sync->stats.retries, page->ts,
-					page->has_more ? page->cursor : NULL);
+	cvx_state_walk_on(sub, page, &sync->stats);
 	cvx_step_forget_costs(sync);
 	cvx_step_commit(sync);
 	sync->was_walk = true;
@@ -499,7 +428,7 @@ distrust_walk(CvxSync *sync, List *walking)
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 		foreach(lc, walking)
-			cvx_load_again(sync->sub, lfirst(lc), "resync",
+			cvx_state_want(sync->sub, lfirst(lc), CVX_START_AGAIN, "resync",
 						   "pages of the walk did not follow each other");
 	cvx_step_commit(sync);
 	cvx_step_release_walk_lock(sync);
@@ -529,6 +458,7 @@ restart_walk(CvxSync *sync, const char *why)
 {
 	CvxSubscription *sub = sync->sub;
 	ListCell   *lc;
+	bool		is_aside = !is_alone(sub);
 	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
 	char	   *detail;
 
@@ -542,10 +472,12 @@ restart_walk(CvxSync *sync, const char *why)
 	detail = SPI_processed == 1 ? cvx_catalog_text(0, 1) : pstrdup(why);
 	foreach(lc, sub->rels)
 		if (((CvxSubRel *) lfirst(lc))->load == CVX_LOAD_WALKING)
-			want_again(sync, lfirst(lc), gives_up, detail);
+			cvx_state_want(sub, lfirst(lc), is_aside && gives_up ? CVX_START_LATER :
+						   CVX_START_NOW, NULL, detail);
 	cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "load_restarted",
 					  NULL, detail);
-	note_restart(sync, gives_up, why);
+	cvx_failure_note_loss(sub, why);
+	cvx_state_restart(sub, is_aside, gives_up);
 	cvx_step_commit(sync);
 	cvx_step_release_walk_lock(sync);
 	return CVX_STEP_WORKED;
@@ -598,9 +530,8 @@ index_tables(CvxSync *sync)
 		{
 			if (!is_unique)
 			{
-				want_again(sync, rel, false, "the walk gave a document twice");
-				cvx_catalog_event(sub->subid, "resync", rel,
-								  "the walk gave a document twice");
+				cvx_state_want(sub, rel, CVX_START_NOW, "resync",
+							   "the walk gave a document twice");
 				cvx_step_commit(sync);
 				ereport(ERROR,
 						(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
@@ -609,10 +540,7 @@ index_tables(CvxSync *sync)
 						 errdetail("The table is loaded again."),
 						 errhint("A proxy may answer with what it has kept of an earlier request.")));
 			}
-			cvx_catalog_rel(sub, rel, "load = 'catching_up', synced_ts = snapshot, retry_at = NULL");
-			cvx_catalog_run(SPI_OK_UPDATE,
-							"UPDATE @.convex_subscription_state SET shown_from = NULL WHERE subid = $1",
-							"i", sub->subid);
+			cvx_state_catch_up(sub, rel);
 		}
 		cvx_step_commit(sync);
 		sync->is_careful = false;
@@ -627,7 +555,7 @@ is_to_be_indexed(const CvxSubscription *sub, const CvxSubRel *rel)
 {
 	return rel->load == CVX_LOAD_INDEXING && rel->is_retry_due &&
 		!(rel->state == CVX_REL_ERROR &&
-		  (sub->cursor == 0 || sub->is_reloading));
+		  is_alone(sub));
 }
 
 static void
@@ -638,7 +566,7 @@ cut_over_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 	cut_over->fits = cvx_apply_fits(sync->sub, rel) &&
 		cvx_apply_cutover(sync->sub, rel, cut_over->ts);
 	if (!cut_over->fits)
-		cvx_load_again(sync->sub, rel, "resync",
+		cvx_state_want(sync->sub, rel, CVX_START_AGAIN, "resync",
 					   "the columns of its target are not those of when the load began");
 }
 
@@ -671,19 +599,8 @@ cvx_load_portion(CvxSync *sync, List *rels)
 bool
 cvx_load_is_shown(const CvxSubscription *sub, const CvxSubRel *rel)
 {
-	return (sub->cursor == 0 || sub->is_reloading) && !rel->is_staged &&
+	return is_alone(sub) && !rel->is_staged &&
 		rel->load == CVX_LOAD_CATCHING_UP && rel->state != CVX_REL_ERROR;
-}
-
-/* A table stands at the common cursor. */
-static void
-enter(const CvxSubscription *sub, const CvxSubRel *rel, int64 ts)
-{
-	cvx_catalog_rel(sub, rel,
-					"state = 'ready', load = NULL, is_staged = false, synced_ts = NULL, attempts = 0,"
-					" retry_at = NULL, error_code = NULL, error_message = NULL");
-	cvx_catalog_event(sub->subid, rel->state == CVX_REL_JOINING ? "table_joined" : "table_resynced",
-					  rel, psprintf("at " INT64_FORMAT, ts));
 }
 
 /*
@@ -697,7 +614,7 @@ CvxStep
 cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 {
 	CvxSubscription *sub = sync->sub;
-	bool		is_first = sub->cursor == 0 || sub->is_reloading;
+	bool		is_first = is_alone(sub);
 	bool		is_part = false;
 	bool		is_last;
 	ListCell   *lc;
@@ -726,9 +643,9 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 			 !cut_over.fits))
 			continue;
 		if (is_part)
-			cvx_catalog_rel(sub, rel, "is_staged = false");
+			cvx_state_unstage(sub, rel);
 		else
-			enter(sub, rel, ts);
+			cvx_state_ready(sub, rel, ts);
 	}
 	if (is_part)
 	{
@@ -739,15 +656,10 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 	}
 	foreach(lc, sub->rels)
 		if (cvx_load_is_shown(sub, lfirst(lc)) && !list_member_ptr(rels, lfirst(lc)))
-			enter(sub, lfirst(lc), ts);
+			cvx_state_ready(sub, lfirst(lc), ts);
 
-	forget_walk(sub);
 	is_last = is_first || sync->nrechecks++ >= MAX_RECHECKS;
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET"
-					" load_restarts = 0, reload = false, check_wanted = check_wanted OR NOT $2,"
-					" checked_at = CASE WHEN $3 THEN clock_timestamp() ELSE checked_at END WHERE subid = $1",
-					"ibb", sub->subid, is_last, is_first);
+	cvx_state_end_loads(sub, is_first, !is_last);
 	if (is_first)
 		cvx_step_advance(sync, ts, true, 0);
 	cvx_step_commit(sync);
@@ -772,8 +684,7 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 	CvxPageRequest request = cvx_step_make_request(sync, true, first->synced_ts, NULL, rels, false);
 	CvxPageAnswer received = cvx_step_receive(sync, &request);
 	CvxPage    *page;
-	bool		is_alone = sub->cursor == 0 || sub->is_reloading;
-	int64		bound = is_alone ? PG_INT64_MAX : sub->cursor;
+	int64		bound = is_alone(sub) ? PG_INT64_MAX : sub->cursor;
 	int64		ts;
 	int64		rows;
 	ListCell   *lc;
@@ -815,31 +726,13 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 		}
 	}
 	rows = cvx_step_apply_tables(sync, rels, page, ts, first->is_staged);
-	foreach(lc, rels)
-		cvx_catalog_run(0,
-						"UPDATE @.convex_subscription_rel SET synced_ts = $3 WHERE subid = $1 AND relno = $2"
-						" AND (retry_at IS NULL OR retry_at <= clock_timestamp())",
-						"iil", sub->subid, ((CvxSubRel *) lfirst(lc))->relno, ts);
-	if (!page->has_more && ts == page->ts && is_alone)
+	cvx_state_catch_up_to(sub, rels, ts, rows, &sync->stats);
+	if (!page->has_more && ts == page->ts && is_alone(sub))
 		cvx_load_note_log_end(sync, ts);
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET " CVX_COSTS " WHERE subid = $1",
-					"illll", sync->subid, rows, sync->stats.bytes,
-					sync->stats.requests, sync->stats.retries);
 	cvx_step_forget_costs(sync);
 	cvx_step_commit(sync);
 	sync->is_careful = false;
 	return CVX_STEP_WORKED;
-}
-
-/* A walk has ended, unless the next tables are walking already. */
-static void
-forget_walk(const CvxSubscription *sub)
-{
-	cvx_catalog_run(0,
-					"UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1"
-					" AND NOT EXISTS (SELECT FROM @.convex_subscription_rel WHERE subid = $1 AND load = 'walking')",
-					"i", sub->subid);
 }
 
 /* The head, once the loads have ended: what is loaded is not shown before. */
@@ -850,9 +743,7 @@ cvx_load_ask_shown_from(CvxSync *sync)
 
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET shown_from = $2 WHERE subid = $1",
-						"il", sync->sub->subid, head);
+		cvx_state_show_from(sync->sub, head);
 	cvx_step_commit(sync);
 	return CVX_STEP_WORKED;
 }
@@ -863,9 +754,7 @@ cvx_load_note_log_end(CvxSync *sync, int64 ts)
 {
 	sync->check_from = Min(sync->check_from, ts);
 	if (sync->sub->shown_from > ts)
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET shown_from = $2 WHERE subid = $1",
-						"il", sync->sub->subid, ts);
+		cvx_state_show_from(sync->sub, ts);
 }
 
 /* Load tables again that cannot catch up; not for ever. */
@@ -873,6 +762,7 @@ static void
 begin_again(CvxSync *sync, List *rels, const char *why)
 {
 	CvxSubscription *sub = sync->sub;
+	bool		is_aside = !is_alone(sub);
 	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
 	ListCell   *lc;
 
@@ -880,46 +770,12 @@ begin_again(CvxSync *sync, List *rels, const char *why)
 	if (cvx_step_still_at(sync))
 	{
 		foreach(lc, rels)
-		{
-			want_again(sync, lfirst(lc), gives_up, why);
-			cvx_catalog_event(sub->subid, gives_up ? "load_too_slow" : "resync",
-							  lfirst(lc), why);
-		}
-		note_restart(sync, gives_up, why);
+			cvx_state_want(sub, lfirst(lc), is_aside && gives_up ? CVX_START_LATER :
+						   CVX_START_NOW, gives_up ? "load_too_slow" : "resync", why);
+		cvx_failure_note_loss(sub, why);
+		cvx_state_restart(sub, is_aside, gives_up);
 	}
 	cvx_step_commit(sync);
-}
-
-/*
- * A table's load begins anew; beside others that are followed one that cannot
- * keep up waits.
- */
-static void
-want_again(CvxSync *sync, CvxSubRel *rel, bool gives_up, const char *why)
-{
-	CvxSubscription *sub = sync->sub;
-
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_rel SET load = 'wanted',"
-					" synced_ts = NULL, retry_at = CASE WHEN $3 THEN clock_timestamp() + interval '" SLOW_RETRY "' END,"
-					" error_code = NULL, error_message = $4 WHERE subid = $1 AND relno = $2",
-					"iibt", sub->subid, rel->relno,
-					gives_up && sub->cursor != 0 && !sub->is_reloading, why);
-}
-
-/* Loads have begun anew; when none is followed meanwhile, once too often. */
-static void
-note_restart(CvxSync *sync, bool gives_up, const char *why)
-{
-	CvxSubscription *sub = sync->sub;
-	bool		is_aside = sub->cursor != 0 && !sub->is_reloading;
-
-	cvx_failure_note_loss(sub, why);
-	forget_walk(sub);
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET load_restarts = CASE WHEN $3 THEN 0 ELSE load_restarts + 1 END,"
-					" phase = CASE WHEN $2 THEN 'load_too_slow' ELSE phase END WHERE subid = $1",
-					"ibb", sub->subid, gives_up && !is_aside, gives_up && is_aside);
 }
 
 /*
@@ -964,18 +820,16 @@ cvx_load_everything(CvxSync *sync, const char *why)
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 	{
-		cvx_catalog_run(0,
-						"UPDATE @.convex_subscription_rel SET load = 'wanted', synced_ts = NULL,"
-						" error_message = CASE WHEN state = 'error' THEN error_message ELSE $2 END,"
-						" state = CASE WHEN state = 'ready' THEN 'resyncing' ELSE state END"
-						" WHERE subid = $1 AND state <> 'dropped'", "it", sub->subid, why);
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET reload = true, head_ts = NULL, phase = 'reloading', caught_up = false,"
-						" snapshot = NULL, page_cursor = NULL, deployment_url = $2 WHERE subid = $1",
-						"it", sub->subid, cvx_http_remote(sync->http)->base_url);
-		cvx_catalog_event(sub->subid, "resnapshot", NULL, why);
+		cvx_state_want_everything(sub, cvx_http_remote(sync->http)->base_url, why);
 		cvx_failure_note_loss(sub, why);
 	}
 	cvx_step_commit(sync);
 	return CVX_STEP_WORKED;
+}
+
+/* Are no tables followed meanwhile, since the cursor is of no use yet? */
+static bool
+is_alone(const CvxSubscription *sub)
+{
+	return sub->cursor == 0 || sub->is_reloading;
 }

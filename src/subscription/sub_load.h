@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.11
+ * Room: subscription 5.12
  */
 #ifndef CVX_SUB_LOAD_H
 #define CVX_SUB_LOAD_H
@@ -14,8 +14,6 @@
 extern bool cvx_load_mend_staging(CvxSubscription *sub, bool is_beginning);
 extern bool cvx_load_mend_unlogged(const CvxSubscription *sub,
 								   bool is_beginning);
-extern void cvx_load_again(const CvxSubscription *sub, const CvxSubRel *rel,
-						   const char *kind, const char *why);
 extern bool cvx_load_sweep(CvxSync *sync);
 extern List *cvx_load_portion(CvxSync *sync, List *rels);
 extern bool cvx_load_is_shown(const CvxSubscription *sub,

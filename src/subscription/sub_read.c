@@ -47,12 +47,13 @@ cvx_catalog_load(int32 subid)
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT s.name::text, s.server::text, s.owner::text, s.owner_oid, s.enabled,"
 					" s.tables, s.target_schema::text, s.mode, s.poll_interval::text,"
-					" s.options, st.generation, st.phase, st.cursor, st.reload, st.snapshot,"
+					" s.options, st.generation, st.phase = 'load_too_slow', st.cursor, st.reload, st.snapshot,"
 					" st.page_cursor, st.load_restarts,"
 					" st.check_wanted OR EXISTS (SELECT FROM @.convex_subscription_event AS e"
 					" WHERE e.subid = s.subid AND e.kind = 'swap_announced') OR st.checked_at IS NULL OR st.checked_at +"
 					" greatest(coalesce(s.options ->> 'table_check_interval', '1 h')::interval, '10 s') <= now(),"
-					" st.failures, st.shown_from, st.deployment_url, s.server_oid, coalesce(s.home = $2, false)"
+					" st.failures, st.shown_from, st.deployment_url, s.server_oid, coalesce(s.home = $2, false),"
+					" st.failing_since IS NOT NULL"
 					" FROM @.convex_subscription AS s JOIN @.convex_subscription_state AS st USING (subid)"
 					" WHERE subid = $1", "it", subid, cvx_catalog_home());
 	if (SPI_processed != 1)
@@ -76,7 +77,7 @@ cvx_catalog_load(int32 subid)
 	sub->poll_ms = cvx_catalog_poll_ms(cvx_catalog_text(0, 9));
 	options = copy_jsonb(0, 10);
 	sub->generation = cvx_catalog_int64(0, 11);
-	sub->phase = copy_text(0, 12);
+	sub->is_too_slow = cvx_catalog_bool(0, 12);
 	sub->cursor = cvx_catalog_int64(0, 13);
 	sub->is_reloading = cvx_catalog_bool(0, 14);
 	sub->snapshot = cvx_catalog_int64(0, 15);
@@ -89,6 +90,7 @@ cvx_catalog_load(int32 subid)
 
 	server_oid = (Oid) cvx_catalog_int64(0, 22);
 	sub->is_bound = cvx_catalog_bool(0, 23);
+	sub->is_failing = cvx_catalog_bool(0, 24);
 	sub->is_enabled &= sub->is_bound;
 	find_owner(sub, owner_oid);
 	find_server(sub, server_oid);

@@ -8,7 +8,7 @@
  *
  * Which page is to be next says sub_sync.c.
  *
- * Room: subscription 5.10
+ * Room: subscription 5.11
  */
 #include "postgres.h"
 
@@ -24,6 +24,7 @@
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_step.h"
 #include "subscription/sub_tables.h"
@@ -507,20 +508,8 @@ cvx_step_look_ahead(CvxSync *sync)
 void
 cvx_step_advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 {
-	cvx_catalog_run(SPI_OK_UPDATE,
-					"UPDATE @.convex_subscription_state SET " CVX_COSTS ", cursor = $7, head_ts = greatest(head_ts, $7, $9),"
-					" caught_up = NOT $8, applied_at = clock_timestamp(),"
-					" phase = CASE phase WHEN 'failing' THEN phase ELSE 'following' END"
-					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $6",
-					"illllnlbl", sync->subid, rows, sync->stats.bytes,
-					sync->stats.requests, sync->stats.retries,
-					sync->sub->cursor, cursor, has_more,
-					Max(sync->head, sync->seen_head));
-	if (SPI_processed != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("cursor of subscription \"%s\" was moved by another process",
-						sync->sub->name)));
+	cvx_state_advance(sync->sub, cursor, Max(sync->head, sync->seen_head),
+					  has_more, rows, &sync->stats);
 	cvx_step_forget_costs(sync);
 }
 
@@ -599,10 +588,7 @@ apply_one(CvxSync *sync, CvxSubRel *rel, void *arg)
 
 	/* What has rows is not as a crash leaves it. */
 	if (apply->to_staging && rel->is_empty && apply->rows > 0)
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_rel SET copied_rows = copied_rows + $3"
-						" WHERE subid = $1 AND relno = $2", "iil",
-						sync->sub->subid, rel->relno, apply->rows);
+		cvx_state_count(sync->sub, rel, apply->rows, NULL);
 }
 
 /* Apply a page to all its tables; a broken one waits, and the others go on. */
@@ -662,7 +648,7 @@ cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (C
 	if (!cvx_step_take_lock(sync) ||
 		!cvx_step_is_of_table(sync->sub, error->sqlerrcode))
 		ReThrowError(error);
-	cvx_catalog_rel_error(sync->sub, rel, stands_at, error);
+	cvx_state_fail(sync->sub, rel, stands_at, error);
 	FreeErrorData(error);
 	return false;
 }

@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.10
+ * Room: subscription 5.11
  */
 #ifndef CVX_SUB_STEP_H
 #define CVX_SUB_STEP_H
@@ -34,11 +34,6 @@ typedef struct CvxSyncHost
 	void		(*rollback) (void);
 	bool		is_worker;
 } CvxSyncHost;
-
-/* What a page cost, as parameters of a statement about the state. */
-#define CVX_COSTS \
-	"rows = rows + $2, pages = pages + 1, bytes = bytes + $3," \
-	" requests = requests + $4, retries = retries + $5"
 
 /* One page to be asked for. */
 typedef struct CvxPageRequest

@@ -17,7 +17,7 @@
  *	   is asked for meanwhile, and taken in after that commit: libcurl does not
  *	   work while a page is applied.
  *
- * Room: subscription 5.13
+ * Room: subscription 5.14
  */
 #include "postgres.h"
 
@@ -31,6 +31,7 @@
 #include "ground/compat.h"
 #include "ground/redact.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_check.h"
 #include "subscription/sub_failure.h"
 #include "subscription/sub_load.h"
@@ -373,8 +374,7 @@ step(CvxSync *sync)
 	result = work(sync);
 
 	/* What works now ends a failure, unless something else fails. */
-	if (sync->is_productive &&
-		(sub->failures > 0 || strcmp(sub->phase, "failing") == 0) &&
+	if (sync->is_productive && sub->is_failing &&
 		(sync->is_aside || sync->aside_retry_at == 0))
 	{
 		cvx_step_begin(sync);
@@ -383,7 +383,7 @@ step(CvxSync *sync)
 		sync->aside_retry_at = 0;
 		sync->failed_fingerprint = 0;
 		sub->failures = 0;
-		sub->phase = "following";
+		sub->is_failing = false;
 	}
 	return result;
 }
@@ -468,9 +468,7 @@ end_pauses(CvxSubscription *sub)
 	foreach(lc, sub->rels)
 		is_waiting |= !((CvxSubRel *) lfirst(lc))->is_retry_due;
 	if (is_waiting)
-		cvx_catalog_run(0,
-						"UPDATE @.convex_subscription_rel SET retry_at = NULL WHERE subid = $1 AND retry_at IS NOT NULL",
-						"i", sub->subid);
+		cvx_state_end_pauses(sub->subid);
 	return is_waiting;
 }
 
@@ -495,7 +493,7 @@ work(CvxSync *sync)
 
 	if (!sync->host.is_worker && sync->head == 0)
 		sync->head = Max(cvx_api_query_ts(sync->http), 0);
-	if (strcmp(sub->phase, "load_too_slow") == 0)
+	if (sub->is_too_slow)
 		return CVX_STEP_IDLE;
 	if (sub->deployment_url == NULL)
 		note_deployment(sync);
@@ -524,9 +522,7 @@ note_deployment(CvxSync *sync)
 
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET deployment_url = $2 WHERE subid = $1",
-						"it", sync->subid, url);
+		cvx_state_note_deployment(sync->sub, url);
 	cvx_step_commit(sync);
 	sync->sub->deployment_url = MemoryContextStrdup(sync->sub_cxt, url);
 }
@@ -789,9 +785,7 @@ common_changes(CvxSync *sync, int64 bound)
 		sync->is_looking = false;
 	}
 	if (is_put_off)
-		cvx_catalog_run(SPI_OK_UPDATE,
-						"UPDATE @.convex_subscription_state SET check_wanted = true WHERE subid = $1",
-						"i", sub->subid);
+		cvx_state_want_check(sub->subid);
 	if (sub->notifies && rows > 0)
 	{
 		char	   *channel = psprintf("convex_%s", sub->name);

@@ -2,7 +2,7 @@
  * sub_sync.h
  *		What is the next step, and when does the cursor move?
  *
- * Room: subscription 5.13
+ * Room: subscription 5.14
  */
 #ifndef CVX_SUB_SYNC_H
 #define CVX_SUB_SYNC_H

@@ -2,7 +2,7 @@
  * sub_tables.c
  *		Which tables does a subscription have?
  *
- * Room: subscription 5.8
+ * Room: subscription 5.9
  */
 #include "postgres.h"
 
@@ -15,6 +15,7 @@
 #include "write/clear.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_options.h"
 #include "subscription/sub_tables.h"
@@ -83,11 +84,8 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 			fresh = lappend(fresh, table);
 		else if (rel->state == CVX_REL_DROPPED)
 		{
-			/* One that was dropped before it was loaded has no target to follow. */
-			cvx_catalog_rel(sub, rel, OidIsValid(rel->target) ?
-							"state = 'resyncing', load = 'wanted'" :
-							"state = 'joining', load = 'wanted'");
-			cvx_catalog_event(sub->subid, "table_returned", rel, NULL);
+			cvx_state_want(sub, rel, OidIsValid(rel->target) ? CVX_START_NOW :
+						   CVX_START_NEW, "table_returned", "Convex has the table again");
 			nreturned++;
 		}
 	}
@@ -108,18 +106,7 @@ cvx_catalog_add_tables(CvxSubscription *sub, List *tables, bool is_first)
 		}
 		if (is_listed || rel->state == CVX_REL_DROPPED)
 			continue;
-		if (rel->load == CVX_LOAD_WALKING)
-		{
-			/* The selection of a walk never changes: the others begin anew. */
-			cvx_catalog_run(0,
-							"UPDATE @.convex_subscription_rel SET load = 'wanted', error_message = 'another table of the walk was dropped'"
-							" WHERE subid = $1 AND load = 'walking'", "i", sub->subid);
-			cvx_catalog_run(SPI_OK_UPDATE, "UPDATE @.convex_subscription_state SET snapshot = NULL, page_cursor = NULL WHERE subid = $1",
-							"i", sub->subid);
-		}
-		cvx_catalog_rel(sub, rel, "state = 'dropped', load = NULL, synced_ts = coalesce(synced_ts, 0)");
-		cvx_catalog_event(sub->subid, "table_dropped", rel, NULL);
-		rel->state = CVX_REL_DROPPED;
+		cvx_state_drop(sub, rel);
 	}
 	if (!is_first)
 		foreach(lc, fresh)
@@ -282,8 +269,7 @@ add_table(CvxSubscription *sub, const CvxTableSchema *table,
 	}
 	cvx_catalog_run(SPI_OK_INSERT,
 					"INSERT INTO @.convex_subscription_rel (subid, relno, component, table_name,"
-					" target_schema, target_name, target_oid, columns, state, load)"
-					" VALUES ($1, $2, $3, $4, $5::name, $6::name, $7, $8, 'joining', 'wanted')",
+					" target_schema, target_name, target_oid, columns) VALUES ($1, $2, $3, $4, $5::name, $6::name, $7, $8)",
 					"iittttoj", sub->subid, relno, table->component, table->table,
 					sub->target_schema, target, is_first ? relid : InvalidOid,
 					make_columns(table));

@@ -2,7 +2,7 @@
  * sub_tables.h
  *		Which tables does a subscription have?
  *
- * Room: subscription 5.8
+ * Room: subscription 5.9
  */
 #ifndef CVX_SUB_TABLES_H
 #define CVX_SUB_TABLES_H

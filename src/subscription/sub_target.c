@@ -8,7 +8,7 @@
  *
  * This file writes no rows; see sub_direct.c and sub_apply.c.
  *
- * Room: subscription 5.5
+ * Room: subscription 5.6
  */
 #include "postgres.h"
 

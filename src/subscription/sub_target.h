@@ -4,7 +4,7 @@
  *
  * Private to the room.
  *
- * Room: subscription 5.5
+ * Room: subscription 5.6
  */
 #ifndef CVX_SUB_TARGET_H
 #define CVX_SUB_TARGET_H

@@ -36,6 +36,9 @@ RESERVED = (
     (r'#\s*include\s*[<"]foreign/fdwapi\.h', r"fdw(_\w+)?\.[ch]", "fdwapi.h is for the room fdw"),
     (r"\b(PG_VERSION_NUM|PG_MAJORVERSION_NUM|LIBCURL_VERSION_NUM)\b", r"compat\.h",
      "version macros are for compat.h"),
+    (r"(?s)convex_subscription_(?:rel|state) SET(?:(?!WHERE).)*?\b(?:state|load|phase|is_staged|snapshot|page_cursor|synced_ts|"
+     r"cursor|reload|attempts|retry_at|error_\w+|copied_rows|load_\w+|shown_from|generation|check\w*|tablet) = ",
+     r"sub_state\.c", "states are changed by sub_state.c alone"),
 )
 
 Room = collections.namedtuple("Room", "name floor number")
