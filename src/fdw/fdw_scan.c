@@ -72,6 +72,19 @@ typedef struct ScanUse
 	int64		bound;			/* rows that will be asked for; -1 unknown */
 	bool		may_rescan;
 } ScanUse;
+/* What pending writes make of the rows. */
+typedef struct ScanOwn
+{
+	CvxOwn	   *it;				/* NULL: there are none */
+	StringInfoData doc;
+} ScanOwn;
+
+/* Rows that a rescan gets again. */
+typedef struct ScanKept
+{
+	Tuplestorestate *store;
+	TupleTableSlot *slot;
+} ScanKept;
 
 struct CvxScan
 {
@@ -88,13 +101,9 @@ struct CvxScan
 	/* from the first row on */
 	bool		is_prepared;
 	CvxRowMap  *map;
-	CvxOwn	   *own;			/* what pending writes make of it; or NULL */
-	StringInfoData own_doc;
+	ScanOwn		own;
 	ScanWalk	walk;
-
-	/* kept rows */
-	Tuplestorestate *kept;
-	TupleTableSlot *kept_slot;
+	ScanKept	kept;
 
 	/* for others */
 	CvxTargets *targets;		/* NULL: not a target of UPDATE or DELETE */
@@ -367,8 +376,8 @@ convexReScanForeignScan(ForeignScanState *node)
 		return;
 	if (scan->targets)
 		cvx_targets_rewind(scan->targets);
-	if (scan->kept)
-		tuplestore_rescan(scan->kept);
+	if (scan->kept.store)
+		tuplestore_rescan(scan->kept.store);
 	else if (scan->walk.nrows > 0)
 		restart(scan);
 }
@@ -380,15 +389,15 @@ convexEndForeignScan(ForeignScanState *node)
 
 	if (scan == NULL)
 		return;
-	if (scan->kept)
+	if (scan->kept.store)
 	{
-		tuplestore_end(scan->kept);
-		ExecDropSingleTupleTableSlot(scan->kept_slot);
+		tuplestore_end(scan->kept.store);
+		ExecDropSingleTupleTableSlot(scan->kept.slot);
 	}
 	if (scan->targets)
 		cvx_targets_close(scan->targets);
-	if (scan->own)
-		cvx_own_close(scan->own);
+	if (scan->own.it)
+		cvx_own_close(scan->own.it);
 	node->fdw_state = NULL;
 	cvx_scan_close(scan);
 }
@@ -408,19 +417,19 @@ cvx_scan_next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
 	*is_pending = false;
-	if (scan->kept)
+	if (scan->kept.store)
 	{
 		/* A row from the temporary file outlives the executor's context. */
 		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
-		bool		has_row = tuplestore_gettupleslot(scan->kept, true, false,
-													  scan->kept_slot);
+		bool		has_row = tuplestore_gettupleslot(scan->kept.store, true, false,
+													  scan->kept.slot);
 
 		MemoryContextSwitchTo(old);
 		if (has_row)
 		{
 			if (scan->targets)
-				cvx_targets_mark_kept(scan->targets, scan->kept_slot);
-			return scan->kept_slot;
+				cvx_targets_mark_kept(scan->targets, scan->kept.slot);
+			return scan->kept.slot;
 		}
 	}
 
@@ -433,20 +442,20 @@ cvx_scan_next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 		cvx_targets_mark_new(scan->targets, slot);
 	if (scan->use.may_rescan)
 	{
-		if (scan->kept == NULL)
+		if (scan->kept.store == NULL)
 		{
 			MemoryContext old = MemoryContextSwitchTo(scan->cxt);
 
-			scan->kept = tuplestore_begin_heap(false, false, work_mem);
-			tuplestore_set_eflags(scan->kept, EXEC_FLAG_REWIND);
-			scan->kept_slot =
+			scan->kept.store = tuplestore_begin_heap(false, false, work_mem);
+			tuplestore_set_eflags(scan->kept.store, EXEC_FLAG_REWIND);
+			scan->kept.slot =
 				MakeSingleTupleTableSlot(slot->tts_tupleDescriptor,
 										 &TTSOpsMinimalTuple);
-			(void) tuplestore_gettupleslot(scan->kept, true, false,
-										   scan->kept_slot);
+			(void) tuplestore_gettupleslot(scan->kept.store, true, false,
+										   scan->kept.slot);
 			MemoryContextSwitchTo(old);
 		}
-		tuplestore_puttupleslot(scan->kept, slot);
+		tuplestore_puttupleslot(scan->kept.store, slot);
 	}
 	return slot;
 }
@@ -494,16 +503,16 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 		int			row = scan->walk.next_row++;
 		CvxOwnEffect effect = CVX_OWN_NONE;
 
-		if (scan->own)
+		if (scan->own.it)
 		{
 			MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
 
 			MemoryContextReset(scan->row_cxt);
-			resetStringInfo(&scan->own_doc);
-			effect = cvx_own_apply(scan->own,
+			resetStringInfo(&scan->own.doc);
+			effect = cvx_own_apply(scan->own.it,
 								   page->text + page->docs[row].document.offset,
 								   page->docs[row].document.len,
-								   &scan->own_doc);
+								   &scan->own.doc);
 			MemoryContextSwitchTo(old);
 		}
 		if (effect == CVX_OWN_GONE)
@@ -515,10 +524,10 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 			take_row(scan, page, row, values, nulls);
 		return true;
 	}
-	if (*is_pending || scan->own == NULL)
+	if (*is_pending || scan->own.it == NULL)
 		return false;
-	resetStringInfo(&scan->own_doc);
-	if (!cvx_own_next(scan->own, &scan->own_doc))
+	resetStringInfo(&scan->own.doc);
+	if (!cvx_own_next(scan->own.it, &scan->own.doc))
 		return false;
 	scan->walk.nrows++;
 	take_own_row(scan, values, nulls);
@@ -537,13 +546,13 @@ prepare(CvxScan *scan)
 	if (scan->use.estate == NULL || scan->table.component[0] != '\0')
 		return;
 	old = MemoryContextSwitchTo(scan->cxt);
-	scan->own = cvx_own_open(scan->options->serverid, scan->table.table,
+	scan->own.it = cvx_own_open(scan->options->serverid, scan->table.table,
 							 scan->pg->curcid);
-	if (scan->own)
+	if (scan->own.it)
 	{
-		initStringInfo(&scan->own_doc);
-		create_map(scan, cvx_own_key_fields(scan->own));
-		scan->walk.is_last = cvx_own_hides_all(scan->own);
+		initStringInfo(&scan->own.doc);
+		create_map(scan, cvx_own_key_fields(scan->own.it));
+		scan->walk.is_last = cvx_own_hides_all(scan->own.it);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -589,8 +598,8 @@ take_own_row(CvxScan *scan, Datum *values, bool *nulls)
 											  "convex own row",
 											  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	CvxPage    *page = cvx_page_of_document(scan->own_doc.data,
-											scan->own_doc.len, &scan->walk.want);
+	CvxPage    *page = cvx_page_of_document(scan->own.doc.data,
+											scan->own.doc.len, &scan->walk.want);
 
 	MemoryContextSwitchTo(old);
 	take_row(scan, page, 0, values, nulls);
@@ -710,7 +719,7 @@ receive_page(CvxScan *scan)
 	scan->counters.pages++;
 	scan->counters.documents += page->ndocs;
 	if (scan->walk.npages == 1 && scan->walk.is_last && page->ndocs == 0 &&
-		scan->own == NULL)
+		scan->own.it == NULL)
 		check_table_exists(scan);
 	cvx_error_pop(&scan->place);
 }
@@ -793,10 +802,10 @@ restart(CvxScan *scan)
 	scan->walk.is_last = false;
 	scan->walk.nrows = 0;
 	scan->walk.npages = 0;
-	if (scan->own)
+	if (scan->own.it)
 	{
-		cvx_own_rewind(scan->own);
-		scan->walk.is_last = cvx_own_hides_all(scan->own);
+		cvx_own_rewind(scan->own.it);
+		scan->walk.is_last = cvx_own_hides_all(scan->own.it);
 	}
 }
 

@@ -16,6 +16,8 @@
 #include "ground/redact.h"
 #include "shape/encode_json.h"
 
+static const CvxText *find_member(const CvxText *object, const char *name,
+								 CvxText *member);
 static void write_jsonb_value(CvxEncoder *encoder, JsonbValue *value,
 							  const CvxText *old, StringInfo out);
 static bool is_text(const JsonbValue *value, const char *text);
@@ -107,24 +109,7 @@ cvx_encode_jsonb_over(CvxEncoder *encoder, JsonbContainer *container,
 		if (is_scalar)
 			under = old;
 		else if (is_object && before.kind == CVX_KIND_OBJECT)
-		{
-			CvxJson		json;
-			CvxText		key;
-			bool		is_first_key = true;
-
-			cvx_json_within(&json, old->data, old->len);
-			cvx_json_open(&json, '{');
-			for (; cvx_json_member(&json, &key, is_first_key);
-				 is_first_key = false)
-			{
-				cvx_json_skip(&json, &member);
-				if (cvx_json_equals(&key, name, strlen(name)))
-				{
-					under = &member;
-					break;
-				}
-			}
-		}
+			under = find_member(old, name, &member);
 		else if (has_elements)
 		{
 			has_elements = cvx_json_element(&elements, is_first);
@@ -144,6 +129,24 @@ cvx_encode_jsonb_over(CvxEncoder *encoder, JsonbContainer *container,
 	}
 	if (!is_scalar)
 		appendStringInfoChar(out, is_object ? '}' : ']');
+}
+
+/* The value of a member of an object, in *member; NULL: it has none. */
+static const CvxText *
+find_member(const CvxText *object, const char *name, CvxText *member)
+{
+	CvxJson		json;
+	CvxText		key;
+
+	cvx_json_within(&json, object->data, object->len);
+	cvx_json_open(&json, '{');
+	for (bool is_first = true; cvx_json_member(&json, &key, is_first); is_first = false)
+	{
+		cvx_json_skip(&json, member);
+		if (cvx_json_equals(&key, name, strlen(name)))
+			return member;
+	}
+	return NULL;
 }
 
 static void

@@ -5,7 +5,7 @@
  * The rooms' initialisation in floor order; each room defines its own
  * settings and callbacks.
  *
- * Room: sql 7.6
+ * Room: sql 7.7
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * sql_process.c
  *		What may a SQL user do to the processes of subscriptions?
  *
- * Room: sql 7.5
+ * Room: sql 7.6
  */
 #include "postgres.h"
 

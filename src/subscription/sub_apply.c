@@ -54,10 +54,10 @@
 #include "ground/compat.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
-#include "subscription/sub_state.h"
 #include "subscription/sub_direct.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_read.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_target.h"
 
 /* Rows of one multi-insert, and text of theirs that is enough for one. */
@@ -186,9 +186,9 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 		cvx_apply_check_target(sub, rel);
 		cvx_catalog_bind_target(sub, rel);
 		note_columns(sub, rel);
-		if (sub->is_evolving)
+		if (sub->options.is_evolving)
 			add_known_columns(sub, rel);
-		if (sub->has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
+		if (sub->options.has_document && get_attnum(rel->target, "_document") == InvalidAttrNumber)
 			(void) add_column(sub, rel, rel->target, "_document",
 							  "pg_catalog.jsonb", "_document");
 		target = cvx_target_open(sub, rel, rel->target);
@@ -207,7 +207,7 @@ cvx_apply_create_staging(const CvxSubscription *sub, CvxSubRel *rel)
 		appendStringInfoString(&buf, "_id pg_catalog.text COLLATE pg_catalog.\"C\" NOT NULL, \"_creationTime\" pg_catalog.timestamptz");
 		add_declared_columns(&buf, rel);
 		appendStringInfoString(&buf, ", _ts pg_catalog.int8 NOT NULL, _extra pg_catalog.jsonb");
-		if (sub->has_document)
+		if (sub->options.has_document)
 			appendStringInfoString(&buf, ", _document pg_catalog.jsonb");
 		if (sub->mode == CVX_MODE_SOFT_DELETE)
 			appendStringInfoString(&buf, ", _deleted_at pg_catalog.timestamptz");
@@ -429,7 +429,7 @@ cvx_apply_load(const CvxSubscription *sub, CvxSubRel *rel,
 	CvxTurn		turn;
 
 	/* Of a table that nothing is known about the first page shows the fields. */
-	target->may_add = sub->is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
+	target->may_add = sub->options.is_evolving || JB_ROOT_COUNT(rel->columns) == 0;
 	for (int done = 0; done < docs->ndocs;)
 	{
 		cvx_target_begin_turn(&turn, decoding_role(target, true));
@@ -665,7 +665,7 @@ choose_docs(const CvxSubscription *sub, const CvxBatchDocs *docs, int *ndocs)
 	int			n = 0;
 
 	for (int i = 0; i < docs->ndocs; i++)
-		if (sub->applies_deletes || !page->docs[docs->docs[i]].is_deleted)
+		if (sub->options.applies_deletes || !page->docs[docs->docs[i]].is_deleted)
 			chosen[n++] = docs->docs[i];
 	*ndocs = n;
 	if (sub->mode == CVX_MODE_HISTORY)
@@ -842,7 +842,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 		resetStringInfo(&buf);
 		appendStringInfoString(&buf, inner);
 	}
-	if (sub->applies_deletes)
+	if (sub->options.applies_deletes)
 		appendStringInfo(&buf, " LIMIT %d", page->ndocs + 1);
 	cvx_target_begin_turn(&turn, target->relation->rd_rel->relowner);
 	cvx_target_run(buf.data, SPI_OK_SELECT);
@@ -857,7 +857,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 		while (row < n)
 		{
 			have = cvx_catalog_text(row, 1);
-			if (sub->applies_deletes || strcmp(have, want) >= 0)
+			if (sub->options.applies_deletes || strcmp(have, want) >= 0)
 				break;
 			row++;
 		}
@@ -867,7 +867,7 @@ cvx_apply_compare(const CvxSubscription *sub, CvxSubRel *rel, bool in_staging,
 			result = psprintf("document \"%s\" is another revision", want);
 		row++;
 	}
-	if (result == NULL && sub->applies_deletes && n > page->ndocs)
+	if (result == NULL && sub->options.applies_deletes && n > page->ndocs)
 		result = psprintf("row \"%s\" is no document", cvx_catalog_text(n - 1, 1));
 	cvx_target_close(target);
 	return result;
@@ -884,7 +884,7 @@ compared_rows(const CvxTarget *target, const CvxPage *page, const char *id,
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	if (!target->sub->applies_deletes)
+	if (!target->sub->options.applies_deletes)
 	{
 		/* The column as it is: its index may have another collation. */
 		appendStringInfo(&buf, " AND %s = ANY (ARRAY[",
@@ -1025,7 +1025,7 @@ may_adopt(const CvxSubscription *sub, const CvxSubRel *rel, Oid owner)
 		(!superuser_arg(sub->owner) &&
 		 is_member_of_role_nosuper(sub->owner, owner)))
 		return true;
-	foreach(lc, sub->adopted)
+	foreach(lc, sub->options.adopted)
 		if (strcmp(lfirst(lc), rel->target_name) == 0)
 			return true;
 	return false;
@@ -1099,13 +1099,13 @@ multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done)
 		for (; n < nslots && done + n < docs->ndocs && size < LOAD_BYTES; n++)
 		{
 			const CvxDoc *doc = &docs->page->docs[docs->docs[done + n]];
-			MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
+			MemoryContext old = MemoryContextSwitchTo(target->row.cxt);
 
 			CHECK_FOR_INTERRUPTS();
 			cvx_target_decode(target, docs->page, doc, &extra);
 			MemoryContextSwitchTo(old);
-			memcpy(slots[n]->tts_values, target->values, tupdesc->natts * sizeof(Datum));
-			memcpy(slots[n]->tts_isnull, target->nulls, tupdesc->natts * sizeof(bool));
+			memcpy(slots[n]->tts_values, target->row.values, tupdesc->natts * sizeof(Datum));
+			memcpy(slots[n]->tts_isnull, target->row.nulls, tupdesc->natts * sizeof(bool));
 			ExecStoreVirtualTuple(slots[n]);
 			size += doc->document.len;
 		}
@@ -1116,7 +1116,7 @@ multi_insert(CvxTarget *target, const CvxBatchDocs *docs, int done)
 		}
 		for (int i = 0; i < n; i++)
 			ExecClearTuple(slots[i]);
-		MemoryContextReset(target->row_cxt);
+		MemoryContextReset(target->row.cxt);
 		if (target->unknowns != NIL)
 			break;
 	}
@@ -1162,20 +1162,20 @@ collect_rows(CvxTarget *target, const CvxPage *page, const int *docs,
 	for (int i = 0; i < ndocs; i++)
 	{
 		const CvxDoc *doc = &page->docs[docs[i]];
-		MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
+		MemoryContext old = MemoryContextSwitchTo(target->row.cxt);
 
 		CHECK_FOR_INTERRUPTS();
 		cvx_target_decode(target, page, doc, &extra);
 		for (int c = 0; c < target->ncolumns; c++)
 		{
-			values[c] = target->values[target->columns[c].attnum - 1];
-			nulls[c] = target->nulls[target->columns[c].attnum - 1];
+			values[c] = target->row.values[target->columns[c].attnum - 1];
+			nulls[c] = target->row.nulls[target->columns[c].attnum - 1];
 		}
 		values[target->ncolumns] = Int64GetDatum(doc->ts);
 		values[target->ncolumns + 1] = BoolGetDatum(doc->is_deleted);
 		tuplestore_putvalues(rows, tupdesc, values, nulls);
 		MemoryContextSwitchTo(old);
-		MemoryContextReset(target->row_cxt);
+		MemoryContextReset(target->row.cxt);
 		*ndeleted += doc->is_deleted;
 	}
 	return rows;
@@ -1366,10 +1366,10 @@ merge_step(CvxTarget *target, const char *staging, int64 ts, int step,
 
 	if (target->sub->mode == CVX_MODE_HISTORY)
 		merge_history(target, staging, ts, step, part);
-	else if (step == 0 && target->sub->applies_deletes && is_mirror)
+	else if (step == 0 && target->sub->options.applies_deletes && is_mirror)
 		cvx_target_run(psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id%s)%s",
 								table, staging, in_staging, in_table), SPI_OK_DELETE);
-	else if (step == 0 && target->sub->applies_deletes)
+	else if (step == 0 && target->sub->options.applies_deletes)
 		cvx_target_run(psprintf("UPDATE %s AS t SET _deleted_at = pg_catalog.timestamptz 'epoch' + " INT64_FORMAT " * interval '1 microsecond'%s"
 					 " WHERE t._deleted_at IS NULL AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = t._id%s)%s",
 								table, ts / 1000, target->ts ? psprintf(", _ts = " INT64_FORMAT, ts) : "",
@@ -1408,7 +1408,7 @@ merge_history(CvxTarget *target, const char *staging, int64 ts, int step,
 								" WHERE NOT EXISTS (SELECT FROM %s AS t WHERE t._id = s._id AND t._ts = s._ts%s)%s",
 								table, column_list(target, ""), column_list(target, "s."), staging,
 								table, in_table, in_staging), SPI_OK_INSERT);
-	else if (target->sub->applies_deletes)
+	else if (target->sub->options.applies_deletes)
 		cvx_target_run(psprintf("INSERT INTO %s (_id, _ts, _deleted) SELECT l._id, greatest(l._ts + 1, " INT64_FORMAT "), true"
 								" FROM (SELECT DISTINCT ON (t._id) t._id, t._ts, t._deleted FROM %s AS t WHERE true%s ORDER BY t._id, t._ts DESC) AS l"
 								" WHERE NOT l._deleted AND NOT EXISTS (SELECT FROM %s AS s WHERE s._id = l._id%s)",

@@ -50,6 +50,14 @@ typedef enum CvxRelLoad
 	CVX_LOAD_CATCHING_UP		/* at its own synced_ts */
 } CvxRelLoad;
 
+/* How far the last check of a table came. */
+typedef struct CvxRelCheck
+{
+	char	   *cursor;			/* where the next one goes on, or NULL */
+	char	   *id;				/* the last one compared */
+	char	   *tablet;
+} CvxRelCheck;
+
 /* One table of a subscription as the catalog has it. */
 typedef struct CvxSubRel
 {
@@ -69,40 +77,28 @@ typedef struct CvxSubRel
 	bool		is_empty;		/* the staging table has no rows yet */
 	bool		is_unused;		/* and is as it was made: no walk came to its end */
 	int64		synced_ts;		/* 0: stands at the common cursor */
-	char	   *tablet;
-	char	   *check_cursor;	/* where the next check goes on, or NULL */
-	char	   *check_id;		/* the last _id checked */
+	CvxRelCheck check;
 	bool		is_retry_due;	/* its time to wait has passed */
 	TimestampTz retry_at;		/* its end; 0: it does not wait */
 } CvxSubRel;
 
-typedef struct CvxSubscription
+/* What its owner has chosen. */
+typedef struct CvxSubOptions
 {
-	int32		subid;
-	char	   *name;
-	char	   *server;
-	char	   *owner_name;
-	Oid			serverid;		/* invalid when it is gone */
-	Oid			owner;			/* the same */
-	bool		is_bound;		/* by their OIDs; else disabled */
-	bool		is_moved;		/* the catalog has older names */
-	bool		is_enabled;
-	List	   *adopted;		/* char *: tables of others to be targets */
-	List	   *patterns;		/* char * */
-	char	   *target_schema;
-	CvxMode		mode;
 	int			poll_ms;
-
-	/* options */
 	int			idle_poll_ms;
 	bool		is_evolving;	/* schema_evolution is add */
 	bool		applies_deletes;
 	bool		has_document;
 	bool		notifies;
 	int			max_columns;
-	CvxTableOptions table_options;
+	List	   *adopted;		/* char *: tables of others to be targets */
+	CvxTableOptions table;
+} CvxSubOptions;
 
-	/* state */
+/* Where it stands; see sub_state.c. */
+typedef struct CvxSubState
+{
 	int64		generation;
 	bool		is_too_slow;	/* its load: nothing is done until somebody asks */
 	char	   *deployment_url; /* that the cursor is of, or NULL */
@@ -115,6 +111,24 @@ typedef struct CvxSubscription
 	int64		shown_from;		/* loaded tables: not before this; 0: unknown */
 	int			failures;
 	bool		is_failing;
+} CvxSubState;
+
+typedef struct CvxSubscription
+{
+	int32		subid;
+	char	   *name;
+	char	   *server;
+	char	   *owner_name;
+	Oid			serverid;		/* invalid when it is gone */
+	Oid			owner;			/* the same */
+	bool		is_bound;		/* by their OIDs; else disabled */
+	bool		is_moved;		/* the catalog has older names */
+	bool		is_enabled;
+	List	   *patterns;		/* char * */
+	char	   *target_schema;
+	CvxMode		mode;
+	CvxSubOptions options;
+	CvxSubState state;
 	List	   *rels;			/* CvxSubRel */
 } CvxSubscription;
 

@@ -17,10 +17,10 @@
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
-#include "subscription/sub_state.h"
 #include "subscription/sub_check.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_load.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_step.h"
 #include "subscription/sub_tables.h"
 
@@ -44,23 +44,23 @@ cvx_check_is_pending(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
 
-	if (!sub->is_check_due)
+	if (!sub->state.is_check_due)
 	{
-		sync->check_from = 0;
-		sync->check_relno = 0;
+		sync->check.from = 0;
+		sync->check.relno = 0;
 		return false;
 	}
-	if (sync->check_from != 0 && sync->check_generation == sub->generation)
+	if (sync->check.from != 0 && sync->check.generation == sub->state.generation)
 		return true;
 	cvx_step_begin(sync);
 	cvx_catalog_run(SPI_OK_SELECT,
 					"SELECT max(eventid) FROM @.convex_subscription_event"
 					" WHERE subid = $1 AND kind = 'swap_announced'", "i", sub->subid);
-	sync->check_event = cvx_catalog_int64(0, 1);
+	sync->check.event = cvx_catalog_int64(0, 1);
 	cvx_step_commit(sync);
-	sync->check_generation = sub->generation;
-	sync->check_relno = 0;
-	sync->check_from = cvx_step_ask_head(sync);
+	sync->check.generation = sub->state.generation;
+	sync->check.relno = 0;
+	sync->check.from = cvx_step_ask_head(sync);
 	return true;
 }
 
@@ -75,33 +75,33 @@ cvx_check_tables(CvxSync *sync)
 	TimestampTz begun;
 	ListCell   *lc;
 
-	if (sync->check_relno == 0 && !begin_check(sync))
+	if (sync->check.relno == 0 && !begin_check(sync))
 		return CVX_STEP_WORKED;
 	begun = GetCurrentTimestamp();
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (rel->state != CVX_REL_READY || rel->relno <= sync->check_relno)
+		if (rel->state != CVX_REL_READY || rel->relno <= sync->check.relno)
 			continue;
 		if (TimestampDifferenceExceeds(begun, GetCurrentTimestamp(),
 									   CHECK_SLICE_MS))
 		{
-			sync->was_check = true;
+			sync->pace.was_check = true;
 			return CVX_STEP_WORKED;
 		}
-		sync->check_found |= !check_table(sync, rel, sub->cursor, false);
-		sync->check_relno = rel->relno;
+		sync->check.found |= !check_table(sync, rel, sub->state.cursor, false);
+		sync->check.relno = rel->relno;
 	}
-	if (!sync->check_found)
-		sync->nrechecks = 0;
-	sync->check_from = 0;
-	sync->check_relno = 0;
+	if (!sync->check.found)
+		sync->check.nrechecks = 0;
+	sync->check.from = 0;
+	sync->check.relno = 0;
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 		cvx_state_end_check(sub->subid);
 	cvx_step_commit(sync);
-	sync->is_productive = true;
+	sync->step.is_productive = true;
 	return CVX_STEP_WORKED;
 }
 
@@ -110,7 +110,7 @@ static bool
 begin_check(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
-	List	   *tables = cvx_catalog_fetch(sync->http);
+	List	   *tables = cvx_catalog_fetch(sync->link.http);
 
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
@@ -124,11 +124,11 @@ begin_check(CvxSync *sync)
 	cvx_catalog_run(0,
 					"UPDATE @.convex_subscription_event SET kind = 'swap_seen'"
 					" WHERE subid = $1 AND kind = 'swap_announced' AND eventid <= $2",
-					"il", sub->subid, sync->check_event);
+					"il", sub->subid, sync->check.event);
 	cvx_state_want_check(sub->subid);
 	cvx_catalog_trim_events(sub->subid);
 	cvx_step_commit(sync);
-	sync->check_found = false;
+	sync->check.found = false;
 	return true;
 }
 
@@ -141,17 +141,17 @@ List *
 cvx_check_find(CvxSync *sync, List *names)
 {
 	List	   *tables;
-	bool		has_names = cvx_api_column_names(sync->http, NULL, &tables);
+	bool		has_names = cvx_api_column_names(sync->link.http, NULL, &tables);
 	ListCell   *lc;
 
 	if (!has_names)
-		tables = cvx_catalog_fetch(sync->http);
+		tables = cvx_catalog_fetch(sync->link.http);
 	foreach(lc, names)
 	{
 		CvxTableName *name = lfirst(lc);
 
 		if (cvx_schema_find(tables, name->component, name->table) != NULL)
-			return has_names ? cvx_catalog_fetch(sync->http) : tables;
+			return has_names ? cvx_catalog_fetch(sync->link.http) : tables;
 	}
 	return NIL;
 }
@@ -168,7 +168,7 @@ cvx_check_loaded(CvxSync *sync, List *rels, int64 ts)
 	List	   *good = NIL;
 	ListCell   *lc;
 
-	tables = cvx_catalog_fetch(sync->http);
+	tables = cvx_catalog_fetch(sync->link.http);
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
 	{
@@ -228,12 +228,12 @@ receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 {
 	static const char *const id_only[] = {"_id"};
 	CvxWalk    *walk = cvx_walk_open(sync->sub->server, 1);
-	const char *cursor = rel->check_cursor;
+	const char *cursor = rel->check.cursor;
 	CvxPage    *page;
 
 	cvx_walk_resume(walk, ts, cursor);
-	if (cursor && rel->check_id)
-		cvx_walk_enter(walk, rel->component, rel->table, rel->check_id);
+	if (cursor && rel->check.id)
+		cvx_walk_enter(walk, rel->component, rel->table, rel->check.id);
 	do
 	{
 		CvxPageRequest request = cvx_step_make_request(sync, false, ts, cursor,
@@ -246,7 +246,7 @@ receive_ids(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 		request.key = psprintf("check %s", request.key);
 		received = cvx_step_receive(sync, &request);
 		if (cvx_step_is_snapshot_gone(received.call) &&
-			(rel->check_cursor || is_loaded || !is_asked_for(sync)))
+			(rel->check.cursor || is_loaded || !is_asked_for(sync)))
 			return NULL;
 		page = cvx_step_read_page(sync, received, &request);
 		cvx_walk_check(walk, page);
@@ -278,10 +278,10 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 
 	if (page == NULL)
 	{
-		if (rel->check_cursor)
+		if (rel->check.cursor)
 		{
 			/* It may be the cursor that is refused. */
-			rel->check_cursor = NULL;
+			rel->check.cursor = NULL;
 			return check_table(sync, rel, ts, is_loaded);
 		}
 
@@ -296,7 +296,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 		cvx_step_commit(sync);
 		return true;
 	}
-	is_proof = rel->check_cursor == NULL || page->has_more;
+	is_proof = rel->check.cursor == NULL || page->has_more;
 	tablet = page->cursor ? cvx_step_tablet_of(page->cursor) : NULL;
 	if (page->ndocs > 0)
 		last = pnstrdup(page->text + page->docs[page->ndocs - 1].id.offset,
@@ -305,11 +305,11 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync) && is_unchanged(sync, rel, is_loaded))
 	{
-		if (tablet && rel->tablet && strcmp(tablet, rel->tablet) != 0)
+		if (tablet && rel->check.tablet && strcmp(tablet, rel->check.tablet) != 0)
 			problem = "its tablet is another one";
 		else
 			problem = cvx_apply_compare(sub, rel, is_loaded, page,
-										rel->check_cursor ? rel->check_id : NULL,
+										rel->check.cursor ? rel->check.id : NULL,
 										page->has_more ? last : NULL);
 		if (problem)
 			cvx_state_want(sub, rel, is_loaded ? CVX_START_AGAIN : CVX_START_NOW,
@@ -321,7 +321,7 @@ check_table(CvxSync *sync, CvxSubRel *rel, int64 ts, bool is_loaded)
 	cvx_step_commit(sync);
 	if (problem == NULL && !is_proof)
 	{
-		rel->check_cursor = NULL;
+		rel->check.cursor = NULL;
 		return check_table(sync, rel, ts, is_loaded);
 	}
 	return problem == NULL;

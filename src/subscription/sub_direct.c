@@ -168,7 +168,7 @@ cvx_direct_apply(CvxTarget *target, const CvxPage *page, const int *docs,
 	for (; *done < ndocs; (*done)++)
 	{
 		const CvxDoc *doc = &page->docs[docs[*done]];
-		MemoryContext old = MemoryContextSwitchTo(target->row_cxt);
+		MemoryContext old = MemoryContextSwitchTo(target->row.cxt);
 
 		CHECK_FOR_INTERRUPTS();
 		cvx_target_decode(target, page, doc, &extra);
@@ -176,7 +176,7 @@ cvx_direct_apply(CvxTarget *target, const CvxPage *page, const int *docs,
 			change_row(&direct, doc);
 		MemoryContextSwitchTo(old);
 		if (direct.ninserts == 0)
-			MemoryContextReset(target->row_cxt);
+			MemoryContextReset(target->row.cxt);
 		if (target->unknowns != NIL)
 			break;
 	}
@@ -220,11 +220,11 @@ begin(Direct *direct, CvxTarget *target, Oid index, int max_rows)
 static void
 end(Direct *direct)
 {
-	MemoryContext old = MemoryContextSwitchTo(direct->target->row_cxt);
+	MemoryContext old = MemoryContextSwitchTo(direct->target->row.cxt);
 
 	flush_inserts(direct);
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(direct->target->row_cxt);
+	MemoryContextReset(direct->target->row.cxt);
 	ExecDropSingleTupleTableSlot(direct->old);
 	end_scan(direct);
 	ExecDropSingleTupleTableSlot(direct->new);
@@ -264,7 +264,7 @@ look_up(Direct *direct)
 	MemoryContext old = MemoryContextSwitchTo(direct->cxt);
 	bool		is_found;
 
-	direct->key.sk_argument = direct->target->values[direct->target->id->attnum - 1];
+	direct->key.sk_argument = direct->target->row.values[direct->target->id->attnum - 1];
 	index_rescan(direct->scan, &direct->key, 1, NULL, 0);
 	is_found = index_getnext_slot(direct->scan, ForwardScanDirection, direct->old);
 	MemoryContextSwitchTo(old);
@@ -336,8 +336,8 @@ update_row(Direct *direct, const CvxDoc *doc)
 
 		if (column == target->id || !is_ours(column, direct, doc))
 			continue;
-		new->tts_values[att] = target->values[att];
-		new->tts_isnull[att] = target->nulls[att];
+		new->tts_values[att] = target->row.values[att];
+		new->tts_isnull[att] = target->row.nulls[att];
 	}
 	ExecStoreVirtualTuple(new);
 	if (target->relation->rd_att->constr)
@@ -378,8 +378,8 @@ keep_insert(Direct *direct, const CvxDoc *doc)
 	}
 	slot = direct->inserts[direct->ninserts++];
 	ExecClearTuple(slot);
-	memcpy(slot->tts_values, target->values, sizeof(Datum) * natts);
-	memcpy(slot->tts_isnull, target->nulls, sizeof(bool) * natts);
+	memcpy(slot->tts_values, target->row.values, sizeof(Datum) * natts);
+	memcpy(slot->tts_isnull, target->row.nulls, sizeof(bool) * natts);
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(target->relation);
 	if (target->relation->rd_att->constr)

@@ -37,10 +37,10 @@
 #include "ground/guard.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
-#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_failure.h"
 #include "subscription/sub_load.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_step.h"
 
 /*
@@ -265,8 +265,8 @@ cvx_load_next(CvxSync *sync, bool *is_done)
 		if (!cvx_step_take_walk_lock(sync))
 		{
 			*is_done = is_alone(sub);
-			sync->is_waiting = true;
-			sync->next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+			sync->step.is_waiting = true;
+			sync->trouble.next_attempt = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 															 WALK_RETRY_MS);
 			return CVX_STEP_IDLE;
 		}
@@ -328,7 +328,7 @@ begin_walk(CvxSync *sync)
 	}
 	cvx_state_begin_walk(sub);
 	cvx_step_commit(sync);
-	sync->is_careful = false;
+	sync->pace.is_careful = false;
 	return CVX_STEP_WORKED;
 }
 
@@ -348,14 +348,14 @@ walk_page(CvxSync *sync)
 	foreach(lc, sub->rels)
 		if (((CvxSubRel *) lfirst(lc))->load == CVX_LOAD_WALKING)
 			walking = lappend(walking, lfirst(lc));
-	if (sub->snapshot != 0 && sync->walk && sync->walk->nbroken >= MAX_BROKEN)
+	if (sub->state.snapshot != 0 && sync->walk && sync->walk->nbroken >= MAX_BROKEN)
 		return distrust_walk(sync, walking);
-	request = cvx_step_make_request(sync, false, sub->snapshot, sub->page_cursor,
+	request = cvx_step_make_request(sync, false, sub->state.snapshot, sub->state.page_cursor,
 									walking, false);
 	received = cvx_step_receive(sync, &request);
-	if (sub->snapshot != 0 && is_snapshot_lost(sync, received.call))
+	if (sub->state.snapshot != 0 && is_snapshot_lost(sync, received.call))
 		return restart_walk(sync, "Convex no longer serves the snapshot");
-	if (sub->snapshot != 0)
+	if (sub->state.snapshot != 0)
 		cvx_step_prefetch_after(sync, received.call, false, walking, false);
 	page = cvx_step_read_page(sync, received, &request);
 	check_walk(sync, page, list_length(walking));
@@ -386,15 +386,15 @@ walk_page(CvxSync *sync)
 		cvx_state_count(sub, rel, docs->ndocs,
 						cvx_step_is_doc_of(page, &page->docs[page->ndocs - 1], rel) ? tablet : NULL);
 	}
-	cvx_state_walk_on(sub, page, &sync->stats);
+	cvx_state_walk_on(sub, page, &sync->link.stats);
 	cvx_step_forget_costs(sync);
 	cvx_step_commit(sync);
-	sync->was_walk = true;
+	sync->pace.was_walk = true;
 	if (page->has_more)
 	{
-		sub->snapshot = page->ts;
-		sub->page_cursor = MemoryContextStrdup(sync->sub_cxt, page->cursor);
-		sync->is_kept = true;
+		sub->state.snapshot = page->ts;
+		sub->state.page_cursor = MemoryContextStrdup(sync->kept.cxt, page->cursor);
+		sync->kept.is_fresh = true;
 	}
 	return CVX_STEP_WORKED;
 }
@@ -410,7 +410,7 @@ check_walk(CvxSync *sync, const CvxPage *page, int ntables)
 		sync->walk = cvx_walk_open(NULL, 0);
 	sync->walk->server = sub->server;
 	sync->walk->ntables = ntables;
-	cvx_walk_resume(sync->walk, sub->snapshot, sub->page_cursor);
+	cvx_walk_resume(sync->walk, sub->state.snapshot, sub->state.page_cursor);
 	MemoryContextSwitchTo(old);
 	cvx_walk_check(sync->walk, page);
 }
@@ -444,11 +444,11 @@ is_snapshot_lost(CvxSync *sync, CvxCall *call)
 {
 	if (cvx_step_is_snapshot_gone(call))
 		return true;
-	if (sync->sub->failures < LOST_AFTER_FAILURES ||
+	if (sync->sub->state.failures < LOST_AFTER_FAILURES ||
 		!(cvx_api_has_code(call, 503, "InternalServerError") ||
 		  cvx_api_has_code(call, 500, "InternalServerError")))
 		return false;
-	(void) cvx_api_fresh_snapshot(sync->http);
+	(void) cvx_api_fresh_snapshot(sync->link.http);
 	return true;
 }
 
@@ -459,7 +459,7 @@ restart_walk(CvxSync *sync, const char *why)
 	CvxSubscription *sub = sync->sub;
 	ListCell   *lc;
 	bool		is_aside = !is_alone(sub);
-	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
+	bool		gives_up = sub->state.load_restarts >= MAX_LOAD_RESTARTS;
 	char	   *detail;
 
 	cvx_step_begin(sync);
@@ -543,8 +543,8 @@ index_tables(CvxSync *sync)
 			cvx_state_catch_up(sub, rel);
 		}
 		cvx_step_commit(sync);
-		sync->is_careful = false;
-		sync->is_productive = true;
+		sync->pace.is_careful = false;
+		sync->step.is_productive = true;
 		return CVX_STEP_WORKED;
 	}
 	return CVX_STEP_WORKED;
@@ -650,15 +650,15 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 	if (is_part)
 	{
 		cvx_step_commit(sync);
-		sync->is_productive = true;
-		sync->is_careful = false;
+		sync->step.is_productive = true;
+		sync->pace.is_careful = false;
 		return CVX_STEP_WORKED;
 	}
 	foreach(lc, sub->rels)
 		if (cvx_load_is_shown(sub, lfirst(lc)) && !list_member_ptr(rels, lfirst(lc)))
 			cvx_state_ready(sub, lfirst(lc), ts);
 
-	is_last = is_first || sync->nrechecks++ >= MAX_RECHECKS;
+	is_last = is_first || sync->check.nrechecks++ >= MAX_RECHECKS;
 	cvx_state_end_loads(sub, is_first, !is_last);
 	if (is_first)
 		cvx_step_advance(sync, ts, true, 0);
@@ -666,9 +666,9 @@ cvx_load_cut_over(CvxSync *sync, List *rels, int64 ts)
 
 	/* A check under way may have passed these tables by. */
 	if (!is_last)
-		sync->check_from = 0;
-	sync->is_productive = true;
-	sync->is_careful = false;
+		sync->check.from = 0;
+	sync->step.is_productive = true;
+	sync->pace.is_careful = false;
 	return CVX_STEP_WORKED;
 }
 
@@ -684,7 +684,7 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 	CvxPageRequest request = cvx_step_make_request(sync, true, first->synced_ts, NULL, rels, false);
 	CvxPageAnswer received = cvx_step_receive(sync, &request);
 	CvxPage    *page;
-	int64		bound = is_alone(sub) ? PG_INT64_MAX : sub->cursor;
+	int64		bound = is_alone(sub) ? PG_INT64_MAX : sub->state.cursor;
 	int64		ts;
 	int64		rows;
 	ListCell   *lc;
@@ -726,12 +726,12 @@ cvx_load_catch_up(CvxSync *sync, List *rels)
 		}
 	}
 	rows = cvx_step_apply_tables(sync, rels, page, ts, first->is_staged);
-	cvx_state_catch_up_to(sub, rels, ts, rows, &sync->stats);
+	cvx_state_catch_up_to(sub, rels, ts, rows, &sync->link.stats);
 	if (!page->has_more && ts == page->ts && is_alone(sub))
 		cvx_load_note_log_end(sync, ts);
 	cvx_step_forget_costs(sync);
 	cvx_step_commit(sync);
-	sync->is_careful = false;
+	sync->pace.is_careful = false;
 	return CVX_STEP_WORKED;
 }
 
@@ -752,8 +752,8 @@ cvx_load_ask_shown_from(CvxSync *sync)
 void
 cvx_load_note_log_end(CvxSync *sync, int64 ts)
 {
-	sync->check_from = Min(sync->check_from, ts);
-	if (sync->sub->shown_from > ts)
+	sync->check.from = Min(sync->check.from, ts);
+	if (sync->sub->state.shown_from > ts)
 		cvx_state_show_from(sync->sub, ts);
 }
 
@@ -763,7 +763,7 @@ begin_again(CvxSync *sync, List *rels, const char *why)
 {
 	CvxSubscription *sub = sync->sub;
 	bool		is_aside = !is_alone(sub);
-	bool		gives_up = sub->load_restarts >= MAX_LOAD_RESTARTS;
+	bool		gives_up = sub->state.load_restarts >= MAX_LOAD_RESTARTS;
 	ListCell   *lc;
 
 	cvx_step_begin(sync);
@@ -801,12 +801,12 @@ cvx_load_may_restart(CvxSync *sync)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (sync->nrestarts > 0 &&
-		!TimestampDifferenceExceeds(sync->restarted_at, now,
-									RESTART_MS << Min(sync->nrestarts - 1, 6)))
+	if (sync->trouble.nrestarts > 0 &&
+		!TimestampDifferenceExceeds(sync->trouble.restarted_at, now,
+									RESTART_MS << Min(sync->trouble.nrestarts - 1, 6)))
 		return false;
-	sync->nrestarts++;
-	sync->restarted_at = now;
+	sync->trouble.nrestarts++;
+	sync->trouble.restarted_at = now;
 	return true;
 }
 
@@ -820,7 +820,7 @@ cvx_load_everything(CvxSync *sync, const char *why)
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 	{
-		cvx_state_want_everything(sub, cvx_http_remote(sync->http)->base_url, why);
+		cvx_state_want_everything(sub, cvx_http_remote(sync->link.http)->base_url, why);
 		cvx_failure_note_loss(sub, why);
 	}
 	cvx_step_commit(sync);
@@ -831,5 +831,5 @@ cvx_load_everything(CvxSync *sync, const char *why)
 static bool
 is_alone(const CvxSubscription *sub)
 {
-	return sub->cursor == 0 || sub->is_reloading;
+	return sub->state.cursor == 0 || sub->state.is_reloading;
 }

@@ -113,30 +113,30 @@ cvx_catalog_read_options(CvxSubscription *sub, Jsonb *options)
 {
 	char	   *text;
 
-	sub->is_evolving = true;
-	sub->applies_deletes = true;
-	sub->max_columns = CVX_MAX_COLUMNS;
-	sub->idle_poll_ms = 10000;
+	sub->options.is_evolving = true;
+	sub->options.applies_deletes = true;
+	sub->options.max_columns = CVX_MAX_COLUMNS;
+	sub->options.idle_poll_ms = 10000;
 	if ((text = option_text(options, "schema_evolution")) != NULL)
-		sub->is_evolving = strcmp(text, "ignore") != 0;
+		sub->options.is_evolving = strcmp(text, "ignore") != 0;
 	if ((text = option_text(options, "deletes")) != NULL)
-		sub->applies_deletes = strcmp(text, "ignore") != 0;
+		sub->options.applies_deletes = strcmp(text, "ignore") != 0;
 	if ((text = option_text(options, "document")) != NULL)
-		sub->has_document = strcmp(text, "jsonb") == 0;
+		sub->options.has_document = strcmp(text, "jsonb") == 0;
 	if ((text = option_text(options, "notify")) != NULL)
-		sub->notifies = strcmp(text, "true") == 0;
+		sub->options.notifies = strcmp(text, "true") == 0;
 	if ((text = option_text(options, "max_columns")) != NULL)
-		sub->max_columns = atoi(text);
+		sub->options.max_columns = atoi(text);
 	if ((text = option_text(options, "json_values")) != NULL)
-		sub->table_options.json_values = strcmp(text, "encoded") == 0 ?
+		sub->options.table.json_values = strcmp(text, "encoded") == 0 ?
 			CVX_JSON_ENCODED : CVX_JSON_CLEAN;
 	if ((text = option_text(options, "nul_handling")) != NULL)
-		sub->table_options.nul_handling = strcmp(text, "strip") == 0 ?
+		sub->options.table.nul_handling = strcmp(text, "strip") == 0 ?
 			CVX_NUL_STRIP : CVX_NUL_REPLACE;
-	sub->adopted = option_names(options, "adopt");
+	sub->options.adopted = option_names(options, "adopt");
 	if ((text = option_text(options, "idle_poll_interval")) != NULL)
-		sub->idle_poll_ms = cvx_catalog_poll_ms(text);
-	sub->idle_poll_ms = Max(sub->idle_poll_ms, sub->poll_ms);
+		sub->options.idle_poll_ms = cvx_catalog_poll_ms(text);
+	sub->options.idle_poll_ms = Max(sub->options.idle_poll_ms, sub->options.poll_ms);
 }
 
 /* An option as text; NULL when it is not set. */

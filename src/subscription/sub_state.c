@@ -362,14 +362,14 @@ cvx_state_advance(const CvxSubscription *sub, int64 cursor, int64 head,
 					" caught_up = NOT $8, applied_at = clock_timestamp(), reload = false, phase = 'following'"
 					" WHERE subid = $1 AND cursor IS NOT DISTINCT FROM $6",
 					"illllnlbl", sub->subid, rows, costs->bytes,
-					costs->requests, costs->retries, sub->cursor, cursor,
+					costs->requests, costs->retries, sub->state.cursor, cursor,
 					has_more, head);
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("cursor of subscription \"%s\" was moved by another process",
 						sub->name)));
-	if (sub->is_reloading)
+	if (sub->state.is_reloading)
 		cvx_catalog_run(0,
 						"UPDATE @.convex_subscription_rel SET state = 'error' WHERE subid = $1 AND state = 'resyncing'",
 						"i", sub->subid);

@@ -24,8 +24,8 @@
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
-#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_step.h"
 #include "subscription/sub_tables.h"
 #include "subscription/sub_target.h"
@@ -78,7 +78,7 @@ void
 cvx_step_begin(CvxSync *sync)
 {
 	sync->host.begin();
-	MemoryContextSwitchTo(sync->step_cxt);
+	MemoryContextSwitchTo(sync->step.cxt);
 	cvx_apply_environment();
 }
 
@@ -88,39 +88,39 @@ cvx_step_commit(CvxSync *sync)
 {
 	check_lock(sync);
 	sync->host.commit();
-	MemoryContextSwitchTo(sync->step_cxt);
+	MemoryContextSwitchTo(sync->step.cxt);
 }
 
 /* The right to step the subscription; it ends with the process at the latest. */
 bool
 cvx_step_take_lock(CvxSync *sync)
 {
-	if (sync->has_lock)
+	if (sync->lease.has_lock)
 		return true;
-	SET_LOCKTAG_ADVISORY(sync->lock, MyDatabaseId, cvx_catalog_relid(),
+	SET_LOCKTAG_ADVISORY(sync->lease.lock, MyDatabaseId, cvx_catalog_relid(),
 						 sync->subid, CVX_LOCK_SUBSCRIPTION);
-	sync->has_lock = LockAcquire(&sync->lock, ExclusiveLock, true, true) !=
+	sync->lease.has_lock = LockAcquire(&sync->lease.lock, ExclusiveLock, true, true) !=
 		LOCKACQUIRE_NOT_AVAIL;
-	return sync->has_lock;
+	return sync->lease.has_lock;
 }
 
 /* Code of a target can let go of all advisory locks of its session. */
 void
 cvx_step_note_locks(CvxSync *sync)
 {
-	sync->has_lock = sync->has_lock &&
-		cvx_lock_is_held(&sync->lock, ExclusiveLock);
-	sync->has_walk_lock = sync->has_walk_lock &&
-		cvx_lock_is_held(&sync->walk_lock, ExclusiveLock);
+	sync->lease.has_lock = sync->lease.has_lock &&
+		cvx_lock_is_held(&sync->lease.lock, ExclusiveLock);
+	sync->lease.has_walk_lock = sync->lease.has_walk_lock &&
+		cvx_lock_is_held(&sync->lease.walk_lock, ExclusiveLock);
 }
 
 static void
 check_lock(CvxSync *sync)
 {
-	bool		had_lock = sync->has_lock;
+	bool		had_lock = sync->lease.has_lock;
 
 	cvx_step_note_locks(sync);
-	if (had_lock && !sync->has_lock)
+	if (had_lock && !sync->lease.has_lock)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the lock of the subscription was released"),
@@ -131,34 +131,34 @@ check_lock(CvxSync *sync)
 bool
 cvx_step_take_walk_lock(CvxSync *sync)
 {
-	const char *url = cvx_http_remote(sync->http)->base_url;
+	const char *url = cvx_http_remote(sync->link.http)->base_url;
 
-	if (sync->has_walk_lock)
+	if (sync->lease.has_walk_lock)
 		return true;
-	SET_LOCKTAG_ADVISORY(sync->walk_lock, InvalidOid, ForeignServerRelationId,
+	SET_LOCKTAG_ADVISORY(sync->lease.walk_lock, InvalidOid, ForeignServerRelationId,
 						 hash_bytes((const unsigned char *) url, strlen(url)),
 						 CVX_LOCK_WALK);
-	sync->has_walk_lock = LockAcquire(&sync->walk_lock, ExclusiveLock, true,
+	sync->lease.has_walk_lock = LockAcquire(&sync->lease.walk_lock, ExclusiveLock, true,
 									  true) != LOCKACQUIRE_NOT_AVAIL;
-	return sync->has_walk_lock;
+	return sync->lease.has_walk_lock;
 }
 
 /* Let others of the deployment walk. */
 void
 cvx_step_release_walk_lock(CvxSync *sync)
 {
-	if (sync->has_walk_lock)
-		LockRelease(&sync->walk_lock, ExclusiveLock, true);
-	sync->has_walk_lock = false;
+	if (sync->lease.has_walk_lock)
+		LockRelease(&sync->lease.walk_lock, ExclusiveLock, true);
+	sync->lease.has_walk_lock = false;
 }
 
 /* What was asked for ahead is of no use any more. */
 void
 cvx_step_forget_ahead(CvxSync *sync)
 {
-	if (sync->ahead)
-		MemoryContextReset(sync->page_cxts[1 - sync->present]);
-	sync->ahead = NULL;
+	if (sync->link.ahead)
+		MemoryContextReset(sync->link.page_cxts[1 - sync->link.present]);
+	sync->link.ahead = NULL;
 }
 
 /* Is a table in this stage?  One that waits for its retry is not wanted. */
@@ -187,7 +187,7 @@ cvx_step_has_load(CvxSubscription *sub, CvxRelLoad load)
 int
 cvx_step_lock_budget(const CvxSync *sync)
 {
-	return Max(cvx_apply_lock_slots() / LOCK_TABLE_PART >> Min(sync->sub->failures, 8), 1);
+	return Max(cvx_apply_lock_slots() / LOCK_TABLE_PART >> Min(sync->sub->state.failures, 8), 1);
 }
 
 /*
@@ -236,7 +236,7 @@ is_same_table(const CvxPage *page, const CvxDoc *one, const CvxDoc *other)
 int64
 cvx_step_ask_head(CvxSync *sync)
 {
-	return cvx_api_sure_head(sync->http);
+	return cvx_api_sure_head(sync->link.http);
 }
 
 /* Does the server refuse a walk because of its snapshot or cursor? */
@@ -287,7 +287,7 @@ cvx_step_make_request(CvxSync *sync, bool is_delta, int64 ts, const char *cursor
 		request.selection.ntables = n;
 	}
 	initStringInfo(&key);
-	appendStringInfo(&key, "%p %d " INT64_FORMAT " %s", sync->http, is_delta, ts,
+	appendStringInfo(&key, "%p %d " INT64_FORMAT " %s", sync->link.http, is_delta, ts,
 					 cursor ? cursor : "");
 	for (int i = 0; i < request.selection.ntables; i++)
 		appendStringInfo(&key, " %s/%s", names[i].component,
@@ -360,25 +360,25 @@ cvx_step_receive(CvxSync *sync, CvxPageRequest *request)
 	CvxPageAnswer received = {0};
 	MemoryContext old;
 
-	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
+	if (sync->link.ahead && strcmp(sync->link.ahead_key, request->key) == 0)
 	{
-		MemoryContextReset(sync->page_cxts[sync->present]);
-		sync->present = 1 - sync->present;
-		received.call = sync->ahead;
-		sync->ahead = NULL;
+		MemoryContextReset(sync->link.page_cxts[sync->link.present]);
+		sync->link.present = 1 - sync->link.present;
+		received.call = sync->link.ahead;
+		sync->link.ahead = NULL;
 	}
 	else
 	{
 		cvx_step_forget_ahead(sync);
-		MemoryContextReset(sync->page_cxts[sync->present]);
-		old = MemoryContextSwitchTo(sync->page_cxts[sync->present]);
+		MemoryContextReset(sync->link.page_cxts[sync->link.present]);
+		old = MemoryContextSwitchTo(sync->link.page_cxts[sync->link.present]);
 		received.call = request->is_delta ?
-			cvx_api_document_deltas(sync->http, &sync->stats, &request->selection, request->ts) :
-			cvx_api_list_snapshot(sync->http, &sync->stats, &request->selection,
+			cvx_api_document_deltas(sync->link.http, &sync->link.stats, &request->selection, request->ts) :
+			cvx_api_list_snapshot(sync->link.http, &sync->link.stats, &request->selection,
 								  request->ts, request->cursor);
 		MemoryContextSwitchTo(old);
 	}
-	sync->npages++;
+	sync->link.npages++;
 	cvx_http_wait(received.call);
 	return received;
 }
@@ -389,17 +389,17 @@ cvx_step_prefetch(CvxSync *sync, CvxPageRequest *request)
 {
 	MemoryContext old;
 
-	if (sync->ahead && strcmp(sync->ahead_key, request->key) == 0)
+	if (sync->link.ahead && strcmp(sync->link.ahead_key, request->key) == 0)
 		return;
 	cvx_step_forget_ahead(sync);
 	if (!cvx_http_prefetch)
 		return;
-	MemoryContextReset(sync->page_cxts[1 - sync->present]);
-	old = MemoryContextSwitchTo(sync->page_cxts[1 - sync->present]);
-	sync->ahead_key = pstrdup(request->key);
-	sync->ahead = request->is_delta ?
-		cvx_api_document_deltas(sync->http, &sync->stats, &request->selection, request->ts) :
-		cvx_api_list_snapshot(sync->http, &sync->stats, &request->selection,
+	MemoryContextReset(sync->link.page_cxts[1 - sync->link.present]);
+	old = MemoryContextSwitchTo(sync->link.page_cxts[1 - sync->link.present]);
+	sync->link.ahead_key = pstrdup(request->key);
+	sync->link.ahead = request->is_delta ?
+		cvx_api_document_deltas(sync->link.http, &sync->link.stats, &request->selection, request->ts) :
+		cvx_api_list_snapshot(sync->link.http, &sync->link.stats, &request->selection,
 							  request->ts, request->cursor);
 	MemoryContextSwitchTo(old);
 }
@@ -412,7 +412,7 @@ void
 cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels, bool is_open)
 {
 	const CvxAnswer *answer = cvx_http_answer(call);
-	int64		ts = sync->sub->snapshot;
+	int64		ts = sync->sub->state.snapshot;
 	char	   *cursor = NULL;
 	CvxPageRequest next;
 
@@ -431,7 +431,7 @@ cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
 static void
 look_for_dropped(CvxSync *sync)
 {
-	List	   *tables = cvx_catalog_fetch(sync->http);
+	List	   *tables = cvx_catalog_fetch(sync->link.http);
 	ListCell   *lc;
 	int			ndropped = 0;
 
@@ -445,14 +445,14 @@ look_for_dropped(CvxSync *sync)
 			ndropped += ((CvxSubRel *) lfirst(lc))->state == CVX_REL_DROPPED;
 	}
 	cvx_step_commit(sync);
-	sync->has_dropped = ndropped > 0;
+	sync->step.has_dropped = ndropped > 0;
 }
 
 /* Parse the answer; the page lives until the next is received. */
 CvxPage *
 cvx_step_read_page(CvxSync *sync, CvxPageAnswer received, CvxPageRequest *request)
 {
-	MemoryContext old = MemoryContextSwitchTo(sync->page_cxts[sync->present]);
+	MemoryContext old = MemoryContextSwitchTo(sync->link.page_cxts[sync->link.present]);
 	CvxPageWant want = {.is_delta = request->is_delta};
 	CvxPage    *page;
 	ListCell   *lc;
@@ -466,10 +466,10 @@ cvx_step_read_page(CvxSync *sync, CvxPageAnswer received, CvxPageRequest *reques
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
-		if (request->selection.is_whole && rel->relno == sync->page_relno)
+		if (request->selection.is_whole && rel->relno == sync->link.page_relno)
 			cvx_target_want(rel, &want);
 	}
-	page = cvx_api_page(received.call, sync->http, &want);
+	page = cvx_api_page(received.call, sync->link.http, &want);
 	MemoryContextSwitchTo(old);
 	return page;
 }
@@ -487,8 +487,8 @@ cvx_step_still_at(CvxSync *sync)
 					" WHERE st.subid = $1 AND st.generation = $2 AND st.cursor IS NOT DISTINCT FROM $3"
 					" AND st.snapshot IS NOT DISTINCT FROM $4 AND st.page_cursor IS NOT DISTINCT FROM $5"
 					" AND s.enabled FOR SHARE OF s FOR UPDATE OF st", "ilnnt",
-					sync->subid, sync->sub->generation, sync->sub->cursor,
-					sync->sub->snapshot, sync->sub->page_cursor);
+					sync->subid, sync->sub->state.generation, sync->sub->state.cursor,
+					sync->sub->state.snapshot, sync->sub->state.page_cursor);
 	return SPI_processed == 1;
 }
 
@@ -497,19 +497,19 @@ void
 cvx_step_look_ahead(CvxSync *sync)
 {
 	if (!sync->host.is_worker ||
-		!TimestampDifferenceExceeds(sync->head_asked_at, GetCurrentTimestamp(),
+		!TimestampDifferenceExceeds(sync->pace.head_asked_at, GetCurrentTimestamp(),
 									HEAD_MS))
 		return;
-	sync->head_asked_at = GetCurrentTimestamp();
-	sync->seen_head = cvx_api_query_ts(sync->http);
+	sync->pace.head_asked_at = GetCurrentTimestamp();
+	sync->pace.seen_head = cvx_api_query_ts(sync->link.http);
 }
 
 /* Move the cursor, from where it was read to be. */
 void
 cvx_step_advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 {
-	cvx_state_advance(sync->sub, cursor, Max(sync->head, sync->seen_head),
-					  has_more, rows, &sync->stats);
+	cvx_state_advance(sync->sub, cursor, Max(sync->pace.head, sync->pace.seen_head),
+					  has_more, rows, &sync->link.stats);
 	cvx_step_forget_costs(sync);
 }
 
@@ -517,8 +517,8 @@ cvx_step_advance(CvxSync *sync, int64 cursor, bool has_more, int64 rows)
 void
 cvx_step_forget_costs(CvxSync *sync)
 {
-	sync->stats.bytes = sync->stats.requests = sync->stats.retries = 0;
-	sync->is_productive = true;
+	sync->link.stats.bytes = sync->link.stats.requests = sync->link.stats.retries = 0;
+	sync->step.is_productive = true;
 }
 
 /* Is this a document of this table? */
@@ -564,7 +564,7 @@ cvx_step_group_docs(CvxSync *sync, const CvxPage *page, int64 bound, List *rels,
 		}
 	}
 	if (n > 0)
-		sync->page_relno = ((CvxSubRel *) list_nth(rels, last))->relno;
+		sync->link.page_relno = ((CvxSubRel *) list_nth(rels, last))->relno;
 	for (int r = 0; r < nrels; r++)
 	{
 		docs[r] = palloc(sizeof(int) * Max((*batches)[r].ndocs, 1));
@@ -608,7 +608,7 @@ cvx_step_apply_tables(CvxSync *sync, List *rels, const CvxPage *page, int64 boun
 		if (arg.docs->ndocs == 0)
 			continue;
 		if (cvx_step_guarded(sync, rel, to_staging ? rel->synced_ts :
-							 rel->synced_ts ? rel->synced_ts : sync->sub->cursor,
+							 rel->synced_ts ? rel->synced_ts : sync->sub->state.cursor,
 							 apply_one, &arg))
 			rows += arg.rows;
 	}
@@ -634,11 +634,11 @@ cvx_step_guarded(CvxSync *sync, CvxSubRel *rel, int64 stands_at, void (*work) (C
 	Work		it = {sync, rel, work, arg};
 	ErrorData  *error;
 
-	if (!sync->is_careful)
+	if (!sync->pace.is_careful)
 	{
-		sync->is_applying = true;
+		sync->step.is_applying = true;
 		step_work(&it);
-		sync->is_applying = false;
+		sync->step.is_applying = false;
 		return true;
 	}
 	error = cvx_guard(step_work, &it);
@@ -668,7 +668,7 @@ cvx_step_is_of_table(const CvxSubscription *sub, int sqlerrcode)
 	{
 		case ERRCODE_TRANSACTION_ROLLBACK:
 		case ERRCODE_INTERNAL_ERROR:
-			return sub->failures >= MAX_PASSING_FAILURES;
+			return sub->state.failures >= MAX_PASSING_FAILURES;
 		case ERRCODE_INSUFFICIENT_RESOURCES:
 		case ERRCODE_OPERATOR_INTERVENTION:
 		case ERRCODE_SYSTEM_ERROR:

@@ -52,6 +52,99 @@ typedef struct CvxPageAnswer
 	CvxPage    *page;
 } CvxPageAnswer;
 
+/* How Convex is spoken to. */
+typedef struct CvxLink
+{
+	CvxHttp    *http;
+	MemoryContext cxt;			/* of the connection */
+	uint32		fingerprint;	/* of what it is made of; 0: none yet */
+	CvxHttpStats stats;			/* not yet added to the state */
+	int			npages;			/* asked for */
+
+	/* pages: one is applied while the other is fetched */
+	MemoryContext page_cxts[2];
+	int			present;
+	CvxCall    *ahead;			/* in the context that is not present */
+	char	   *ahead_key;
+	int			page_relno;		/* the table of the last document; 0: none yet */
+} CvxLink;
+
+/* What this process alone may do. */
+typedef struct CvxLease
+{
+	LOCKTAG		lock;			/* of the subscription */
+	bool		has_lock;
+	LOCKTAG		walk_lock;		/* of the deployment */
+	bool		has_walk_lock;
+	int			holder;			/* who has the first one */
+} CvxLease;
+
+/* The subscription as the catalog had it. */
+typedef struct CvxKept
+{
+	MemoryContext cxt;
+	CvxSubscription *sub;
+	bool		is_fresh;		/* up to date after the last step */
+	uint64		at;				/* the catalogs then, as a count of changes */
+	TimestampTz since;
+	int64		generation;
+	int			poll_ms;
+	int			idle_poll_ms;
+} CvxKept;
+
+/* Of one step. */
+typedef struct CvxStepState
+{
+	MemoryContext cxt;
+	bool		is_applying;	/* to one table */
+	bool		is_aside;		/* not about the common changes */
+	bool		is_looking;		/* for tables that changes name and nobody knows */
+	bool		is_waiting;		/* for another walk */
+	bool		is_productive;	/* it did something that can fail */
+	bool		has_changes;	/* its page of the change log was not empty */
+	bool		has_dropped;	/* it found a table gone that it asked for */
+	ErrorData  *failure;
+} CvxStepState;
+
+/* What the last steps leave to the next. */
+typedef struct CvxPace
+{
+	bool		is_careful;		/* each table in a subtransaction */
+	bool		was_walk;		/* the last step was a walk's */
+	bool		was_check;		/* or part of a check */
+	bool		is_caught_up;
+	bool		skips_look;		/* it failed: the page goes on without it */
+	int64		head;			/* to be reached by CALL; 0: not known yet */
+	int64		seen_head;		/* by a worker that is behind */
+	TimestampTz head_asked_at;
+} CvxPace;
+
+/* What has failed, and when to try again. */
+typedef struct CvxTrouble
+{
+	TimestampTz next_attempt;
+	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
+	ErrorData  *aside;			/* for CALL: of what stands aside */
+	uint32		fingerprint;	/* of the connection that failed */
+	bool		ends_pauses;	/* somebody asked for it */
+
+	/* loads of everything, since the cursor was of no use */
+	int			nrestarts;
+	TimestampTz restarted_at;	/* the last one */
+} CvxTrouble;
+
+/* Checks: each is of use only at the head as it was when it was due. */
+typedef struct CvxCheckState
+{
+	bool		has_arrived;	/* loaded ones stand at the cursor, before that */
+	int64		from;			/* for tables that are followed; 0: not asked yet */
+	int64		generation;		/* of the state when `from` was asked */
+	int64		event;			/* the last announcement that it covers */
+	int			relno;			/* the last table compared; 0: not begun */
+	bool		found;			/* a table that was replaced */
+	int			nrechecks;		/* checks at once after a resync */
+} CvxCheckState;
+
 struct CvxSync
 {
 	/* fixed at open */
@@ -59,79 +152,19 @@ struct CvxSync
 	CvxSyncHost host;
 	MemoryContext cxt;
 
-	/* locks that this process holds for it */
-	LOCKTAG		lock;
-	bool		has_lock;
-	LOCKTAG		walk_lock;
-	bool		has_walk_lock;
-
-	/* the subscription as the catalog has it */
-	MemoryContext sub_cxt;
-	CvxSubscription *kept;
-	bool		is_kept;		/* up to date after the last step */
-	bool		has_dropped;	/* this step found a table gone that it asked for */
-	uint64		kept_at;		/* the catalogs then, as a count of changes */
-	TimestampTz kept_since;
-
-	/* connection */
-	CvxHttp    *http;
-	MemoryContext http_cxt;
-	CvxHttpStats stats;
-
-	/* per step */
-	MemoryContext step_cxt;
-	CvxSubscription *sub;
-	bool		is_careful;		/* each table in a subtransaction */
-	bool		is_applying;	/* to one table */
-	bool		was_walk;		/* the last step was a walk's */
-	bool		is_caught_up;
-	bool		is_waiting;		/* for another walk */
-	bool		is_looking;		/* for tables that changes name and nobody knows */
-	bool		skips_look;		/* it failed: the page goes on without it */
-	bool		is_aside;		/* not about the common changes */
-	bool		is_productive;	/* it did something that can fail */
-	bool		has_changes;	/* its page of the change log was not empty */
-	int64		generation;		/* as the catalog had it */
-	uint32		fingerprint;	/* of the connection; 0: none yet */
-	int64		head;			/* to be reached by CALL; 0: not known yet */
-	int64		seen_head;		/* by a worker that is behind */
-	TimestampTz head_asked_at;
-	int			holder;
-	ErrorData  *failure;		/* of the last step */
-	ErrorData  *aside_failure;	/* for CALL: of what stands aside */
-	TimestampTz next_attempt;
-	TimestampTz aside_retry_at; /* 0: what stands aside does not fail */
-	bool		ends_pauses;	/* somebody asked for it */
-	uint32		failed_fingerprint; /* of the connection that failed */
-	int			poll_ms;
-	int			idle_poll_ms;
-	int			npages;
-	int			page_relno;		/* the table of the last document; 0: none yet */
-	int			nrechecks;		/* checks at once after a resync */
-
-	/* checks: each is of use only at the head as it was when it was due */
-	bool		has_arrived;	/* loaded ones stand at the cursor, before that */
-	int64		check_from;		/* for tables that are followed; 0: not asked yet */
-	int64		check_generation;	/* of the state when check_from was asked */
-	int64		check_event;	/* the last announcement that it covers */
-	int			check_relno;	/* the last table compared; 0: not begun */
-	bool		check_found;	/* a table that was replaced */
-	bool		was_check;		/* the last step was part of one */
+	CvxLink		link;
+	CvxLease	lease;
+	CvxKept		kept;
+	CvxSubscription *sub;		/* that this step works on */
+	CvxStepState step;
+	CvxPace		pace;
+	CvxTrouble	trouble;
+	CvxCheckState check;
 
 	/* what earlier pages tell of the next; told anew after a failure */
 	CvxWalk    *walk;			/* that loads; NULL before the first */
 	CvxLog		log;			/* of the common changes */
 	CvxLog		own_log;		/* of tables that catch up */
-
-	/* loads of everything, since the cursor was of no use */
-	int			nrestarts;
-	TimestampTz restarted_at;	/* the last one */
-
-	/* pages: one is applied while the other is fetched */
-	MemoryContext page_cxts[2];
-	int			present;
-	CvxCall    *ahead;			/* in the context that is not present */
-	char	   *ahead_key;
 };
 
 extern void cvx_step_begin(CvxSync *sync);

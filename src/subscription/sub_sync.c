@@ -31,17 +31,26 @@
 #include "ground/compat.h"
 #include "ground/redact.h"
 #include "subscription/sub_catalog.h"
-#include "subscription/sub_state.h"
 #include "subscription/sub_check.h"
 #include "subscription/sub_failure.h"
 #include "subscription/sub_load.h"
 #include "subscription/sub_read.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_step.h"
 #include "subscription/sub_sync.h"
 #include "subscription/sub_tables.h"
 
 /* What was read of the catalog is good for pages that follow each other so soon. */
 #define KEEP_MS		1000
+
+/* Tables that are due, and not at the cursor. */
+typedef struct Standing
+{
+	List	   *mended;			/* targets that stand there again */
+	List	   *arrived;		/* loaded ones that do */
+	List	   *last;			/* those that are farthest behind it */
+	int64		bound;			/* the first one before it */
+} Standing;
 
 static ErrorData *copy_error(const ErrorData *error);
 static CvxStep step(CvxSync *sync);
@@ -56,7 +65,12 @@ static void open_connection(CvxSync *sync, const CvxSubscription *sub);
 static void record_failure(CvxSync *sync, const ErrorData *error);
 static CvxStep reload(CvxSync *sync);
 static CvxStep follow(CvxSync *sync);
+static Standing find_standing(const CvxSubscription *sub);
 static CvxStep common_changes(CvxSync *sync, int64 bound);
+static List *followed_tables(const CvxSubscription *sub);
+static void notify(const CvxSubscription *sub, int64 ts);
+static List *look_for_tables(CvxSync *sync, const CvxPage *page, int64 ts,
+							 bool *is_put_off);
 static List *unknown_tables(CvxSync *sync, const CvxPage *page, int64 ts);
 
 /* A state for one subscription; no transaction is needed. */
@@ -71,15 +85,15 @@ cvx_sync_open(int32 subid, const CvxSyncHost *host)
 	sync->cxt = cxt;
 	sync->subid = subid;
 	sync->host = *host;
-	sync->step_cxt = AllocSetContextCreate(cxt, "convex step",
+	sync->step.cxt = AllocSetContextCreate(cxt, "convex step",
 										   ALLOCSET_DEFAULT_SIZES);
-	sync->sub_cxt = AllocSetContextCreate(cxt, "convex catalog",
+	sync->kept.cxt = AllocSetContextCreate(cxt, "convex catalog",
 										  ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < 2; i++)
-		sync->page_cxts[i] = AllocSetContextCreate(cxt, "convex page",
+		sync->link.page_cxts[i] = AllocSetContextCreate(cxt, "convex page",
 												   ALLOCSET_DEFAULT_SIZES);
-	sync->poll_ms = 1000;
-	sync->idle_poll_ms = 10000;
+	sync->kept.poll_ms = 1000;
+	sync->kept.idle_poll_ms = 10000;
 	return sync;
 }
 
@@ -94,17 +108,17 @@ cvx_sync_step(CvxSync *sync)
 	MemoryContext old = CurrentMemoryContext;
 	volatile CvxStep result = CVX_STEP_FAILED;
 
-	MemoryContextReset(sync->step_cxt);
-	MemoryContextSwitchTo(sync->step_cxt);
+	MemoryContextReset(sync->step.cxt);
+	MemoryContextSwitchTo(sync->step.cxt);
 	sync->sub = NULL;
-	sync->failure = NULL;
-	sync->is_applying = false;
-	sync->is_waiting = false;
-	sync->is_aside = false;
-	sync->is_looking = false;
-	sync->has_dropped = false;
-	sync->is_productive = false;
-	sync->has_changes = false;
+	sync->step.failure = NULL;
+	sync->step.is_applying = false;
+	sync->step.is_waiting = false;
+	sync->step.is_aside = false;
+	sync->step.is_looking = false;
+	sync->step.has_dropped = false;
+	sync->step.is_productive = false;
+	sync->step.has_changes = false;
 	cvx_error_forget();
 	PG_TRY();
 	{
@@ -114,7 +128,7 @@ cvx_sync_step(CvxSync *sync)
 	{
 		ErrorData  *error;
 
-		MemoryContextSwitchTo(sync->step_cxt);
+		MemoryContextSwitchTo(sync->step.cxt);
 		error = cvx_redact_error(CopyErrorData());
 		cvx_step_forget_ahead(sync);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
@@ -126,36 +140,36 @@ cvx_sync_step(CvxSync *sync)
 		}
 		FlushErrorState();
 		sync->host.rollback();
-		MemoryContextSwitchTo(sync->step_cxt);
+		MemoryContextSwitchTo(sync->step.cxt);
 		cvx_step_note_locks(sync);
-		if (sync->has_dropped)
+		if (sync->step.has_dropped)
 			result = CVX_STEP_WORKED;	/* once more, without that table */
-		else if (sync->is_looking)
+		else if (sync->step.is_looking)
 		{
 			/* The check that comes instead tells what is wrong. */
-			sync->skips_look = true;
+			sync->pace.skips_look = true;
 			result = CVX_STEP_WORKED;
 		}
-		else if (!sync->is_careful && sync->is_applying &&
+		else if (!sync->pace.is_careful && sync->step.is_applying &&
 			cvx_step_is_of_table(sync->sub, error->sqlerrcode))
 		{
 			/* Once more, each table by itself: perhaps only one is broken. */
-			sync->is_careful = true;
+			sync->pace.is_careful = true;
 			result = CVX_STEP_WORKED;
 		}
 		else
 		{
 			/* Others of the deployment may walk while this one pauses. */
 			cvx_step_release_walk_lock(sync);
-			sync->is_careful = false;
+			sync->pace.is_careful = false;
 			record_failure(sync, error);
-			sync->failure = error;
-			if (sync->is_aside && !sync->host.is_worker)
+			sync->step.failure = error;
+			if (sync->step.is_aside && !sync->host.is_worker)
 			{
 				/* Told when the changes have been applied. */
 				MemoryContextSwitchTo(sync->cxt);
-				sync->aside_failure = copy_error(error);
-				MemoryContextSwitchTo(sync->step_cxt);
+				sync->trouble.aside = copy_error(error);
+				MemoryContextSwitchTo(sync->step.cxt);
 			}
 			result = CVX_STEP_FAILED;
 		}
@@ -175,9 +189,9 @@ cvx_sync_has_changed(CvxSync *sync)
 	MemoryContext old = CurrentMemoryContext;
 	volatile bool has_changed = true;
 
-	MemoryContextReset(sync->step_cxt);
-	MemoryContextSwitchTo(sync->step_cxt);
-	sync->failure = NULL;
+	MemoryContextReset(sync->step.cxt);
+	MemoryContextSwitchTo(sync->step.cxt);
+	sync->step.failure = NULL;
 	PG_TRY();
 	{
 		CvxSubscription *sub;
@@ -185,22 +199,22 @@ cvx_sync_has_changed(CvxSync *sync)
 		cvx_step_begin(sync);
 		sub = OidIsValid(cvx_catalog_relid()) ? cvx_catalog_load(sync->subid) :
 			NULL;
-		if (sub && sub->is_enabled && sub->generation == sync->generation)
+		if (sub && sub->is_enabled && sub->state.generation == sync->kept.generation)
 			has_changed = cvx_failure_fingerprint(find_remote(sub)) !=
-				sync->failed_fingerprint;
+				sync->trouble.fingerprint;
 		cvx_step_commit(sync);
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
-		MemoryContextSwitchTo(sync->step_cxt);
+		MemoryContextSwitchTo(sync->step.cxt);
 		error = CopyErrorData();
 		FlushErrorState();
 		sync->host.rollback();
-		MemoryContextSwitchTo(sync->step_cxt);
+		MemoryContextSwitchTo(sync->step.cxt);
 		has_changed = cvx_failure_fingerprint_error(error) !=
-			sync->failed_fingerprint;
+			sync->trouble.fingerprint;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -214,7 +228,7 @@ cvx_sync_has_changed(CvxSync *sync)
 bool
 cvx_sync_fails_aside(CvxSync *sync)
 {
-	return sync->aside_retry_at != 0 && sync->aside_failure != NULL;
+	return sync->trouble.aside_retry_at != 0 && sync->trouble.aside != NULL;
 }
 
 /* What is to be told of an error, in the current context. */
@@ -247,7 +261,7 @@ copy_error(const ErrorData *error)
 void
 cvx_sync_rethrow(CvxSync *sync)
 {
-	ErrorData  *error = sync->failure ? sync->failure : sync->aside_failure;
+	ErrorData  *error = sync->step.failure ? sync->step.failure : sync->trouble.aside;
 
 	if (error)
 	{
@@ -266,8 +280,8 @@ cvx_sync_rethrow(CvxSync *sync)
 const char *
 cvx_sync_failure(CvxSync *sync)
 {
-	return sync->failure ? sync->failure->message :
-		sync->aside_failure ? sync->aside_failure->message : "failed";
+	return sync->step.failure ? sync->step.failure->message :
+		sync->trouble.aside ? sync->trouble.aside->message : "failed";
 }
 
 /*
@@ -277,17 +291,17 @@ cvx_sync_failure(CvxSync *sync)
 void
 cvx_sync_end_pauses(CvxSync *sync)
 {
-	sync->ends_pauses = true;
-	sync->is_kept = false;
-	sync->aside_retry_at = 0;
-	sync->nrestarts = 0;
+	sync->trouble.ends_pauses = true;
+	sync->kept.is_fresh = false;
+	sync->trouble.aside_retry_at = 0;
+	sync->trouble.nrestarts = 0;
 }
 
 /* When something that waits beside the common changes is due; 0: nothing waits. */
 TimestampTz
 cvx_sync_retry_at(CvxSync *sync)
 {
-	TimestampTz retry_at = sync->aside_retry_at;
+	TimestampTz retry_at = sync->trouble.aside_retry_at;
 	ListCell   *lc;
 
 	foreach(lc, sync->sub ? sync->sub->rels : NIL)
@@ -304,47 +318,47 @@ cvx_sync_retry_at(CvxSync *sync)
 TimestampTz
 cvx_sync_next_attempt(CvxSync *sync)
 {
-	return sync->next_attempt;
+	return sync->trouble.next_attempt;
 }
 
 int
 cvx_sync_poll_interval_ms(CvxSync *sync)
 {
-	return sync->poll_ms;
+	return sync->kept.poll_ms;
 }
 
 int
 cvx_sync_idle_poll_interval_ms(CvxSync *sync)
 {
-	return sync->idle_poll_ms;
+	return sync->kept.idle_poll_ms;
 }
 
 /* Who else steps the subscription; 0 when that is not known. */
 int
 cvx_sync_holder(CvxSync *sync)
 {
-	return sync->holder;
+	return sync->lease.holder;
 }
 
 /* Is an idle step waiting for the walk of another subscription? */
 bool
 cvx_sync_is_waiting(CvxSync *sync)
 {
-	return sync->is_waiting;
+	return sync->step.is_waiting;
 }
 
 /* Did the last step find changes, whether it is idle now or not? */
 bool
 cvx_sync_has_changes(CvxSync *sync)
 {
-	return sync->has_changes;
+	return sync->step.has_changes;
 }
 
 /* How many pages have been asked for. */
 int
 cvx_sync_pages(CvxSync *sync)
 {
-	return sync->npages;
+	return sync->link.npages;
 }
 
 /* Give back locks and memory; also after an error. */
@@ -353,9 +367,9 @@ cvx_sync_close(CvxSync *sync)
 {
 	cvx_step_note_locks(sync);
 	cvx_step_release_walk_lock(sync);
-	if (sync->has_lock)
-		LockRelease(&sync->lock, ExclusiveLock, true);
-	sync->has_lock = false;
+	if (sync->lease.has_lock)
+		LockRelease(&sync->lease.lock, ExclusiveLock, true);
+	sync->lease.has_lock = false;
 	MemoryContextDelete(sync->cxt);
 }
 
@@ -367,23 +381,23 @@ step(CvxSync *sync)
 
 	if (!is_kept_good(sync) && !read_catalog(sync, &result))
 		return result;
-	sync->sub = sub = sync->kept;
-	sync->is_kept = false;
-	if (sync->fingerprint != sync->failed_fingerprint)
-		sync->aside_retry_at = 0;
+	sync->sub = sub = sync->kept.sub;
+	sync->kept.is_fresh = false;
+	if (sync->link.fingerprint != sync->trouble.fingerprint)
+		sync->trouble.aside_retry_at = 0;
 	result = work(sync);
 
 	/* What works now ends a failure, unless something else fails. */
-	if (sync->is_productive && sub->is_failing &&
-		(sync->is_aside || sync->aside_retry_at == 0))
+	if (sync->step.is_productive && sub->state.is_failing &&
+		(sync->step.is_aside || sync->trouble.aside_retry_at == 0))
 	{
 		cvx_step_begin(sync);
 		cvx_failure_end(sub);
 		cvx_step_commit(sync);
-		sync->aside_retry_at = 0;
-		sync->failed_fingerprint = 0;
-		sub->failures = 0;
-		sub->is_failing = false;
+		sync->trouble.aside_retry_at = 0;
+		sync->trouble.fingerprint = 0;
+		sub->state.failures = 0;
+		sub->state.is_failing = false;
 	}
 	return result;
 }
@@ -392,9 +406,9 @@ step(CvxSync *sync)
 static bool
 is_kept_good(CvxSync *sync)
 {
-	return sync->is_kept && !sync->is_careful && sync->kept->failures == 0 &&
-		sync->kept_at == SharedInvalidMessageCounter &&
-		!TimestampDifferenceExceeds(sync->kept_since, GetCurrentTimestamp(),
+	return sync->kept.is_fresh && !sync->pace.is_careful && sync->kept.sub->state.failures == 0 &&
+		sync->kept.at == SharedInvalidMessageCounter &&
+		!TimestampDifferenceExceeds(sync->kept.since, GetCurrentTimestamp(),
 									KEEP_MS);
 }
 
@@ -408,8 +422,8 @@ read_catalog(CvxSync *sync, CvxStep *result)
 	CvxSubscription *sub;
 	bool		had_lock;
 
-	sync->is_kept = false;
-	sync->fingerprint = 0;
+	sync->kept.is_fresh = false;
+	sync->link.fingerprint = 0;
 	cvx_step_begin(sync);
 	if (!OidIsValid(cvx_catalog_relid()) ||
 		(sub = load_subscription(sync)) == NULL || !sub->is_enabled)
@@ -418,16 +432,16 @@ read_catalog(CvxSync *sync, CvxStep *result)
 		*result = CVX_STEP_GONE;
 		return false;
 	}
-	had_lock = sync->has_lock;
+	had_lock = sync->lease.has_lock;
 	if (!cvx_step_take_lock(sync))
 	{
-		sync->holder = cvx_catalog_pid(sync->subid);
+		sync->lease.holder = cvx_catalog_pid(sync->subid);
 		cvx_step_commit(sync);
 		*result = CVX_STEP_BUSY_ELSEWHERE;
 		return false;
 	}
 	/* What was read before the lock was there may be old. */
-	if (!had_lock || (sync->ends_pauses && end_pauses(sub)))
+	if (!had_lock || (sync->trouble.ends_pauses && end_pauses(sub)))
 		sub = load_subscription(sync);
 	if (sub == NULL)
 	{
@@ -444,17 +458,17 @@ read_catalog(CvxSync *sync, CvxStep *result)
 	}
 
 	/* What somebody asks for does not wait until a pause is over. */
-	if (sync->generation != sub->generation)
-		sync->aside_retry_at = 0;
-	sync->generation = sub->generation;
-	sync->poll_ms = sub->poll_ms;
-	sync->idle_poll_ms = sub->idle_poll_ms;
+	if (sync->kept.generation != sub->state.generation)
+		sync->trouble.aside_retry_at = 0;
+	sync->kept.generation = sub->state.generation;
+	sync->kept.poll_ms = sub->options.poll_ms;
+	sync->kept.idle_poll_ms = sub->options.idle_poll_ms;
 	open_connection(sync, sub);
 	cvx_step_commit(sync);
-	sync->ends_pauses = false;
-	sync->kept = sub;
-	sync->kept_at = SharedInvalidMessageCounter;
-	sync->kept_since = GetCurrentTimestamp();
+	sync->trouble.ends_pauses = false;
+	sync->kept.sub = sub;
+	sync->kept.at = SharedInvalidMessageCounter;
+	sync->kept.since = GetCurrentTimestamp();
 	return true;
 }
 
@@ -478,8 +492,8 @@ load_subscription(CvxSync *sync)
 	MemoryContext old;
 	CvxSubscription *sub;
 
-	MemoryContextReset(sync->sub_cxt);
-	old = MemoryContextSwitchTo(sync->sub_cxt);
+	MemoryContextReset(sync->kept.cxt);
+	old = MemoryContextSwitchTo(sync->kept.cxt);
 	sub = cvx_catalog_load(sync->subid);
 	MemoryContextSwitchTo(old);
 	return sub;
@@ -491,25 +505,25 @@ work(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
 
-	if (!sync->host.is_worker && sync->head == 0)
-		sync->head = Max(cvx_api_query_ts(sync->http), 0);
-	if (sub->is_too_slow)
+	if (!sync->host.is_worker && sync->pace.head == 0)
+		sync->pace.head = Max(cvx_api_query_ts(sync->link.http), 0);
+	if (sub->state.is_too_slow)
 		return CVX_STEP_IDLE;
-	if (sub->deployment_url == NULL)
+	if (sub->state.deployment_url == NULL)
 		note_deployment(sync);
-	else if (strcmp(sub->deployment_url, cvx_http_remote(sync->http)->base_url) != 0)
+	else if (strcmp(sub->state.deployment_url, cvx_http_remote(sync->link.http)->base_url) != 0)
 	{
 		/* It must answer, or else a slip of the pen would cost a load. */
 		(void) cvx_step_ask_head(sync);
 
 		/* The head of the other one says nothing of this one. */
-		sync->head = sync->seen_head = sync->head_asked_at = 0;
-		sync->check_from = 0;
+		sync->pace.head = sync->pace.seen_head = sync->pace.head_asked_at = 0;
+		sync->check.from = 0;
 		return cvx_load_everything(sync, "deployment_url of the server was changed");
 	}
 	if (cvx_load_sweep(sync))
 		return CVX_STEP_WORKED;
-	if (sub->cursor == 0 || sub->is_reloading)
+	if (sub->state.cursor == 0 || sub->state.is_reloading)
 		return reload(sync);
 	return follow(sync);
 }
@@ -518,13 +532,13 @@ work(CvxSync *sync)
 static void
 note_deployment(CvxSync *sync)
 {
-	const char *url = cvx_http_remote(sync->http)->base_url;
+	const char *url = cvx_http_remote(sync->link.http)->base_url;
 
 	cvx_step_begin(sync);
 	if (cvx_step_still_at(sync))
 		cvx_state_note_deployment(sync->sub, url);
 	cvx_step_commit(sync);
-	sync->sub->deployment_url = MemoryContextStrdup(sync->sub_cxt, url);
+	sync->sub->state.deployment_url = MemoryContextStrdup(sync->kept.cxt, url);
 }
 
 /* How the deployment is reached now; throws what is in the way. */
@@ -549,13 +563,13 @@ open_connection(CvxSync *sync, const CvxSubscription *sub)
 
 	cxt = AllocSetContextCreate(sync->cxt, "convex connection",
 								ALLOCSET_SMALL_SIZES);
-	sync->fingerprint = cvx_failure_fingerprint(remote);
+	sync->link.fingerprint = cvx_failure_fingerprint(remote);
 	MemoryContextSwitchTo(cxt);
-	sync->http = cvx_http_open(remote);
-	MemoryContextSwitchTo(sync->step_cxt);
-	if (sync->http_cxt)
-		MemoryContextDelete(sync->http_cxt);
-	sync->http_cxt = cxt;
+	sync->link.http = cvx_http_open(remote);
+	MemoryContextSwitchTo(sync->step.cxt);
+	if (sync->link.cxt)
+		MemoryContextDelete(sync->link.cxt);
+	sync->link.cxt = cxt;
 }
 
 /*
@@ -565,15 +579,15 @@ open_connection(CvxSync *sync, const CvxSubscription *sub)
 static void
 record_failure(CvxSync *sync, const ErrorData *error)
 {
-	sync->failed_fingerprint = sync->fingerprint != 0 ? sync->fingerprint :
+	sync->trouble.fingerprint = sync->link.fingerprint != 0 ? sync->link.fingerprint :
 		cvx_failure_fingerprint_error(error);
 	cvx_step_begin(sync);
-	sync->next_attempt = cvx_failure_record(sync->subid, error);
+	sync->trouble.next_attempt = cvx_failure_record(sync->subid, error);
 	cvx_step_commit(sync);
-	if (sync->is_aside)
+	if (sync->step.is_aside)
 	{
-		sync->aside_retry_at = sync->next_attempt;
-		sync->next_attempt = GetCurrentTimestamp();
+		sync->trouble.aside_retry_at = sync->trouble.next_attempt;
+		sync->trouble.next_attempt = GetCurrentTimestamp();
 	}
 }
 
@@ -611,98 +625,92 @@ reload(CvxSync *sync)
 
 	/* A deployment without tables is followed from its head. */
 	if (loaded == NIL)
-		return cvx_load_cut_over(sync, NIL, cvx_api_fresh_snapshot(sync->http));
-	if (sub->shown_from == 0)
+		return cvx_load_cut_over(sync, NIL, cvx_api_fresh_snapshot(sync->link.http));
+	if (sub->state.shown_from == 0)
 		return cvx_load_ask_shown_from(sync);
-	if (ts < sub->shown_from)
+	if (ts < sub->state.shown_from)
 		return cvx_load_catch_up(sync, loaded);
 	return cvx_check_loaded(sync, loaded, ts);
 }
 
+/*
+ * The cursor is good.  Tables at their own timestamps come first: they are soon
+ * done.
+ */
 static CvxStep
 follow(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
-	int64		behind = 0;
-	int64		bound = PG_INT64_MAX;
-	bool		is_pausing = sync->aside_retry_at > GetCurrentTimestamp();
-	List	   *rels = NIL;
-	List	   *arrived = NIL;
-	List	   *mended = NIL;
+	bool		is_pausing = sync->trouble.aside_retry_at > GetCurrentTimestamp();
+	bool		is_done = false;
+	Standing	at = find_standing(sub);
+	CvxStep		result;
+
+	if (at.mended != NIL)
+		return cvx_load_cut_over(sync, at.mended, sub->state.cursor);
+	sync->check.has_arrived = at.arrived != NIL && !is_pausing;
+	sync->step.is_aside = true;
+	if (sync->check.has_arrived && sub->state.shown_from == 0)
+		return cvx_load_ask_shown_from(sync);
+	if (sync->check.has_arrived && sub->state.cursor >= sub->state.shown_from)
+		return cvx_check_loaded(sync, at.arrived, sub->state.cursor);
+	if (at.last != NIL && !is_pausing)
+		return cvx_load_catch_up(sync, at.last);
+
+	/*
+	 * A walk's page and a page of changes take turns.  What fails beside the
+	 * common changes does not hold them up.
+	 */
+	if (!is_pausing && (!sync->pace.was_walk || sync->pace.is_caught_up))
+	{
+		result = cvx_load_next(sync, &is_done);
+		if (is_done)
+		{
+			sync->pace.was_walk = true;
+			sync->pace.is_caught_up = false;
+			return result;
+		}
+	}
+	sync->pace.was_walk = false;
+	if (!is_pausing && cvx_check_is_pending(sync) &&
+		sub->state.cursor >= sync->check.from && !sync->pace.was_check)
+		return cvx_check_tables(sync);
+	sync->step.is_aside = false;
+	sync->pace.was_check = false;
+	return common_changes(sync, at.bound);
+}
+
+/* Where tables stand that are due, and not at the cursor. */
+static Standing
+find_standing(const CvxSubscription *sub)
+{
+	Standing	at = {.bound = PG_INT64_MAX};
+	int64		cursor = sub->state.cursor;
+	int64		behind = PG_INT64_MAX;
 	ListCell   *lc;
 
-	/* Tables at their own timestamps come first: they are soon done. */
 	foreach(lc, sub->rels)
 	{
 		CvxSubRel  *rel = lfirst(lc);
 
 		if (rel->load != CVX_LOAD_CATCHING_UP || !rel->is_retry_due)
 			continue;
-		if (rel->synced_ts == sub->cursor && rel->is_staged)
-			arrived = lappend(arrived, rel);
-		else if (rel->synced_ts == sub->cursor)
-			mended = lappend(mended, rel);
-		else if (rel->synced_ts > sub->cursor)
-			bound = Min(bound, rel->synced_ts);
-		else if (behind == 0 || rel->synced_ts < behind)
-			behind = rel->synced_ts;
-	}
-	if (mended != NIL)
-		return cvx_load_cut_over(sync, mended, sub->cursor);
-	sync->has_arrived = arrived != NIL && !is_pausing;
-	if (sync->has_arrived)
-	{
-		sync->is_aside = true;
-		if (sub->shown_from == 0)
-			return cvx_load_ask_shown_from(sync);
-		if (sub->cursor >= sub->shown_from)
-			return cvx_check_loaded(sync, arrived, sub->cursor);
-		sync->is_aside = false;
-	}
-	foreach(lc, behind != 0 ? sub->rels : NIL)
-	{
-		CvxSubRel  *rel = lfirst(lc);
-		CvxSubRel  *one = rels ? linitial(rels) : NULL;
-
-		if (rel->load == CVX_LOAD_CATCHING_UP && rel->is_retry_due &&
-			rel->synced_ts == behind &&
-			(one == NULL || one->is_staged == rel->is_staged))
-			rels = lappend(rels, rel);
-	}
-	if (rels != NIL && !is_pausing)
-	{
-		sync->is_aside = true;
-		return cvx_load_catch_up(sync, rels);
-	}
-
-	/*
-	 * A walk's page and a page of changes take turns.  What fails beside the
-	 * common changes does not hold them up.
-	 */
-	if (!is_pausing && (!sync->was_walk || sync->is_caught_up))
-	{
-		bool		is_done = false;
-		CvxStep		result;
-
-		sync->is_aside = true;
-		result = cvx_load_next(sync, &is_done);
-		sync->is_aside = is_done;
-		if (is_done)
+		if (rel->synced_ts == cursor && rel->is_staged)
+			at.arrived = lappend(at.arrived, rel);
+		else if (rel->synced_ts == cursor)
+			at.mended = lappend(at.mended, rel);
+		else if (rel->synced_ts > cursor)
+			at.bound = Min(at.bound, rel->synced_ts);
+		else if (rel->synced_ts < behind)
 		{
-			sync->was_walk = true;
-			sync->is_caught_up = false;
-			return result;
+			behind = rel->synced_ts;
+			at.last = list_make1(rel);
 		}
+		else if (rel->synced_ts == behind &&
+				 rel->is_staged == ((CvxSubRel *) linitial(at.last))->is_staged)
+			at.last = lappend(at.last, rel);
 	}
-	sync->was_walk = false;
-
-	sync->is_aside = true;
-	if (!is_pausing && cvx_check_is_pending(sync) &&
-		sub->cursor >= sync->check_from && !sync->was_check)
-		return cvx_check_tables(sync);
-	sync->is_aside = false;
-	sync->was_check = false;
-	return common_changes(sync, bound);
+	return at;
 }
 
 /*
@@ -715,36 +723,26 @@ common_changes(CvxSync *sync, int64 bound)
 	CvxSubscription *sub = sync->sub;
 	bool		has_more;
 	bool		has_aside;
-	bool		is_put_off;
+	bool		is_put_off = false;
 	bool		was_careful;
-	List	   *rels = NIL;
-	List	   *unknown;
-	List	   *tables = NIL;
-	CvxPageRequest request;
-	CvxPageAnswer received;
+	List	   *rels = followed_tables(sub);
+	List	   *tables;
+	CvxPageRequest request = cvx_step_make_request(sync, true, sub->state.cursor,
+												   NULL, rels, true);
+	CvxPageAnswer received = cvx_step_receive(sync, &request);
 	CvxPage    *page;
 	int64		ts;
 	int64		rows;
 	int			njoined = 0;
-	ListCell   *lc;
 
-	foreach(lc, sub->rels)
-	{
-		CvxSubRel  *rel = lfirst(lc);
-
-		if (rel->state == CVX_REL_READY || rel->state == CVX_REL_RESYNCING)
-			rels = lappend(rels, rel);
-	}
-	request = cvx_step_make_request(sync, true, sub->cursor, NULL, rels, true);
-	received = cvx_step_receive(sync, &request);
 	if (cvx_api_has_code(received.call, 400, "InvalidWindowToReadDocuments") &&
 		cvx_load_may_restart(sync))
 		return cvx_load_everything(sync, "Convex no longer keeps the changes since the cursor");
 	if (bound == PG_INT64_MAX)
 		cvx_step_prefetch_after(sync, received.call, true, rels, true);
 	page = cvx_step_read_page(sync, received, &request);
-	sync->has_changes = page->ndocs > 0;
-	cvx_log_begin(&sync->log, sub->server, sub->cursor);
+	sync->step.has_changes = page->ndocs > 0;
+	cvx_log_begin(&sync->log, sub->server, sub->state.cursor);
 	if (!cvx_log_check(&sync->log, page))
 		return cvx_load_behind(sync, &sync->log, page);
 	ts = cvx_step_cut(sync, page, Min(page->ts, bound));
@@ -757,15 +755,7 @@ common_changes(CvxSync *sync, int64 bound)
 
 		cvx_step_prefetch(sync, &next);
 	}
-	unknown = unknown_tables(sync, page, ts);
-	is_put_off = unknown != NIL && sync->skips_look;
-	sync->skips_look = false;
-	if (unknown != NIL && !is_put_off)
-	{
-		sync->is_looking = true;
-		tables = cvx_check_find(sync, unknown);
-		sync->is_looking = false;
-	}
+	tables = look_for_tables(sync, page, ts, &is_put_off);
 
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
@@ -773,46 +763,87 @@ common_changes(CvxSync *sync, int64 bound)
 		cvx_step_commit(sync);
 		return CVX_STEP_WORKED;
 	}
-	was_careful = sync->is_careful;
+	was_careful = sync->pace.is_careful;
 	rows = cvx_step_apply_tables(sync, rels, page, ts, false);
 	cvx_step_advance(sync, ts, has_more, rows);
 	if (!has_more)
 		cvx_load_note_log_end(sync, ts);
 	if (tables != NIL)
 	{
-		sync->is_looking = true;
+		sync->step.is_looking = true;
 		njoined = cvx_catalog_add_tables(sub, tables, false);
-		sync->is_looking = false;
+		sync->step.is_looking = false;
 	}
 	if (is_put_off)
 		cvx_state_want_check(sub->subid);
-	if (sub->notifies && rows > 0)
-	{
-		char	   *channel = psprintf("convex_%s", sub->name);
-
-		channel[Min(strlen(channel), NAMEDATALEN - 1)] = '\0';
-		Async_Notify(channel, psprintf(INT64_FORMAT, ts));
-	}
+	if (sub->options.notifies && rows > 0)
+		notify(sub, ts);
 	cvx_step_commit(sync);
 
 	/* A check under way has listed the tables before. */
 	if (is_put_off)
-		sync->check_from = 0;
-	sync->is_careful = false;
-	sync->is_caught_up = !has_more ||
-		(sync->head > 0 && ts >= sync->head);
-	has_aside = sub->is_check_due || is_put_off || njoined > 0 || sync->has_arrived ||
+		sync->check.from = 0;
+	sync->pace.is_careful = false;
+	sync->pace.is_caught_up = !has_more ||
+		(sync->pace.head > 0 && ts >= sync->pace.head);
+	has_aside = sub->state.is_check_due || is_put_off || njoined > 0 || sync->check.has_arrived ||
 		cvx_step_has_load(sub, CVX_LOAD_WANTED) || cvx_step_has_load(sub, CVX_LOAD_WALKING) ||
 		cvx_step_has_load(sub, CVX_LOAD_INDEXING);
-	if (!sync->is_caught_up && bound == PG_INT64_MAX && !has_aside && !was_careful)
+	if (!sync->pace.is_caught_up && bound == PG_INT64_MAX && !has_aside && !was_careful)
 	{
-		sub->cursor = ts;
-		sync->is_kept = true;
+		sub->state.cursor = ts;
+		sync->kept.is_fresh = true;
 	}
-	if (!sync->is_caught_up || bound != PG_INT64_MAX ||
-		(has_aside && sync->aside_retry_at <= GetCurrentTimestamp()))
-		return sync->is_waiting ? CVX_STEP_IDLE : CVX_STEP_WORKED;
+	if (!sync->pace.is_caught_up || bound != PG_INT64_MAX ||
+		(has_aside && sync->trouble.aside_retry_at <= GetCurrentTimestamp()))
+		return sync->step.is_waiting ? CVX_STEP_IDLE : CVX_STEP_WORKED;
 	return CVX_STEP_IDLE;
+}
+
+/* The tables whose rows stand at the cursor. */
+static List *
+followed_tables(const CvxSubscription *sub)
+{
+	List	   *rels = NIL;
+	ListCell   *lc;
+
+	foreach(lc, sub->rels)
+	{
+		CvxSubRel  *rel = lfirst(lc);
+
+		if (rel->state == CVX_REL_READY || rel->state == CVX_REL_RESYNCING)
+			rels = lappend(rels, rel);
+	}
+	return rels;
+}
+
+static void
+notify(const CvxSubscription *sub, int64 ts)
+{
+	char	   *channel = psprintf("convex_%s", sub->name);
+
+	channel[Min(strlen(channel), NAMEDATALEN - 1)] = '\0';
+	Async_Notify(channel, psprintf(INT64_FORMAT, ts));
+}
+
+/*
+ * The deployment's tables, when a page names one up to ts that nobody knows.  A
+ * look that failed is put off: a check does it.
+ */
+static List *
+look_for_tables(CvxSync *sync, const CvxPage *page, int64 ts, bool *is_put_off)
+{
+	List	   *unknown = unknown_tables(sync, page, ts);
+	List	   *tables = NIL;
+
+	*is_put_off = unknown != NIL && sync->pace.skips_look;
+	sync->pace.skips_look = false;
+	if (unknown == NIL || *is_put_off)
+		return NIL;
+	sync->step.is_looking = true;
+	tables = cvx_check_find(sync, unknown);
+	sync->step.is_looking = false;
+	return tables;
 }
 
 /*

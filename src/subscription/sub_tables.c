@@ -15,9 +15,9 @@
 #include "write/clear.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
-#include "subscription/sub_state.h"
 #include "subscription/sub_events.h"
 #include "subscription/sub_options.h"
+#include "subscription/sub_state.h"
 #include "subscription/sub_tables.h"
 
 static void want_checks(Oid serverid);

@@ -224,11 +224,11 @@ cvx_target_open(const CvxSubscription *sub, CvxSubRel *rel, Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("table %s has no column \"_id\"", target->name)));
-	target->spans = palloc(sizeof(CvxSpan) * Max(target->nfields, 1));
-	target->values = palloc(sizeof(Datum) * tupdesc->natts);
-	target->nulls = palloc(sizeof(bool) * tupdesc->natts);
+	target->row.spans = palloc(sizeof(CvxSpan) * Max(target->nfields, 1));
+	target->row.values = palloc(sizeof(Datum) * tupdesc->natts);
+	target->row.nulls = palloc(sizeof(bool) * tupdesc->natts);
 	watch_size(target);
-	target->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "convex row",
+	target->row.cxt = AllocSetContextCreate(CurrentMemoryContext, "convex row",
 											ALLOCSET_DEFAULT_SIZES);
 	foreach(lc, drifts)
 		note_drift(target, lfirst(lc));
@@ -261,7 +261,7 @@ fail_gone(void)
 void
 cvx_target_close(CvxTarget *target)
 {
-	MemoryContextDelete(target->row_cxt);
+	MemoryContextDelete(target->row.cxt);
 	table_close(target->relation, NoLock);
 }
 
@@ -504,7 +504,7 @@ add_column(CvxTarget *target, Form_pg_attribute att)
 	}
 	if (column->role == CVX_ROLE_FIELD || column->role == CVX_ROLE_DOCUMENT)
 		column->codec = cvx_value_codec(att->atttypid, att->atttypmod,
-										&target->sub->table_options);
+										&target->sub->options.table);
 	target->ncolumns++;
 }
 
@@ -756,26 +756,26 @@ void
 cvx_target_decode(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 				  StringInfo extra)
 {
-	memset(target->nulls, true, target->tupdesc->natts);
-	for (int i = 0; target->sources && i < target->tupdesc->natts; i++)
-		target->sources[i].text.len = 0;
+	memset(target->row.nulls, true, target->tupdesc->natts);
+	for (int i = 0; target->row.sources && i < target->tupdesc->natts; i++)
+		target->row.sources[i].text.len = 0;
 	resetStringInfo(extra);
-	if (target->page != page)
-		target->is_found = is_found(target, page);
-	target->page = page;
-	if (target->is_found && doc->nothers == 0)
+	if (target->row.page != page)
+		target->row.is_found = is_found(target, page);
+	target->row.page = page;
+	if (target->row.is_found && doc->nothers == 0)
 		decode_found(target, page, doc, extra);
 	else
 		decode_members(target, page, doc, extra);
-	if (target->sources)
+	if (target->row.sources)
 		fit_into_page(target, extra);
 	if (extra->len > 0)
 		appendStringInfoChar(extra, '}');
 	for (int i = target->nfields; i < target->ncolumns; i++)
 	{
 		CvxColumn  *column = &target->columns[i];
-		Datum	   *datum = &target->values[column->attnum - 1];
-		bool	   *isnull = &target->nulls[column->attnum - 1];
+		Datum	   *datum = &target->row.values[column->attnum - 1];
+		bool	   *isnull = &target->row.nulls[column->attnum - 1];
 
 		*isnull = false;
 		switch (column->role)
@@ -819,9 +819,9 @@ static void
 decode_found(CvxTarget *target, const CvxPage *page, const CvxDoc *doc,
 			 StringInfo extra)
 {
-	const CvxSpan *values = target->spans;
+	const CvxSpan *values = target->row.spans;
 
-	cvx_page_spans(page, doc, target->spans);
+	cvx_page_spans(page, doc, target->row.spans);
 	for (int i = 0; i < target->nfields; i++)
 	{
 		CvxColumn  *column = &target->columns[i];
@@ -909,15 +909,15 @@ decode_field(CvxTarget *target, CvxColumn *column, const CvxText *name,
 		add_extra(extra, name, &value.raw);
 		return;
 	}
-	cvx_value_decode(column->codec, &value, &target->values[column->attnum - 1],
+	cvx_value_decode(column->codec, &value, &target->row.values[column->attnum - 1],
 					 &isnull);
-	target->nulls[column->attnum - 1] = isnull;
+	target->row.nulls[column->attnum - 1] = isnull;
 	if (is_exact(target, column, &value, isnull))
 	{
-		if (target->sources)
+		if (target->row.sources)
 		{
-			target->sources[column->attnum - 1].name = *name;
-			target->sources[column->attnum - 1].text = value.raw;
+			target->row.sources[column->attnum - 1].name = *name;
+			target->row.sources[column->attnum - 1].text = value.raw;
 		}
 		return;
 	}
@@ -943,12 +943,12 @@ is_exact(CvxTarget *target, CvxColumn *column, const CvxValue *value,
 	if (column->kind >= 0)
 		return true;
 	if (!column->is_json)
-		return shows_all(column, target->values[column->attnum - 1], value);
+		return shows_all(column, target->row.values[column->attnum - 1], value);
 
 	/* jsonb: markers are lost where json_values is clean, U+0000 always. */
 	if (memmem(value->raw.data, value->raw.len, "\\u0000", 6) != NULL)
 		return false;
-	return target->sub->table_options.json_values == CVX_JSON_ENCODED ||
+	return target->sub->options.table.json_values == CVX_JSON_ENCODED ||
 		(memmem(value->raw.data, value->raw.len, "\"$integer\"", 10) == NULL &&
 		 memmem(value->raw.data, value->raw.len, "\"$float\"", 8) == NULL &&
 		 memmem(value->raw.data, value->raw.len, "\"$bytes\"", 8) == NULL);
@@ -1072,9 +1072,9 @@ watch_size(CvxTarget *target)
 {
 	if (row_size(target) <= MaxHeapTupleSize)
 		return;
-	target->sources = palloc0(sizeof(CvxSource) * target->tupdesc->natts);
+	target->row.sources = palloc0(sizeof(CvxSource) * target->tupdesc->natts);
 	for (int i = 0; i < target->nfields; i++)
-		target->sources[target->columns[i].attnum - 1].is_field = true;
+		target->row.sources[target->columns[i].attnum - 1].is_field = true;
 }
 
 /*
@@ -1096,7 +1096,7 @@ fit_into_page(CvxTarget *target, StringInfo extra)
 		int			attno = target->columns[i].attnum - 1;
 		Form_pg_attribute att = TupleDescAttr(target->tupdesc, attno);
 
-		if (target->nulls[attno] || att->attnotnull ||
+		if (target->row.nulls[attno] || att->attnotnull ||
 			&target->columns[i] == target->id)
 			continue;
 		candidates[n].attno = attno;
@@ -1105,11 +1105,11 @@ fit_into_page(CvxTarget *target, StringInfo extra)
 	qsort(candidates, n, sizeof(Candidate), compare_candidates);
 	for (int i = 0; i < n && size > MaxHeapTupleSize; i++)
 	{
-		CvxSource  *source = &target->sources[candidates[i].attno];
+		CvxSource  *source = &target->row.sources[candidates[i].attno];
 
 		if (source->text.len > 0)
 			add_extra(extra, &source->name, &source->text);
-		target->nulls[candidates[i].attno] = true;
+		target->row.nulls[candidates[i].attno] = true;
 		size -= candidates[i].size;
 	}
 	note_drift(target, target->extra ?
@@ -1144,7 +1144,7 @@ row_size(CvxTarget *target)
 		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
 
 		if (att->attisdropped ||
-			(target->sources && target->sources[i].is_field && target->nulls[i]))
+			(target->row.sources && target->row.sources[i].is_field && target->row.nulls[i]))
 			continue;
 		if (att->attlen > 0)
 			size = att_align_nominal(size, att->attalign);
@@ -1166,10 +1166,10 @@ stored_size(CvxTarget *target, Form_pg_attribute att)
 
 	if (att->attlen > 0)
 		return att->attlen;
-	if (target->sources == NULL || !target->sources[att->attnum - 1].is_field)
+	if (target->row.sources == NULL || !target->row.sources[att->attnum - 1].is_field)
 		return att->attlen == -1 && att->attstorage != TYPSTORAGE_PLAIN ? most :
 			MaxHeapTupleSize / 4;
-	value = DatumGetPointer(target->values[att->attnum - 1]);
+	value = DatumGetPointer(target->row.values[att->attnum - 1]);
 	if (att->attlen == -2)
 		return strlen(value) + 1;
 	size = VARSIZE_ANY_EXHDR(value) + VARHDRSZ_SHORT;
@@ -1289,7 +1289,7 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	/* Such a name is no column's; its value stays in "_extra". */
 	if (cvx_redact_is_needed(field, strlen(field)))
 		return;
-	if (!target->sub->is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
+	if (!target->sub->options.is_evolving && JB_ROOT_COUNT(target->rel->columns) > 0 &&
 		!is_free(target, field))
 		return;
 	if (is_refused(target, field))
@@ -1300,9 +1300,9 @@ note_unknown(CvxTarget *target, const CvxText *name, const CvxValue *value)
 	if (unknown == NULL)
 	{
 		if (target->ncolumns + list_length(target->unknowns) >=
-			target->sub->max_columns)
+			target->sub->options.max_columns)
 			return;
-		old = MemoryContextSwitchTo(MemoryContextGetParent(target->row_cxt));
+		old = MemoryContextSwitchTo(MemoryContextGetParent(target->row.cxt));
 		unknown = palloc0(sizeof(Unknown));
 		unknown->field = pstrdup(field);
 		unknown->type = CVX_TYPE_UNSEEN;
@@ -1629,7 +1629,7 @@ note_drift(CvxTarget *target, const char *drift)
 	foreach(lc, target->drifts)
 		if (strcmp(lfirst(lc), drift) == 0)
 			return;
-	old = MemoryContextSwitchTo(MemoryContextGetParent(target->row_cxt));
+	old = MemoryContextSwitchTo(MemoryContextGetParent(target->row.cxt));
 	target->drifts = lappend(target->drifts, pstrdup(drift));
 	MemoryContextSwitchTo(old);
 }

@@ -62,6 +62,18 @@ typedef struct CvxSource
 	CvxText		text;			/* empty: nothing, or in _extra anyway */
 } CvxSource;
 
+/* The document that was decoded last. */
+typedef struct CvxTargetRow
+{
+	MemoryContext cxt;
+	const CvxPage *page;		/* that it is of */
+	bool		is_found;		/* the page's parser has found the fields */
+	CvxSpan    *spans;			/* of its fields */
+	Datum	   *values;			/* by attribute number - 1 */
+	bool	   *nulls;
+	CvxSource  *sources;		/* the same; NULL: every row fits into a page */
+} CvxTargetRow;
+
 /* A relation that gets rows, opened for one page. */
 typedef struct CvxTarget
 {
@@ -81,13 +93,7 @@ typedef struct CvxTarget
 	List	   *unknowns;		/* Unknown */
 	List	   *drifts;			/* char * */
 	bool		may_add;		/* unknown fields are to get columns */
-	const CvxPage *page;		/* of the documents decoded last */
-	bool		is_found;		/* the page's parser has found the fields */
-	MemoryContext row_cxt;
-	CvxSpan    *spans;			/* of the fields of one document */
-	Datum	   *values;			/* by attribute number - 1 */
-	bool	   *nulls;
-	CvxSource  *sources;		/* the same; NULL: every row fits into a page */
+	CvxTargetRow row;
 } CvxTarget;
 
 /* While another role is acted for: what there was before. */

@@ -239,25 +239,25 @@ cvx_http_wait_fd(CvxHttp *http)
 	struct itimerspec due = {0};
 	long		timeout = Max(cvx_curl_timeout_ms(http), 1);
 
-	if (http->timerfd < 0)
+	if (http->pulse.timerfd < 0)
 	{
 		if (!cvx_pool_make_room(http, 1))
 			fail_roomless(http);
-		http->timerfd = timerfd_create(CLOCK_MONOTONIC,
+		http->pulse.timerfd = timerfd_create(CLOCK_MONOTONIC,
 									   TFD_NONBLOCK | TFD_CLOEXEC);
-		if (http->timerfd < 0)
+		if (http->pulse.timerfd < 0)
 			fail_roomless(http);
 		ReserveExternalFD();
 		cvx_curl_watch_timer(http);
 	}
-	http->is_awaited = true;
-	http->is_watched = true;
+	http->pulse.is_awaited = true;
+	http->pulse.is_watched = true;
 	due.it_value.tv_sec = timeout / 1000;
 	due.it_value.tv_nsec = (timeout % 1000) * 1000000;
-	(void) timerfd_settime(http->timerfd, 0, &due, NULL);
+	(void) timerfd_settime(http->pulse.timerfd, 0, &due, NULL);
 
 	/* Without descriptors of its own it only waits for the clock. */
-	return http->epfd >= 0 ? http->epfd : http->timerfd;
+	return http->pulse.epfd >= 0 ? http->pulse.epfd : http->pulse.timerfd;
 #else
 	return -1;
 #endif
@@ -314,7 +314,7 @@ wait_for_room(CvxCall *call)
 		is_hopeful = true;
 
 		/* A page that was asked for in advance may have come meanwhile. */
-		if (!http->is_watched)
+		if (!http->pulse.is_watched)
 			work(http);
 	}
 	if (call->roomless_ms == 0)
@@ -362,7 +362,7 @@ work(CvxHttp *http)
 {
 	CvxCall    *ended;
 	int64		now = cvx_curl_now_ms();
-	int64		pause = http->is_awaited ? 0 : now - http->driven_at_ms;
+	int64		pause = http->pulse.is_awaited ? 0 : now - http->pulse.driven_at_ms;
 	dlist_iter	iter;
 
 	/* The consumer's own pause is no silence of the server. */
@@ -372,15 +372,15 @@ work(CvxHttp *http)
 		{
 			CvxCall    *call = dlist_container(CvxCall, node, iter.cur);
 
-			call->started_ms += Min(pause, now - call->started_ms);
-			if (call->answered_ms >= 0)
-				call->answered_ms += Min(pause, now - call->answered_ms);
-			call->active_ms = Max(call->active_ms, now);
+			call->attempt.started_ms += Min(pause, now - call->attempt.started_ms);
+			if (call->attempt.answered_ms >= 0)
+				call->attempt.answered_ms += Min(pause, now - call->attempt.answered_ms);
+			call->attempt.active_ms = Max(call->attempt.active_ms, now);
 		}
 	}
-	http->driven_at_ms = now;
-	http->is_awaited = false;
-	http->is_watched = false;
+	http->pulse.driven_at_ms = now;
+	http->pulse.is_awaited = false;
+	http->pulse.is_watched = false;
 	if (http->multi == NULL)
 		return;
 	cvx_curl_drive(http);

@@ -73,6 +73,8 @@ static bool curl_is_ready = false;
 static void mark_file(const char *path, CvxFileMark *mark);
 static bool is_same_file(const CvxFileMark *a, const CvxFileMark *b);
 static void configure(CvxCall *call);
+static void configure_request(CvxCall *call, CURL *easy);
+static void configure_route(CvxCall *call, CURL *easy);
 static void end_attempt(CvxCall *call, CURLcode rc);
 static void detach_easy(CvxCall *call, bool keep);
 static CvxTransport classify(CvxCall *call, CURLcode rc);
@@ -165,12 +167,12 @@ cvx_curl_free_headers(struct curl_slist *headers)
 void
 cvx_curl_abandon(CvxCall *call, CvxHttp *http)
 {
-	if (call->easy)
+	if (call->attempt.easy)
 	{
 		/* In flight: removing the handle closes its connection. */
-		curl_multi_remove_handle(http->multi, call->easy);
-		curl_easy_cleanup(call->easy);
-		call->easy = NULL;
+		curl_multi_remove_handle(http->multi, call->attempt.easy);
+		curl_easy_cleanup(call->attempt.easy);
+		call->attempt.easy = NULL;
 	}
 }
 
@@ -207,8 +209,8 @@ bool
 cvx_curl_wake(CvxHttp *http)
 {
 #ifdef CVX_USE_EPOLL
-	http->epfd = epoll_create1(EPOLL_CLOEXEC);
-	if (http->epfd < 0)
+	http->pulse.epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (http->pulse.epfd < 0)
 		return false;
 	ReserveExternalFD();
 	cvx_curl_watch_timer(http);
@@ -245,20 +247,20 @@ cvx_curl_rest(CvxHttp *http)
 			ReleaseExternalFD();
 	}
 	http->multi = NULL;
-	http->timer_due_ms = -1;
+	http->pulse.timer_due_ms = -1;
 #ifdef CVX_USE_EPOLL
-	if (http->timerfd >= 0)
+	if (http->pulse.timerfd >= 0)
 	{
-		close(http->timerfd);
+		close(http->pulse.timerfd);
 		ReleaseExternalFD();
 	}
-	http->timerfd = -1;
-	if (http->epfd >= 0)
+	http->pulse.timerfd = -1;
+	if (http->pulse.epfd >= 0)
 	{
-		close(http->epfd);
+		close(http->pulse.epfd);
 		ReleaseExternalFD();
 	}
-	http->epfd = -1;
+	http->pulse.epfd = -1;
 #endif
 }
 
@@ -267,10 +269,10 @@ cvx_curl_rest(CvxHttp *http)
 void
 cvx_curl_watch_timer(CvxHttp *http)
 {
-	struct epoll_event event = {.events = EPOLLIN,.data.fd = http->timerfd};
+	struct epoll_event event = {.events = EPOLLIN,.data.fd = http->pulse.timerfd};
 
-	if (http->epfd >= 0 && http->timerfd >= 0)
-		(void) epoll_ctl(http->epfd, EPOLL_CTL_ADD, http->timerfd, &event);
+	if (http->pulse.epfd >= 0 && http->pulse.timerfd >= 0)
+		(void) epoll_ctl(http->pulse.epfd, EPOLL_CTL_ADD, http->pulse.timerfd, &event);
 }
 #endif
 
@@ -281,9 +283,9 @@ cvx_curl_begin(CvxCall *call)
 	CvxHttp    *http = call->http;
 	CvxHttpStats *stats = call->request.stats;
 
-	call->easy = http->spare ? http->spare : curl_easy_init();
+	call->attempt.easy = http->spare ? http->spare : curl_easy_init();
 	http->spare = NULL;
-	if (call->easy == NULL)
+	if (call->attempt.easy == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory while preparing a request")));
@@ -296,32 +298,27 @@ cvx_curl_begin(CvxCall *call)
 		http->is_valid = false;
 	}
 	configure(call);
-	call->fault = CVX_TRANSPORT_OK;
-	call->fault_reason = NULL;
-	call->address[0] = '\0';
-	call->has_socket = false;
-	call->wants_certificate = false;
-	call->curl_error[0] = '\0';
-	call->head = HEAD_NONE;
-	call->head_bytes = 0;
-	call->has_tunnel = false;
-	call->tunnel_bytes = 0;
-	call->answered_ms = -1;
+	call->attempt = (CvxAttempt) {
+		.easy = call->attempt.easy,
+		.answered_ms = -1,
+		.retry_date = -1,
+		.fault = CVX_TRANSPORT_OK,
+		.head = HEAD_NONE
+	};
+	call->attempt.started_ms = call->attempt.active_ms = cvx_curl_now_ms();
 	call->answer.body_len = 0;
 	call->answer.status = 0;
 	call->answer.reason = NULL;
 	call->answer.date = -1;
 	call->answer.retry_after_s = 0;
-	call->retry_date = -1;
 	call->answer.attempts++;
-	call->started_ms = call->active_ms = cvx_curl_now_ms();
 	call->state = CALL_RUNNING;
 	if (stats)
 	{
 		stats->requests++;
 		stats->retries += call->answer.attempts > 1;
 	}
-	if (curl_multi_add_handle(http->multi, call->easy) != CURLM_OK)
+	if (curl_multi_add_handle(http->multi, call->attempt.easy) != CURLM_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory while preparing a request")));
@@ -367,23 +364,23 @@ cvx_curl_drive(CvxHttp *http)
 	sigset_t	old;
 	int			nrunning;
 
-	http->turn_ms = cvx_curl_now_ms();	/* before its callbacks ask */
+	http->pulse.turn_ms = cvx_curl_now_ms();	/* before its callbacks ask */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 #ifdef CVX_USE_EPOLL
 	{
 		struct epoll_event events[8];
-		int			nevents = epoll_wait(http->epfd, events, lengthof(events), 0);
+		int			nevents = epoll_wait(http->pulse.epfd, events, lengthof(events), 0);
 
 		for (int i = 0; i < nevents; i++)
 		{
 			int			flags = 0;
 
-			if (events[i].data.fd == http->timerfd)
+			if (events[i].data.fd == http->pulse.timerfd)
 			{
 				uint64		count;
 
-				if (read(http->timerfd, &count, sizeof(count)) < 0)
+				if (read(http->pulse.timerfd, &count, sizeof(count)) < 0)
 					continue;
 				continue;
 			}
@@ -396,9 +393,9 @@ cvx_curl_drive(CvxHttp *http)
 			curl_multi_socket_action(http->multi, events[i].data.fd, flags,
 									 &nrunning);
 		}
-		if (http->timer_due_ms >= 0 && http->timer_due_ms <= cvx_curl_now_ms())
+		if (http->pulse.timer_due_ms >= 0 && http->pulse.timer_due_ms <= cvx_curl_now_ms())
 		{
-			http->timer_due_ms = -1;
+			http->pulse.timer_due_ms = -1;
 			curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0,
 									 &nrunning);
 		}
@@ -407,7 +404,7 @@ cvx_curl_drive(CvxHttp *http)
 	curl_multi_perform(http->multi, &nrunning);
 #endif
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	http->turn_ms = -1;
+	http->pulse.turn_ms = -1;
 }
 
 /*
@@ -427,10 +424,10 @@ cvx_curl_deadline_ms(CvxCall *call)
 		return call->wake_ms;
 	if (remote->request_timeout_ms != 0)
 		deadline = remote->request_timeout_ms +
-			(call->answered_ms < 0 ? call->started_ms : call->answered_ms +
+			(call->attempt.answered_ms < 0 ? call->attempt.started_ms : call->attempt.answered_ms +
 			 (int64) call->answer.body_len * 1000 / MIN_BYTES_PER_S);
-	if (remote->idle_timeout_ms != 0 && call->answered_ms >= 0)
-		deadline = Min(deadline, call->active_ms + remote->idle_timeout_ms);
+	if (remote->idle_timeout_ms != 0 && call->attempt.answered_ms >= 0)
+		deadline = Min(deadline, call->attempt.active_ms + remote->idle_timeout_ms);
 	return deadline;
 }
 
@@ -446,14 +443,14 @@ cvx_curl_has_sent(CvxCall *call)
 	long		nsent = 0;
 	long		nconnects = 0;
 
-	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &nsent);
-	curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &nconnects);
+	curl_easy_getinfo(call->attempt.easy, CURLINFO_REQUEST_SIZE, &nsent);
+	curl_easy_getinfo(call->attempt.easy, CURLINFO_NUM_CONNECTS, &nconnects);
 
 	/* Until a proxy accepts CONNECT, only it has been sent anything. */
 	if (is_tunnelled(&call->http->remote) && nconnects > 0 &&
-		!call->has_tunnel)
+		!call->attempt.has_tunnel)
 		return false;
-	return nsent > call->tunnel_bytes;
+	return nsent > call->attempt.tunnel_bytes;
 }
 
 /* Sleep until something can be done for the call, at most so long. */
@@ -462,7 +459,7 @@ cvx_curl_wait(CvxCall *call, int64 max_ms)
 {
 	long		timeout = (long) Min(cvx_curl_timeout_ms(call->http), max_ms);
 
-	call->http->is_awaited = true;
+	call->http->pulse.is_awaited = true;
 	if (call->http->multi == NULL)
 	{
 		if (WaitLatch(MyLatch,
@@ -475,7 +472,7 @@ cvx_curl_wait(CvxCall *call, int64 max_ms)
 	if (WaitLatchOrSocket(MyLatch,
 						  WL_LATCH_SET | WL_SOCKET_READABLE |
 						  WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						  call->http->epfd, timeout, CVX_WAIT_EVENT) &
+						  call->http->pulse.epfd, timeout, CVX_WAIT_EVENT) &
 		WL_LATCH_SET)
 		ResetLatch(MyLatch);
 #else
@@ -491,8 +488,8 @@ cvx_curl_timeout_ms(CvxHttp *http)
 	int64		due = now + 60000;
 	dlist_iter	iter;
 
-	if (http->timer_due_ms >= 0)
-		due = Min(due, http->timer_due_ms);
+	if (http->pulse.timer_due_ms >= 0)
+		due = Min(due, http->pulse.timer_due_ms);
 	dlist_foreach(iter, &http->calls)
 	{
 		CvxCall    *call = dlist_container(CvxCall, node, iter.cur);
@@ -548,14 +545,46 @@ is_same_file(const CvxFileMark *a, const CvxFileMark *b)
 static void
 configure(CvxCall *call)
 {
-	CURL	   *easy = call->easy;
-	const CvxRemote *remote = &call->http->remote;
-	bool		is_alone;
+	CURL	   *easy = call->attempt.easy;
 
 	curl_easy_reset(easy);
-	curl_easy_setopt(easy, CURLOPT_URL, call->url);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->curl_error);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->attempt.curl_error);
+	configure_request(call, easy);
+	configure_route(call, easy);
+
+	/* how it is waited for */
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	cvx_curl_quick_exit(easy);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+					 (long) call->http->remote.connect_timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+
+	/* what comes back */
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER_BYTES);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, call);
+	curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, on_debug);
+	curl_easy_setopt(easy, CURLOPT_DEBUGDATA, call);
+	curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L);
+}
+
+/* What is sent. */
+static void
+configure_request(CvxCall *call, CURL *easy)
+{
+	bool		is_alone = call->request.is_write || call->http->is_distrusted;
+
+	curl_easy_setopt(easy, CURLOPT_URL, call->url);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
 					 call->headers ? call->headers : call->http->headers);
 
@@ -563,7 +592,6 @@ configure(CvxCall *call)
 	 * On a kept connection that turns out to be closed libcurl would send the
 	 * request again by itself.  So a write has a connection of its own.
 	 */
-	is_alone = call->request.is_write || call->http->is_distrusted;
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, is_alone ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, is_alone ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE,
@@ -583,8 +611,14 @@ configure(CvxCall *call)
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->request.method);
 	}
+}
 
-	/* where it may go */
+/* Where it may go. */
+static void
+configure_route(CvxCall *call, CURL *easy)
+{
+	const CvxRemote *remote = &call->http->remote;
+
 	cvx_curl_limit_protocols(easy);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_PROXY,
@@ -607,30 +641,6 @@ configure(CvxCall *call)
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	}
 	cvx_curl_keep_no_authorities(easy);
-
-	/* how it is waited for */
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	cvx_curl_quick_exit(easy);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-					 (long) remote->connect_timeout_ms);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
-
-	/* what comes back */
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER_BYTES);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
-	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
-	curl_easy_setopt(easy, CURLOPT_XFERINFODATA, call);
-	curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, on_debug);
-	curl_easy_setopt(easy, CURLOPT_DEBUGDATA, call);
-	curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L);
 }
 
 /* An attempt has ended: note its answer. */
@@ -649,10 +659,10 @@ end_attempt(CvxCall *call, CURLcode rc)
 	 */
 	if ((answer->transport == CVX_TRANSPORT_LOST ||
 		 answer->transport == CVX_TRANSPORT_NO_CONNECTION) &&
-		call->wants_certificate && call->head_bytes == 0)
-		call->fault_reason = "it has asked for a client certificate, and closed the connection";
-	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-	curl_easy_getinfo(call->easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
+		call->attempt.wants_certificate && call->attempt.head_bytes == 0)
+		call->attempt.fault_reason = "it has asked for a client certificate, and closed the connection";
+	curl_easy_getinfo(call->attempt.easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(call->attempt.easy, CURLINFO_SIZE_DOWNLOAD_T, &nbytes);
 	answer->status = answer->transport == CVX_TRANSPORT_OK ? (int) status : 0;
 
 	/* A server that misses a certificate looks at no request. */
@@ -661,18 +671,18 @@ end_attempt(CvxCall *call, CURLcode rc)
 	if (answer->transport != CVX_TRANSPORT_OK)
 	{
 		answer->body_len = 0;
-		answer->reason = call->fault_reason ? call->fault_reason :
-			call->curl_error[0] ? call->curl_error : curl_easy_strerror(rc);
+		answer->reason = call->attempt.fault_reason ? call->attempt.fault_reason :
+			call->attempt.curl_error[0] ? call->attempt.curl_error : curl_easy_strerror(rc);
 		if (answer->transport == CVX_TRANSPORT_REFUSED_ADDRESS)
-			answer->reason = call->address;
+			answer->reason = call->attempt.address;
 	}
-	if (call->retry_date >= 0)
+	if (call->attempt.retry_date >= 0)
 	{
 		/* By the server's clock, which made the date. */
 		int64		now = answer->date >= 0 ? answer->date : (int64) time(NULL);
 
 		answer->retry_after_s =
-			(int) Max(Min(call->retry_date - now, MAX_RETRY_AFTER_S), 0);
+			(int) Max(Min(call->attempt.retry_date - now, MAX_RETRY_AFTER_S), 0);
 	}
 	if (call->request.stats)
 		call->request.stats->bytes += nbytes;
@@ -685,16 +695,16 @@ detach_easy(CvxCall *call, bool keep)
 {
 	CvxHttp    *http = call->http;
 
-	curl_multi_remove_handle(http->multi, call->easy);
+	curl_multi_remove_handle(http->multi, call->attempt.easy);
 	if (keep && http->spare == NULL)
 	{
 		/* The call may be gone before the handle is used again. */
-		curl_easy_reset(call->easy);
-		http->spare = call->easy;
+		curl_easy_reset(call->attempt.easy);
+		http->spare = call->attempt.easy;
 	}
 	else
-		curl_easy_cleanup(call->easy);
-	call->easy = NULL;
+		curl_easy_cleanup(call->attempt.easy);
+	call->attempt.easy = NULL;
 }
 
 /*
@@ -710,11 +720,11 @@ classify(CvxCall *call, CURLcode rc)
 		return CVX_TRANSPORT_OK;
 	if ((refusal = refused_by_proxy(call)) != CVX_TRANSPORT_OK)
 		return refusal;
-	if (call->fault == CVX_TRANSPORT_TIMED_OUT && !cvx_curl_has_sent(call))
+	if (call->attempt.fault == CVX_TRANSPORT_TIMED_OUT && !cvx_curl_has_sent(call))
 		return CVX_TRANSPORT_NO_CONNECTION;
-	if (call->fault != CVX_TRANSPORT_OK)
-		return call->fault;
-	if (call->address[0] != '\0' && !call->has_socket &&
+	if (call->attempt.fault != CVX_TRANSPORT_OK)
+		return call->attempt.fault;
+	if (call->attempt.address[0] != '\0' && !call->attempt.has_socket &&
 		!cvx_curl_has_sent(call))
 		return CVX_TRANSPORT_REFUSED_ADDRESS;
 	if (is_certificate_missing(call, rc))
@@ -754,9 +764,9 @@ refused_by_proxy(CvxCall *call)
 {
 	long		status = 0;
 
-	if (call->has_tunnel)
+	if (call->attempt.has_tunnel)
 		return CVX_TRANSPORT_OK;
-	curl_easy_getinfo(call->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+	curl_easy_getinfo(call->attempt.easy, CURLINFO_HTTP_CONNECTCODE, &status);
 	switch (status)
 	{
 		case 407:
@@ -784,12 +794,12 @@ is_certificate_missing(CvxCall *call, CURLcode rc)
 {
 	if (rc == (CURLcode) CVX_CURLE_SSL_CLIENTCERT)
 		return true;
-	if (rc == CURLE_SSL_CONNECT_ERROR && call->wants_certificate)
-		return strstr(call->curl_error, " alert ") != NULL;
+	if (rc == CURLE_SSL_CONNECT_ERROR && call->attempt.wants_certificate)
+		return strstr(call->attempt.curl_error, " alert ") != NULL;
 	return (rc == CURLE_RECV_ERROR || rc == CURLE_SEND_ERROR ||
 			rc == CURLE_SSL_CONNECT_ERROR) &&
-		(strstr(call->curl_error, "alert certificate required") != NULL ||
-		 strstr(call->curl_error, "Certificate is required") != NULL);
+		(strstr(call->attempt.curl_error, "alert certificate required") != NULL ||
+		 strstr(call->attempt.curl_error, "Certificate is required") != NULL);
 }
 
 /* Does an HTTP proxy give us a tunnel to the server? */
@@ -811,12 +821,12 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	size_t		len = size * n;
 	size_t		limit = call->http->remote.max_response_bytes;
 
-	call->active_ms = cvx_curl_now_ms();
+	call->attempt.active_ms = cvx_curl_now_ms();
 	if (must_stop(call))
 		return 0;
 	if (len > limit - answer->body_len)
 	{
-		call->fault = CVX_TRANSPORT_TOO_LARGE;
+		call->attempt.fault = CVX_TRANSPORT_TOO_LARGE;
 		return 0;
 	}
 	if (answer->body_len + len + 1 > call->body_size)
@@ -826,7 +836,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 		char	   *grown;
 
 		/* The announced length is exact unless the body is compressed. */
-		curl_easy_getinfo(call->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T,
+		curl_easy_getinfo(call->attempt.easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T,
 						  &announced);
 		if (call->body_size == 0 && announced > 0 &&
 			(uint64) announced <= limit)
@@ -835,7 +845,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 		grown = realloc(answer->body, want);
 		if (grown == NULL)
 		{
-			call->fault = CVX_TRANSPORT_NO_MEMORY;
+			call->attempt.fault = CVX_TRANSPORT_NO_MEMORY;
 			return 0;
 		}
 		answer->body = grown;
@@ -858,21 +868,21 @@ on_header(char *data, size_t size, size_t n, void *arg)
 	size_t		len = size * n;
 	char		text[64];
 
-	call->active_ms = cvx_curl_now_ms();
+	call->attempt.active_ms = cvx_curl_now_ms();
 	if (must_stop(call))
 		return 0;
-	call->head_bytes += len;
-	if (call->head_bytes > MAX_HEAD_BYTES)
+	call->attempt.head_bytes += len;
+	if (call->attempt.head_bytes > MAX_HEAD_BYTES)
 	{
-		call->fault = CVX_TRANSPORT_UNREADABLE;
-		call->fault_reason = "its headers and trailers are larger than 256 kB";
+		call->attempt.fault = CVX_TRANSPORT_UNREADABLE;
+		call->attempt.fault_reason = "its headers and trailers are larger than 256 kB";
 		return 0;
 	}
 	if (len > 5 && memcmp(data, "HTTP/", 5) == 0)
-		call->head = begin_head(call, data, len);
+		call->attempt.head = begin_head(call, data, len);
 	else if (len > 0 && (data[0] == '\r' || data[0] == '\n'))
 		end_head(call);
-	if (call->head != HEAD_FINAL)
+	if (call->attempt.head != HEAD_FINAL)
 		return len;
 	if (is_header(data, len, "date:", text))
 		call->answer.date = (int64) curl_getdate(text, NULL);
@@ -885,7 +895,7 @@ on_header(char *data, size_t size, size_t n, void *arg)
 			call->answer.retry_after_s =
 				(int) Min(strtol(value, NULL, 10), MAX_RETRY_AFTER_S);
 		else
-			call->retry_date = (int64) curl_getdate(value, NULL);
+			call->attempt.retry_date = (int64) curl_getdate(value, NULL);
 	}
 	return len;
 }
@@ -900,12 +910,12 @@ begin_head(CvxCall *call, const char *line, size_t len)
 
 	if (class == '1')
 		return HEAD_INTERIM;
-	curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &nconnects);
+	curl_easy_getinfo(call->attempt.easy, CURLINFO_NUM_CONNECTS, &nconnects);
 	if (is_tunnelled(&call->http->remote) && nconnects > 0 &&
-		!call->has_tunnel)
+		!call->attempt.has_tunnel)
 		return class == '2' ? HEAD_TUNNEL : HEAD_REFUSAL;
-	if (call->answered_ms < 0)
-		call->answered_ms = call->active_ms;
+	if (call->attempt.answered_ms < 0)
+		call->attempt.answered_ms = call->attempt.active_ms;
 	return HEAD_FINAL;
 }
 
@@ -913,13 +923,13 @@ begin_head(CvxCall *call, const char *line, size_t len)
 static void
 end_head(CvxCall *call)
 {
-	if (call->head == HEAD_TUNNEL)
+	if (call->attempt.head == HEAD_TUNNEL)
 	{
-		call->has_tunnel = true;
-		curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE,
-						  &call->tunnel_bytes);
+		call->attempt.has_tunnel = true;
+		curl_easy_getinfo(call->attempt.easy, CURLINFO_REQUEST_SIZE,
+						  &call->attempt.tunnel_bytes);
 	}
-	call->head = HEAD_NONE;
+	call->attempt.head = HEAD_NONE;
 }
 
 /* libcurl calls this often, also while it reads what it gives to nobody. */
@@ -940,19 +950,19 @@ must_stop(CvxCall *call)
 	int64		now = cvx_curl_now_ms();
 
 	/* A handle that is taken from libcurl gives a last sign of its own. */
-	if (call->http == NULL || call->http->turn_ms < 0 ||
-		now - call->http->turn_ms < MAX_TURN_MS)
+	if (call->http == NULL || call->http->pulse.turn_ms < 0 ||
+		now - call->http->pulse.turn_ms < MAX_TURN_MS)
 		return false;
 	if (now >= cvx_curl_deadline_ms(call))
 	{
-		call->fault = CVX_TRANSPORT_TIMED_OUT;
+		call->attempt.fault = CVX_TRANSPORT_TIMED_OUT;
 		return true;
 	}
 	if ((!QueryCancelPending && !ProcDiePending) ||
 		InterruptHoldoffCount > 0 || CritSectionCount > 0)
 		return false;
-	call->fault = CVX_TRANSPORT_LOST;
-	call->fault_reason = "the statement was canceled while the answer came";
+	call->attempt.fault = CVX_TRANSPORT_LOST;
+	call->attempt.fault_reason = "the statement was canceled while the answer came";
 	return true;
 }
 
@@ -981,7 +991,7 @@ on_debug(CURL *easy, curl_infotype type, char *text, size_t len, void *arg)
 
 	if (type == CURLINFO_TEXT &&
 		memmem(text, len, asked, sizeof(asked) - 1) != NULL)
-		((CvxCall *) arg)->wants_certificate = true;
+		((CvxCall *) arg)->attempt.wants_certificate = true;
 	return 0;
 }
 
@@ -1000,16 +1010,16 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	/* A proxy is a superuser's choice; the address is its, not the host's. */
 	if (is_refused && remote->http_proxy == NULL)
 	{
-		strcpy(call->address, "unknown address");
+		strcpy(call->attempt.address, "unknown address");
 		if (address->addr.sa_family == AF_INET)
 			inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr,
-					  call->address, sizeof(call->address));
+					  call->attempt.address, sizeof(call->attempt.address));
 		else if (address->addr.sa_family == AF_INET6)
 			inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr,
-					  call->address, sizeof(call->address));
+					  call->attempt.address, sizeof(call->attempt.address));
 		return CURL_SOCKET_BAD;
 	}
-	call->has_socket = true;
+	call->attempt.has_socket = true;
 	if (!AcquireExternalFD())
 		return CURL_SOCKET_BAD;
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
@@ -1035,13 +1045,13 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 
 	if (what == CURL_POLL_REMOVE)
 	{
-		epoll_ctl(http->epfd, EPOLL_CTL_DEL, fd, &event);
+		epoll_ctl(http->pulse.epfd, EPOLL_CTL_DEL, fd, &event);
 		return 0;
 	}
 	event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) |
 		(what & CURL_POLL_OUT ? EPOLLOUT : 0);
-	if (epoll_ctl(http->epfd, EPOLL_CTL_MOD, fd, &event) != 0)
-		epoll_ctl(http->epfd, EPOLL_CTL_ADD, fd, &event);
+	if (epoll_ctl(http->pulse.epfd, EPOLL_CTL_MOD, fd, &event) != 0)
+		epoll_ctl(http->pulse.epfd, EPOLL_CTL_ADD, fd, &event);
 	return 0;
 }
 
@@ -1050,7 +1060,7 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 {
 	CvxHttp    *http = (CvxHttp *) arg;
 
-	http->timer_due_ms = timeout_ms < 0 ? -1 : cvx_curl_now_ms() + timeout_ms;
+	http->pulse.timer_due_ms = timeout_ms < 0 ? -1 : cvx_curl_now_ms() + timeout_ms;
 	return 0;
 }
 #endif

@@ -58,6 +58,20 @@ typedef struct CvxAuthorities
 	CvxFileMark	directory;
 } CvxAuthorities;
 
+/* When libcurl works for a connection, and who waits for it. */
+typedef struct CvxPulse
+{
+	int64		driven_at_ms;	/* when drive() last ran */
+	int64		turn_ms;		/* when libcurl's present turn began, or -1 */
+	bool		is_awaited;		/* somebody has waited for it since */
+	bool		is_watched;		/* in a foreign WaitEventSet since */
+	int64		timer_due_ms;	/* libcurl's timer; -1 when unset */
+#ifdef CVX_USE_EPOLL
+	int			epfd;
+	int			timerfd;
+#endif
+} CvxPulse;
+
 struct CvxHttp
 {
 	dlist_node	node;			/* in pool */
@@ -79,16 +93,30 @@ struct CvxHttp
 	int			nrefs;
 	bool		is_valid;		/* cleared by invalidation callbacks */
 	bool		is_distrusted;	/* the authorities have changed since */
-	int64		driven_at_ms;	/* when drive() last ran */
-	int64		turn_ms;		/* when libcurl's present turn began, or -1 */
-	bool		is_awaited;		/* somebody has waited for it since */
-	bool		is_watched;		/* in a foreign WaitEventSet since */
-	int64		timer_due_ms;	/* libcurl's timer; -1 when unset */
-#ifdef CVX_USE_EPOLL
-	int			epfd;
-	int			timerfd;
-#endif
+	CvxPulse	pulse;
 };
+
+/* One attempt of a call. */
+typedef struct CvxAttempt
+{
+	void	   *easy;			/* CURL */
+	int64		started_ms;
+	int64		answered_ms;	/* begin of the final answer, or -1 */
+	int64		active_ms;		/* last sign of life of the server */
+	int64		retry_date;		/* of Retry-After, as Unix seconds; or -1 */
+	CvxTransport fault;			/* set by a callback that ends the attempt */
+	const char *fault_reason;	/* its words, or NULL */
+	char		address[CVX_ADDRESS_SIZE];	/* the last refused one, or "" */
+	bool		has_socket;		/* an address was not refused */
+	bool		wants_certificate;	/* the server has asked us for one */
+	char		curl_error[CVX_CURL_ERROR_SIZE];
+
+	/* what has come and gone */
+	CvxHeadKind	head;
+	size_t		head_bytes;		/* of all heads and trailers */
+	bool		has_tunnel;		/* the proxy has accepted CONNECT */
+	long		tunnel_bytes;	/* sent until then, as libcurl counts */
+} CvxAttempt;
 
 struct CvxCall
 {
@@ -102,28 +130,10 @@ struct CvxCall
 	char	   *endpoint;
 	struct curl_slist *headers; /* instead of the connection's; or NULL */
 
-	/* per attempt */
-	CvxCallState	state;
-	void	   *easy;			/* CURL */
-	int64		started_ms;
-	int64		answered_ms;	/* begin of the final answer, or -1 */
-	int64		active_ms;		/* last sign of life of the server */
-	int64		wake_ms;		/* end of the pause */
-	int64		retry_date;		/* of Retry-After, as Unix seconds; or -1 */
-	CvxTransport fault;			/* set by a callback that ends the attempt */
-	const char *fault_reason;	/* its words, or NULL */
-	char		address[CVX_ADDRESS_SIZE];	/* the last refused one, or "" */
-	bool		has_socket;		/* an address was not refused */
-	bool		wants_certificate;	/* the server has asked us for one */
-	char		curl_error[CVX_CURL_ERROR_SIZE];
-
-	/* per attempt: what has come and gone */
-	CvxHeadKind	head;
-	size_t		head_bytes;		/* of all heads and trailers */
-	bool		has_tunnel;		/* the proxy has accepted CONNECT */
-	long		tunnel_bytes;	/* sent until then, as libcurl counts */
-
 	/* per life */
+	CvxCallState	state;
+	int64		wake_ms;		/* end of the pause */
+	CvxAttempt	attempt;
 	int			nretries;
 	int			nfree_retries;
 	int64		roomless_ms;	/* since when there are no descriptors; or 0 */

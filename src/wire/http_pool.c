@@ -293,9 +293,9 @@ http_create(const CvxRemote *remote)
 	http->user_hash = GetSysCacheHashValue1(USERMAPPINGOID,
 											ObjectIdGetDatum(remote->umid));
 	http->is_valid = true;
-	http->timer_due_ms = -1;
-	http->turn_ms = -1;
-	http->driven_at_ms = cvx_curl_now_ms();
+	http->pulse.timer_due_ms = -1;
+	http->pulse.turn_ms = -1;
+	http->pulse.driven_at_ms = cvx_curl_now_ms();
 	dlist_init(&http->calls);
 	if (remote->key)
 		http->authorization = psprintf("Authorization: Convex %s",
@@ -305,8 +305,8 @@ http_create(const CvxRemote *remote)
 	/* From here on http_destroy() gives everything back. */
 	dlist_push_tail(&pool, &http->node);
 #ifdef CVX_USE_EPOLL
-	http->timerfd = -1;
-	http->epfd = -1;
+	http->pulse.timerfd = -1;
+	http->pulse.epfd = -1;
 #endif
 	http->headers = cvx_curl_headers(http, "application/json");
 	if (http->headers == NULL)
@@ -349,9 +349,9 @@ longest_unused(const CvxHttp *but)
 	{
 		CvxHttp    *http = dlist_container(CvxHttp, node, iter.cur);
 
-		if (http != but && http->multi != NULL && !http->is_watched &&
+		if (http != but && http->multi != NULL && !http->pulse.is_watched &&
 			!cvx_pool_has_work(http) &&
-			(found == NULL || http->driven_at_ms < found->driven_at_ms))
+			(found == NULL || http->pulse.driven_at_ms < found->pulse.driven_at_ms))
 			found = http;
 	}
 	return found;
@@ -429,11 +429,11 @@ close_idle(void)
 			if (http->nrefs > 0)
 				continue;
 			nidle++;
-			if (oldest == NULL || http->driven_at_ms < oldest->driven_at_ms)
+			if (oldest == NULL || http->pulse.driven_at_ms < oldest->pulse.driven_at_ms)
 				oldest = http;
 		}
 		if (oldest == NULL || (nidle <= MAX_IDLE &&
-							   now - oldest->driven_at_ms <= MAX_IDLE_MS))
+							   now - oldest->pulse.driven_at_ms <= MAX_IDLE_MS))
 			return;
 		http_destroy(oldest);
 	}
