@@ -30,7 +30,7 @@
 #include "ground/compat.h"
 #include "ground/redact.h"
 #include "protocol/api.h"
-#include "protocol/schema_read.h"
+#include "protocol/inventory.h"
 #include "protocol/walk.h"
 #include "shape/names.h"
 #include "shape/options_read.h"
@@ -89,7 +89,6 @@ static List *announced = NIL;
 static ProcessUtility_hook_type next_utility_hook = NULL;
 
 static void read_options(Import *import);
-static List *list_tables(Import *import);
 static void choose_component(Import *import, List *tables);
 static bool is_wanted(Import *import, const char *name);
 static bool needs_first_page(const CvxTableSchema *table);
@@ -142,7 +141,7 @@ convexImportForeignSchema(ImportForeignSchemaStmt *stmt, Oid serverid)
 	announced = NIL;
 	read_options(&import);
 	import.http = cvx_http_open(cvx_options_remote(serverid, GetUserId()));
-	tables = list_tables(&import);
+	tables = cvx_inventory(import.http);
 	choose_component(&import, tables);
 
 	/* Names first: they decide what is wanted. */
@@ -219,25 +218,6 @@ read_options(Import *import)
 					 errmsg("invalid option \"%s\"", def->defname),
 					 errhint("Valid options in this context are: import_not_null, import_comments, case.")));
 	}
-}
-
-/* Every table of the deployment with whatever types can be had. */
-static List *
-list_tables(Import *import)
-{
-	List	   *tables;
-	bool		has_names = cvx_api_column_names(import->http, NULL, &tables);
-	Jsonb	   *answer;
-
-	answer = cvx_api_json_schemas(import->http, has_names);
-	if (!has_names)
-		tables = cvx_schema_parse_tables(answer);
-	else if (answer != NULL)
-		cvx_schema_parse_types(tables, answer);
-	answer = cvx_api_declared_schema(import->http);
-	if (answer != NULL)
-		cvx_schema_parse_declared(tables, answer);
-	return tables;
 }
 
 static void
@@ -471,7 +451,6 @@ make_column(Import *import, const char *field, CvxFieldSchema *schema)
 static void
 make_names_unique(List *columns)
 {
-	static const char *const reserved[] = {"tableoid", "ctid", "xmin", "cmin", "xmax", "cmax"};
 	CvxLocalName *names = palloc(sizeof(CvxLocalName) *
 								 Max(list_length(columns), 1));
 	ListCell   *lc;
@@ -483,8 +462,8 @@ make_names_unique(List *columns)
 		names[foreach_current_index(lc)].name = column->name;
 		names[foreach_current_index(lc)].source = column->field;
 	}
-	cvx_names_make_unique(names, list_length(columns), reserved,
-						  lengthof(reserved));
+	cvx_names_make_unique(names, list_length(columns), cvx_names_reserved,
+						  CVX_NAMES_SYSTEM);
 	foreach(lc, columns)
 		((ImportColumn *) lfirst(lc))->name = names[foreach_current_index(lc)].name;
 }

@@ -21,6 +21,11 @@
 
 static char *with_hash(const char *name, const char *source, uint32 seed);
 
+const char *const cvx_names_reserved[CVX_NAMES_RESERVED] = {
+	"tableoid", "ctid", "xmin", "cmin", "xmax", "cmax",
+	"_id", "_ts", "_extra", "_deleted", "_deleted_at", "_document", "_creationTime"
+};
+
 /* Change what must be changed; new names live in the current context. */
 void
 cvx_names_make_unique(CvxLocalName *names, int n, const char *const *reserved,

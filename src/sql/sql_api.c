@@ -25,6 +25,7 @@
 #include "ground/guard.h"
 #include "ground/redact.h"
 #include "protocol/api.h"
+#include "protocol/inventory.h"
 #include "protocol/schema_read.h"
 #include "shape/options_read.h"
 #include "fdw/fdw_scan.h"
@@ -95,12 +96,9 @@ convex_tables(PG_FUNCTION_ARGS)
 {
 	CvxHttp    *http = cvx_sql_open_server(PG_GETARG_NAME(0));
 	Rows		rows = begin_rows(fcinfo);
-	List	   *tables;
 	ListCell   *lc;
 
-	if (!cvx_api_column_names(http, NULL, &tables))
-		tables = cvx_schema_parse_tables(cvx_api_json_schemas(http, false));
-	foreach(lc, tables)
+	foreach(lc, cvx_inventory_names(http))
 	{
 		CvxTableSchema *table = lfirst(lc);
 		Datum	   *names = palloc(sizeof(Datum) *

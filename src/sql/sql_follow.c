@@ -30,6 +30,7 @@
 
 #include "ground/compat.h"
 #include "protocol/api.h"
+#include "protocol/inventory.h"
 #include "protocol/schema.h"
 #include "shape/options_read.h"
 #include "subscription/sub_apply.h"
@@ -117,7 +118,7 @@ convex_create_subscription(PG_FUNCTION_ARGS)
 
 	server = cvx_sql_find_server(PG_GETARG_NAME(1));
 	http = cvx_http_open(cvx_options_remote(server->serverid, GetUserId()));
-	tables = cvx_catalog_fetch(http);
+	tables = cvx_inventory(http);
 	check_server(http, server, cvx_catalog_count_selected(patterns, tables));
 
 	begin_catalog();

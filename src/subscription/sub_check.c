@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "ground/compat.h"
+#include "protocol/inventory.h"
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
@@ -110,7 +111,7 @@ static bool
 begin_check(CvxSync *sync)
 {
 	CvxSubscription *sub = sync->sub;
-	List	   *tables = cvx_catalog_fetch(sync->link.http);
+	List	   *tables = cvx_inventory(sync->link.http);
 
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
@@ -140,18 +141,15 @@ begin_check(CvxSync *sync)
 List *
 cvx_check_find(CvxSync *sync, List *names)
 {
-	List	   *tables;
-	bool		has_names = cvx_api_column_names(sync->link.http, NULL, &tables);
+	List	   *tables = cvx_inventory_names(sync->link.http);
 	ListCell   *lc;
 
-	if (!has_names)
-		tables = cvx_catalog_fetch(sync->link.http);
 	foreach(lc, names)
 	{
 		CvxTableName *name = lfirst(lc);
 
 		if (cvx_schema_find(tables, name->component, name->table) != NULL)
-			return has_names ? cvx_catalog_fetch(sync->link.http) : tables;
+			return cvx_inventory(sync->link.http);
 	}
 	return NIL;
 }
@@ -168,7 +166,7 @@ cvx_check_loaded(CvxSync *sync, List *rels, int64 ts)
 	List	   *good = NIL;
 	ListCell   *lc;
 
-	tables = cvx_catalog_fetch(sync->link.http);
+	tables = cvx_inventory(sync->link.http);
 	cvx_step_begin(sync);
 	if (!cvx_step_still_at(sync))
 	{

@@ -21,6 +21,7 @@
 
 #include "ground/compat.h"
 #include "ground/guard.h"
+#include "protocol/inventory.h"
 #include "protocol/schema.h"
 #include "subscription/sub_apply.h"
 #include "subscription/sub_catalog.h"
@@ -431,7 +432,7 @@ cvx_step_prefetch_after(CvxSync *sync, CvxCall *call, bool is_delta, List *rels,
 static void
 look_for_dropped(CvxSync *sync)
 {
-	List	   *tables = cvx_catalog_fetch(sync->link.http);
+	List	   *tables = cvx_inventory(sync->link.http);
 	ListCell   *lc;
 	int			ndropped = 0;
 

@@ -10,7 +10,6 @@
 #include "utils/lsyscache.h"
 
 #include "ground/compat.h"
-#include "protocol/schema_read.h"
 #include "shape/names.h"
 #include "write/clear.h"
 #include "subscription/sub_apply.h"
@@ -129,27 +128,6 @@ cvx_catalog_count_selected(List *patterns, List *tables)
 	foreach(lc, tables)
 		n += is_selected(patterns, lfirst(lc));
 	return n;
-}
-
-/*
- * What the deployment has, with whatever types can be had, in the current
- * context.  Waits for HTTP.
- */
-List *
-cvx_catalog_fetch(CvxHttp *http)
-{
-	List	   *tables;
-	bool		has_names = cvx_api_column_names(http, NULL, &tables);
-	Jsonb	   *schemas = cvx_api_json_schemas(http, has_names);
-	Jsonb	   *declared = cvx_api_declared_schema(http);
-
-	if (!has_names)
-		tables = cvx_schema_parse_tables(schemas);
-	else if (schemas)
-		cvx_schema_parse_types(tables, schemas);
-	if (declared)
-		cvx_schema_parse_declared(tables, declared);
-	return tables;
 }
 
 /* "table", "component/table", and "*" for the last part, or alone for all. */
@@ -282,10 +260,6 @@ add_table(CvxSubscription *sub, const CvxTableSchema *table,
 static Jsonb *
 make_columns(const CvxTableSchema *table)
 {
-	static const char *const reserved[] = {"tableoid", "ctid", "xmin", "cmin",
-		"xmax", "cmax", "_id", "_creationTime", "_ts", "_extra", "_deleted",
-		"_deleted_at", "_document"
-	};
 	CvxLocalName *names = palloc(sizeof(CvxLocalName) * Max(list_length(table->fields), 1));
 	CvxFieldSchema **fields = palloc(sizeof(CvxFieldSchema *) * Max(list_length(table->fields), 1));
 	JsonbParseState *state = NULL;
@@ -305,7 +279,7 @@ make_columns(const CvxTableSchema *table)
 		names[n].source = field->name;
 		n++;
 	}
-	cvx_names_make_unique(names, n, reserved, lengthof(reserved));
+	cvx_names_make_unique(names, n, cvx_names_reserved, CVX_NAMES_RESERVED);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i++)
 	{

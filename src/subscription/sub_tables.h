@@ -14,6 +14,5 @@ extern void cvx_catalog_init(void);
 extern int	cvx_catalog_add_tables(CvxSubscription *sub, List *tables,
 								   bool is_first);
 extern int	cvx_catalog_count_selected(List *patterns, List *tables);
-extern List *cvx_catalog_fetch(CvxHttp *http);
 
 #endif							/* CVX_SUB_TABLES_H */

@@ -1388,17 +1388,13 @@ add_one_column(CvxTarget *target, const Unknown *unknown)
 static char *
 new_name(CvxTarget *target, char *field)
 {
-	static const char *const system[] = {"tableoid", "ctid", "xmin", "cmin",
-		"xmax", "cmax", "_id", "_ts", "_extra", "_deleted", "_deleted_at",
-		"_document", "_creationTime"
-	};
 	CvxLocalName name = {pstrdup(field), field};
 	const char **taken = palloc(sizeof(char *) *
-								(lengthof(system) + 2 * MaxHeapAttributeNumber));
-	int			ntaken = lengthof(system);
+								(CVX_NAMES_RESERVED + 2 * MaxHeapAttributeNumber));
+	int			ntaken = CVX_NAMES_RESERVED;
 	Oid			relids[] = {RelationGetRelid(target->relation), target->rel->target};
 
-	memcpy(taken, system, sizeof(system));
+	memcpy(taken, cvx_names_reserved, sizeof(cvx_names_reserved));
 	if (strcmp(field, "_creationTime") == 0)
 		ntaken--;				/* that name is its own */
 	for (int i = 0; i < lengthof(relids); i++)
