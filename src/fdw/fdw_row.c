@@ -355,7 +355,7 @@ cvx_row_lay_over(CvxModify *modify, CvxRowColumn *column, const char *value,
 				 errmsg("cannot set field \"%s\": field \"%s\"%s has type %s",
 						column->path.label, field.data, where.data,
 						cvx_value_kind_name(way.kind)),
-				 errhint("Set field \"%s\" itself, or set the table's option on_conversion_error to 'null': what is no object is replaced then.",
+				 errhint("Set field \"%s\" itself, or set the table's option on_conversion_error to 'null': values that are not objects are then replaced.",
 						 field.data)));
 	}
 	cvx_document_set(doc, &column->path, value, len);

@@ -512,7 +512,7 @@ start_probe(Launcher *launcher)
 		launcher->probe = NULL;
 		if (!launcher->is_told)
 			ereport(LOG,
-					(errmsg("no look into database \"%s\": no free background worker slot",
+					(errmsg("could not scan database \"%s\" for subscriptions: no free background worker slot",
 							next->name),
 					 errhint("You might need to increase max_worker_processes.")));
 		launcher->is_told = true;
@@ -640,9 +640,9 @@ tell_lacks(Launcher *launcher, const Order *orders, int norders)
 			continue;
 		ereport(LOG,
 				(is_ours ?
-				 errmsg("no worker for subscription \"%s\": all %d are taken",
+				 errmsg("could not start worker of subscription \"%s\": all %d workers are in use",
 						NameStr(process->name), cvx_max_workers) :
-				 errmsg("no worker for subscription \"%s\": no free background worker slot",
+				 errmsg("could not start worker of subscription \"%s\": no free background worker slot",
 						NameStr(process->name)),
 				 errdetail("Subscriptions take turns."),
 				 errhint("You might need to increase %s.",
@@ -650,7 +650,7 @@ tell_lacks(Launcher *launcher, const Order *orders, int norders)
 	}
 	if (ntold > MAX_COMPLAINTS)
 		ereport(LOG,
-				(errmsg("no worker for %d more subscriptions", ntold - MAX_COMPLAINTS)));
+				(errmsg("could not start workers of %d more subscriptions", ntold - MAX_COMPLAINTS)));
 }
 
 /*
@@ -818,11 +818,11 @@ tell_room(Launcher *launcher)
 		return;
 	launcher->told_workers = cvx_max_workers;
 	ereport(LOG,
-			(errmsg("convex_fdw.max_workers of %d may leave parallel queries %d of %d planned workers",
+			(errmsg("convex_fdw.max_workers (%d) may leave parallel queries only %d of %d planned workers",
 					cvx_max_workers, Max(nleft, 0), nplanned),
 			 errdetail("Workers of subscriptions take slots of max_worker_processes, which is %d.",
 					   max_worker_processes),
-			 errhint("Increase max_worker_processes, or lower convex_fdw.max_workers: more subscriptions than that take turns.")));
+			 errhint("Increase max_worker_processes, or decrease convex_fdw.max_workers; subscriptions beyond that number take turns.")));
 }
 
 /* ------------------------------------------------------------------------
@@ -958,7 +958,7 @@ report_look(Oid dbid, List *found)
 	LWLockRelease(cvx_process_table->lock);
 	if (is_news)
 		ereport(LOG,
-				(errmsg("no room for %d subscriptions of database \"%s\"",
+				(errmsg("too many subscriptions: %d of database \"%s\" are not followed",
 						nmissing, get_database_name(dbid)),
 				 errdetail("A server has room for %d subscriptions that are enabled.",
 						   CVX_MAX_PROCESSES),

@@ -613,7 +613,7 @@ refuse_key(const char *name, size_t len)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
 				 errmsg("Convex server sent a deploy key as the name of a table or field"),
-				 errhint("Check deployment_url, and what stands between this PostgreSQL server and Convex.")));
+				 errhint("Check deployment_url, and any proxy between this PostgreSQL server and Convex.")));
 }
 
 /* The names of an object's members, in byte order of C strings. */

@@ -201,7 +201,7 @@ cvx_log_fail_behind(const CvxLog *log, const CvxPage *page)
 					log->server),
 			 errdetail("The log ends at " INT64_FORMAT "; it was asked for after " INT64_FORMAT ".",
 					   page->ts, log->cursor),
-			 errhint("Requests may reach different deployments: check deployment_url and what lies in between.")));
+			 errhint("Requests may reach different deployments: check deployment_url and any proxy.")));
 }
 
 static void
@@ -210,7 +210,7 @@ fail(const char *server, const char *problem)
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
 			 errmsg("Convex server \"%s\" %s", server, problem),
-			 errhint("A proxy may answer with what it has kept of an earlier request.")));
+			 errhint("A proxy may be returning a cached answer.")));
 }
 
 /* Do the documents follow those before, table by table? */

@@ -400,7 +400,7 @@ cvx_document_measure(const char *doc, size_t len)
 	if (size > MAX_DOCUMENT_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("document of " INT64_FORMAT " bytes is larger than Convex takes",
+				 errmsg("document of " INT64_FORMAT " bytes is too large for Convex",
 						size),
 				 errhint("A Convex document has at most 1 MiB.")));
 	return size;
@@ -484,8 +484,8 @@ fail_limit(const char *what, int limit)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("document has more %s than Convex takes", what),
-			 errhint("Convex takes at most %d.", limit)));
+			 errmsg("document has more %s than Convex allows", what),
+			 errhint("Convex allows at most %d.", limit)));
 }
 
 /* The bytes of a string when it is not escaped. */

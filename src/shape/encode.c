@@ -255,7 +255,7 @@ encode_int8(CvxEncoder *encoder, Datum value, StringInfo out)
 	if (rounded >= 9223372036854775808.0 || (int64) rounded != number)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("no float64 holds " INT64_FORMAT " exactly", number),
+				 errmsg(INT64_FORMAT " cannot be represented exactly as float64", number),
 				 errhint("Send it as int64 (drop the column's option convex_type) or as text.")));
 	cvx_encode_float64(encoder, rounded, out);
 }
@@ -353,7 +353,7 @@ encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 	if (TIMESTAMP_NOT_FINITE(us))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("an infinite timestamp has no value in Convex"),
+				 errmsg("infinite timestamps cannot be stored in Convex"),
 				 errhint("Write NULL, or set the column's option convex_type to 'string'.")));
 	if (rest < 0)
 	{
@@ -376,7 +376,7 @@ encode_timestamp(CvxEncoder *encoder, Datum value, StringInfo out)
 		(int64) rint((number - floor(number)) * 1000.0) != rest)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("no float64 of milliseconds holds this timestamp exactly"),
+				 errmsg("timestamp cannot be represented exactly as float64 milliseconds"),
 				 errhint("Round it to milliseconds, or set the column's option convex_type to 'string'.")));
 	if (encoder->target == TARGET_DEFAULT ||
 			 encoder->target == TARGET_FLOAT64)
@@ -398,7 +398,7 @@ encode_date(CvxEncoder *encoder, Datum value, StringInfo out)
 	if (DATE_NOT_FINITE(date))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("an infinite date has no value in Convex"),
+				 errmsg("infinite dates cannot be stored in Convex"),
 				 errhint("Write NULL, or set the column's option convex_type to 'string'.")));
 	write_whole(encoder, ((int64) date + DAYS_AT_2000) * 86400000, out);
 }

@@ -160,7 +160,7 @@ cvx_encode_exact_double(Numeric number)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-			 errmsg("no float64 holds %s exactly", excerpt(number)),
+			 errmsg("%s cannot be represented exactly as float64", excerpt(number)),
 			 errhint("Round the number, or send it as text or bigint.")));
 }
 

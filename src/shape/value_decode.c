@@ -357,7 +357,7 @@ decode_float8(CvxCodec *codec, const CvxValue *value, Datum *datum)
 
 		/* 2^63 itself does not convert back */
 		if (result >= 9223372036854775808.0 || (int64) result != value->int64)
-			return cvx_value_misfit(codec, "no float64 holds it exactly");
+			return cvx_value_misfit(codec, "it cannot be represented exactly as float64");
 		*datum = Float8GetDatum(result);
 	}
 	else

@@ -456,7 +456,7 @@ check_names(const char *name, const char *schema)
 		strcmp(schema, "convex_staging") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_RESERVED_NAME),
-				 errmsg("schema \"%s\" cannot have mirrors", schema),
+				 errmsg("schema \"%s\" cannot be a target schema", schema),
 				 errhint("Choose another target_schema.")));
 }
 

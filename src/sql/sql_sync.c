@@ -374,7 +374,7 @@ tell_waiting(int32 subid, const char *name)
 	n = SPI_processed > 0 ? cvx_catalog_int64(0, 1) : 0;
 	if (n > 0)
 		ereport(WARNING,
-				(errmsg_plural("table \"%s\" of subscription \"%s\" has to wait: %s",
+				(errmsg_plural("table \"%s\" of subscription \"%s\" is waiting: %s",
 							   "table \"%s\" and others of subscription \"%s\" have to wait: %s",
 							   n, cvx_catalog_text(0, 2), name, cvx_catalog_text(0, 3)),
 				 errhint("See waits_for and retry_at in convex_stat_subscription_rel.")));

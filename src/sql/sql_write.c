@@ -309,7 +309,7 @@ read_names(ArrayType *array, int *nnames)
 	if (*nnames == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("no table is named")));
+				 errmsg("at least one table name is required")));
 	return names;
 }
 

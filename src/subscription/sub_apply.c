@@ -608,7 +608,7 @@ merge_as(const CvxSubscription *sub, CvxSubRel *rel, Oid staging, int64 ts)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("staging table %s was replaced", name),
-				 errdetail("Code of the target did that.")));
+				 errdetail("It was replaced by code of the target table.")));
 	cvx_catalog_run(SPI_OK_UTILITY, psprintf("DROP TABLE %s", name), "");
 }
 

@@ -151,7 +151,7 @@ cvx_failure_end(const CvxSubscription *sub)
 		return;
 	cvx_catalog_event(sub->subid, "recovered", NULL, what);
 	ereport(LOG,
-			(errmsg("subscription \"%s\" works again", sub->name),
+			(errmsg("subscription \"%s\" has recovered", sub->name),
 			 errdetail_internal("It failed: %s.", what),
 			 errhidestmt(true), errhidecontext(true)));
 }

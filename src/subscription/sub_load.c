@@ -308,7 +308,7 @@ begin_walk(CvxSync *sync)
 	if (OidIsValid(intruder))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is no superuser",
+				 errmsg("schema \"convex_staging\" belongs to role \"%s\", which is not a superuser",
 						GetUserNameFromId(intruder, true)),
 				 errhint("Drop the schema; it is made again when it is needed.")));
 	foreach(lc, sub->rels)
@@ -538,7 +538,7 @@ index_tables(CvxSync *sync)
 						 errmsg("Convex server \"%s\" sent documents of table \"%s\" twice",
 								sub->server, rel->table),
 						 errdetail("The table is loaded again."),
-						 errhint("A proxy may answer with what it has kept of an earlier request.")));
+						 errhint("A proxy may be returning a cached answer.")));
 			}
 			cvx_state_catch_up(sub, rel);
 		}

@@ -557,7 +557,7 @@ add_revision(CvxSettle *settle, const CvxPage *page, const CvxDoc *doc,
 	if (list_length(row->revisions) >= MAX_ROW_REVISIONS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_REPLY),
-				 errmsg("Convex server \"%s\" tells of more than %d changes of one document",
+				 errmsg("Convex server \"%s\" reports more than %d changes of one document",
 						settle->batch->server_name, MAX_ROW_REVISIONS)));
 	revision->ts = doc->ts;
 	revision->is_deleted = doc->is_deleted;

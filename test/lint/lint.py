@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -429,6 +430,15 @@ def check_white_space():
                 yield f"{name(path)}:{number}: indented with spaces"
 
 
+def check_pictures():
+    folder = TOP / "docs/pictures"
+    draw = runpy.run_path(str(folder / "draw.py"))
+    for picture, sequence in draw["PICTURES"].items():
+        path = folder / f"{picture}.svg"
+        if path.read_text() != "\n".join(draw["draw"](*sequence)) + "\n":
+            yield f"{name(path)}: is not what docs/pictures/draw.py draws"
+
+
 CHECKS = (
     check_walls,
     check_errors,
@@ -438,6 +448,7 @@ CHECKS = (
     check_readme,
     check_scripts,
     check_white_space,
+    check_pictures,
     check_build,
 )
 

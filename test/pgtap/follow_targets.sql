@@ -151,7 +151,7 @@ SELECT is((SELECT array_agg(row_number ORDER BY row_number) FROM (SELECT row_num
 -- ------------------------------------------------------------------ targets that are taken
 
 SELECT is(state($$ SELECT convex_create_subscription('third', 'convex', '{long}', target_schema => 'first') $$), '42710', 'a table is the target of one subscription');
-SELECT is(state(format('SELECT convex_create_subscription(''third'', ''convex'', ''{long}'', target_schema => %L)', name)), '42939', format('schema %s cannot have mirrors', name)) FROM unnest('{pg_catalog,pg_toast,information_schema,convex_staging}'::text[]) AS name;
+SELECT is(state(format('SELECT convex_create_subscription(''third'', ''convex'', ''{long}'', target_schema => %L)', name)), '42939', format('schema %s cannot be a target schema', name)) FROM unnest('{pg_catalog,pg_toast,information_schema,convex_staging}'::text[]) AS name;
 SELECT is(state($$ SELECT convex_create_subscription('', 'convex', '{long}') $$), '42602', 'a subscription has a name');
 SELECT is((SELECT count(*) FROM convex_stat_subscription WHERE name IN ('third', '')), 0::bigint, 'nothing is left of what was refused');
 

@@ -68,7 +68,7 @@ becomes('app', 'following auth', 'the right key in the user mapping ends it at o
 ok($cluster->wait_until_sql("EXISTS (SELECT FROM app.a WHERE x = 'auth')"), 'with what came meanwhile');
 my $said = () = $cluster->log_text($log) =~ /LOG:  subscription "app" fails \(auth\)/g;
 is($said, 1, 'the log has it once');
-like($cluster->log_text($log), qr/LOG:  subscription "app" works again/, 'and its end');
+like($cluster->log_text($log), qr/LOG:  subscription "app" has recovered/, 'and its end');
 unlike($cluster->log_text($log), qr/subscription "app".*keyofsomebodyelse/, 'without the key');
 
 my $file = $cluster->data_dir . '/deploy_key';

@@ -47,7 +47,7 @@ wait_until(
 	'all have run');
 is($most, 2, 'never more than two run');
 ok($seen{lacking}, 'the view says which wait for a slot');
-my @told = $cluster->log_text($log_size) =~ /LOG:  no worker for subscription "(\w+)": all 2 are taken/g;
+my @told = $cluster->log_text($log_size) =~ /LOG:  could not start worker of subscription "(\w+)": all 2 workers are in use/g;
 is(scalar(@told), keys %{ { map { $_ => 1 } @told } }, 'the log has each that waits once');
 is(join(' ', map { $cluster->value("SELECT convex_start_worker('$_') > 0") } @names[ 0 .. 2 ]), 't t t', 'convex_start_worker waits for a turn');
 
