@@ -2,7 +2,7 @@
  * fdw_analyze.c
  *		Which sample do the statistics come from?
  *
- * Room: fdw 5.8
+ * Room: fdw 5.10
  */
 #include "postgres.h"
 

@@ -2,7 +2,7 @@
  * fdw_analyze.h
  *		Which sample do the statistics come from?
  *
- * Room: fdw 5.8
+ * Room: fdw 5.10
  */
 #ifndef CVX_FDW_ANALYZE_H
 #define CVX_FDW_ANALYZE_H

@@ -6,7 +6,7 @@
  * within an Append: a walk that has begun is finished before the next begins.
  * They share one descriptor, which the Append's set can hold only once.
  *
- * Room: fdw 5.6
+ * Room: fdw 5.8
  */
 #include "postgres.h"
 

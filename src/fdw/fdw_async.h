@@ -2,7 +2,7 @@
  * fdw_async.h
  *		How do scans below one Append overlap?
  *
- * Room: fdw 5.6
+ * Room: fdw 5.8
  */
 #ifndef CVX_FDW_ASYNC_H
 #define CVX_FDW_ASYNC_H

@@ -2,7 +2,7 @@
  * fdw_explain.c
  *		What does EXPLAIN show of a scan?
  *
- * Room: fdw 5.7
+ * Room: fdw 5.9
  */
 #include "postgres.h"
 
@@ -12,6 +12,7 @@
 #include "shape/options_read.h"
 #include "shape/rowmap.h"
 #include "fdw/fdw_explain.h"
+#include "fdw/fdw_paths.h"
 #include "fdw/fdw_plan.h"
 #include "fdw/fdw_scan.h"
 
@@ -21,6 +22,10 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
 	CvxScan    *scan = (CvxScan *) node->fdw_state;
 
+	CvxAccess	access = intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS));
+
+	if (access != CVX_ACCESS_WALK)
+		ExplainPropertyText("Convex Access", "look-up by _id", es);
 	if (es->verbose)
 	{
 		Relation	rel = node->ss.ss_currentRelation;
@@ -53,6 +58,10 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 		/* A scan that was never asked for a row has no snapshot. */
 		if (cost.ts != 0)
 			ExplainPropertyInteger("Convex Snapshot", NULL, cost.ts, es);
+		if (access != CVX_ACCESS_WALK)
+			ExplainPropertyInteger("Questions", NULL, cost.questions, es);
+		if (cost.went_over)
+			ExplainPropertyText("Went Over", cost.went_over, es);
 		ExplainPropertyInteger("Pages", NULL, cost.pages, es);
 		ExplainPropertyInteger("Documents", NULL, cost.documents, es);
 		ExplainPropertyInteger("Bytes Received", NULL, cost.http.bytes, es);

@@ -2,7 +2,7 @@
  * fdw_explain.h
  *		What does EXPLAIN show of a scan?
  *
- * Room: fdw 5.7
+ * Room: fdw 5.9
  */
 #ifndef CVX_FDW_EXPLAIN_H
 #define CVX_FDW_EXPLAIN_H

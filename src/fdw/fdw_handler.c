@@ -2,7 +2,7 @@
  * fdw_handler.c
  *		Which callbacks exist?
  *
- * Room: fdw 5.14
+ * Room: fdw 5.16
  */
 #include "postgres.h"
 

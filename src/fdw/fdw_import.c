@@ -10,7 +10,7 @@
  * added when each of those statements has run, by a hook that acts only on
  * what an import of this transaction announced.
  *
- * Room: fdw 5.13
+ * Room: fdw 5.15
  */
 #include "postgres.h"
 

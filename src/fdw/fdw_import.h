@@ -2,7 +2,7 @@
  * fdw_import.h
  *		Which foreign tables does IMPORT FOREIGN SCHEMA create?
  *
- * Room: fdw 5.13
+ * Room: fdw 5.15
  */
 #ifndef CVX_FDW_IMPORT_H
 #define CVX_FDW_IMPORT_H

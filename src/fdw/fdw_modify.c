@@ -5,7 +5,7 @@
  * A row becomes messages when the executor hands it over; batch.c decides when
  * they leave.
  *
- * Room: fdw 5.12
+ * Room: fdw 5.14
  */
 #include "postgres.h"
 

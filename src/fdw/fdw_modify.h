@@ -2,7 +2,7 @@
  * fdw_modify.h
  *		How do INSERT, UPDATE, DELETE, TRUNCATE become messages?
  *
- * Room: fdw 5.12
+ * Room: fdw 5.14
  */
 #ifndef CVX_FDW_MODIFY_H
 #define CVX_FDW_MODIFY_H

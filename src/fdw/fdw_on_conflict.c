@@ -2,7 +2,7 @@
  * fdw_on_conflict.c
  *		Which INSERT has an ON CONFLICT that cannot be?
  *
- * Room: fdw 5.9
+ * Room: fdw 5.11
  */
 #include "postgres.h"
 

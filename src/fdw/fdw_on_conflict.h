@@ -2,7 +2,7 @@
  * fdw_on_conflict.h
  *		Which INSERT has an ON CONFLICT that cannot be?
  *
- * Room: fdw 5.9
+ * Room: fdw 5.11
  */
 #ifndef CVX_FDW_ON_CONFLICT_H
 #define CVX_FDW_ON_CONFLICT_H

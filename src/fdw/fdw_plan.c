@@ -11,7 +11,7 @@
  * query may show it; every other use, and every use of xmin and the like, is
  * refused here.
  *
- * Room: fdw 5.4
+ * Room: fdw 5.5
  */
 #include "postgres.h"
 
@@ -32,6 +32,7 @@
 
 #include "ground/compat.h"
 #include "shape/options_read.h"
+#include "fdw/fdw_paths.h"
 #include "fdw/fdw_plan.h"
 
 /* Rows of a table that was never analyzed. */
@@ -45,6 +46,7 @@ typedef struct SystemSearch
 	AttrNumber	found;			/* which one is used */
 } SystemSearch;
 
+static bool is_target(PlannerInfo *root, RelOptInfo *baserel);
 static bool is_used_in_query(PlannerInfo *root, SystemSearch *search);
 static bool is_used_in_output(List *targetlist, bool may_show,
 							  SystemSearch *search);
@@ -61,6 +63,7 @@ void
 convexGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 {
 	CvxTableOptions *options = cvx_options_table(relid);
+	CvxLookup	lookup;
 
 	cvx_plan_check_system_columns(root, baserel->relid, relid);
 	baserel->fdw_private = options;
@@ -69,6 +72,10 @@ convexGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 	if (baserel->tuples < 0)
 		baserel->tuples = DEFAULT_ROWS;
 	set_baserel_size_estimates(root, baserel);
+
+	/* An _id has one document, whatever the statistics say. */
+	if (cvx_paths_find_lookup(root, baserel, relid, &lookup))
+		baserel->rows = clamp_row_est(Min(baserel->rows, lookup.nids));
 }
 
 void
@@ -80,9 +87,22 @@ convexGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 	Cost		per_row = options->tuple_cost + cpu_tuple_cost +
 		baserel->baserestrictcost.per_tuple;
 
+	CvxLookup	lookup;
+
 	add_path(baserel, (Path *)
 			 cvx_create_foreignscan_path(root, baserel, baserel->rows, startup,
-										 startup + per_row * baserel->tuples));
+										 startup + per_row * baserel->tuples, NIL));
+	if (options->asks && options->component[0] == '\0' &&
+		!is_target(root, baserel) &&
+		cvx_paths_find_lookup(root, baserel, relid, &lookup))
+	{
+		/* The moment may have to be asked for first. */
+		startup += options->startup_cost;
+		add_path(baserel, (Path *)
+				 cvx_create_foreignscan_path(root, baserel, baserel->rows, startup,
+											 startup + per_row * lookup.nids,
+											 list_make2(makeInteger(lookup.access), lookup.expr)));
+	}
 }
 
 ForeignScan *
@@ -91,15 +111,25 @@ convexGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
 					 Plan *outer_plan)
 {
 	List	   *conditions = extract_actual_clauses(scan_clauses, false);
-	bool		is_target = root->parse->commandType != CMD_SELECT &&
-		bms_is_member(baserel->relid, root->all_result_relids);
-	List	   *private = list_make3(needed_columns(root, baserel, relid),
+	List	   *asked = best_path->fdw_private;
+	List	   *private = list_make4(needed_columns(root, baserel, relid),
 									 makeInteger(wanted_rows(root, baserel,
 															 conditions)),
-									 makeInteger(is_target));
+									 makeInteger(is_target(root, baserel)),
+									 asked ? linitial(asked) :
+									 (void *) makeInteger(CVX_ACCESS_WALK));
 
-	return make_foreignscan(tlist, conditions, baserel->relid, NIL, private,
+	return make_foreignscan(tlist, conditions, baserel->relid,
+							asked ? list_make1(lsecond(asked)) : NIL, private,
 							NIL, NIL, outer_plan);
+}
+
+/* Does the query update or delete rows of this table? */
+static bool
+is_target(PlannerInfo *root, RelOptInfo *baserel)
+{
+	return root->parse->commandType != CMD_SELECT &&
+		bms_is_member(baserel->relid, root->all_result_relids);
 }
 
 bool
@@ -108,7 +138,9 @@ convexIsForeignPathAsyncCapable(ForeignPath *path)
 #ifdef CVX_USE_EPOLL
 	RelOptInfo *rel = ((Path *) path)->parent;
 
-	return ((CvxTableOptions *) rel->fdw_private)->is_async_capable;
+	/* A question is answered at once. */
+	return path->fdw_private == NIL &&
+		((CvxTableOptions *) rel->fdw_private)->is_async_capable;
 #else
 	return false;
 #endif

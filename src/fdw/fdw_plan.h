@@ -2,7 +2,7 @@
  * fdw_plan.h
  *		What is estimated, planned, pushed down?
  *
- * Room: fdw 5.4
+ * Room: fdw 5.5
  */
 #ifndef CVX_FDW_PLAN_H
 #define CVX_FDW_PLAN_H
@@ -14,7 +14,8 @@ enum CvxPlanPrivate
 {
 	CVX_PLAN_ATTNUMS,			/* needed columns, a list of integers */
 	CVX_PLAN_BOUND,				/* rows that LIMIT wants at most; -1 unknown */
-	CVX_PLAN_TARGET				/* 1: UPDATE or DELETE of this table */
+	CVX_PLAN_TARGET,			/* 1: UPDATE or DELETE of this table */
+	CVX_PLAN_ACCESS				/* CvxAccess */
 };
 
 extern void convexGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel,

@@ -5,7 +5,7 @@
  * What Convex would not store exactly is refused here.  Errors of a row name
  * it, and the column.
  *
- * Room: fdw 5.10
+ * Room: fdw 5.12
  */
 #include "postgres.h"
 

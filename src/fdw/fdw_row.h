@@ -2,7 +2,7 @@
  * fdw_row.h
  *		How does a row become a document, and a message?
  *
- * Room: fdw 5.10
+ * Room: fdw 5.12
  */
 #ifndef CVX_FDW_ROW_H
 #define CVX_FDW_ROW_H

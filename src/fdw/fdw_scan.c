@@ -13,7 +13,7 @@
  *
  * Memory: scan > page (two, in turn) > row.
  *
- * Room: fdw 5.5
+ * Room: fdw 5.7
  */
 #include "postgres.h"
 
@@ -30,6 +30,7 @@
 #include "protocol/walk.h"
 #include "shape/options_read.h"
 #include "shape/rowmap.h"
+#include "fdw/fdw_ask.h"
 #include "fdw/fdw_own.h"
 #include "fdw/fdw_plan.h"
 #include "fdw/fdw_scan.h"
@@ -105,6 +106,8 @@ struct CvxScan
 	ScanWalk	walk;
 	ScanKept	kept;
 
+	CvxAsk	   *ask;			/* NULL: it only walks */
+
 	/* for others */
 	CvxTargets *targets;		/* NULL: not a target of UPDATE or DELETE */
 	CvxScanAsync async;
@@ -122,11 +125,15 @@ struct CvxScan
 static dlist_head open_scans = DLIST_STATIC_INIT(open_scans);
 
 static void forget_scan(void *arg);
+static void drop_kept(CvxScan *scan);
 static bool fetch_row(CvxScan *scan, bool may_wait, bool *is_pending,
 					  Datum *values, bool *nulls);
 static void prepare(CvxScan *scan);
 static void create_map(CvxScan *scan, List *extra_fields);
 static bool advance(CvxScan *scan, bool may_wait, bool *is_pending);
+static bool take_answer(CvxScan *scan);
+static bool asks(const CvxScan *scan);
+static void fix_moment(CvxScan *scan);
 static void take_row(CvxScan *scan, const CvxPage *page, int row,
 					 Datum *values, bool *nulls);
 static void take_own_row(CvxScan *scan, Datum *values, bool *nulls);
@@ -316,6 +323,8 @@ cvx_scan_counters(const CvxScan *scan)
 	CvxScanCounters counters = scan->counters;
 
 	counters.ts = scan->walk.ts;
+	counters.questions = scan->ask ? scan->ask->nquestions : 0;
+	counters.went_over = scan->ask ? scan->ask->went_over : NULL;
 	return counters;
 }
 
@@ -356,6 +365,15 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 		scan->walk.selection.is_whole = true;
 		MemoryContextSwitchTo(old);
 	}
+	if (intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS)) != CVX_ACCESS_WALK)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+		scan->ask = cvx_ask_open(intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS)),
+								 ExecInitExpr(linitial(plan->fdw_exprs), (PlanState *) node),
+								 node->ss.ps.ps_ExprContext);
+		MemoryContextSwitchTo(old);
+	}
 	node->fdw_state = scan;
 }
 
@@ -376,7 +394,14 @@ convexReScanForeignScan(ForeignScanState *node)
 		return;
 	if (scan->targets)
 		cvx_targets_rewind(scan->targets);
-	if (scan->kept.store)
+
+	/* What was looked up may not be what is looked up now. */
+	if (asks(scan) && node->ss.ps.chgParam != NULL)
+	{
+		drop_kept(scan);
+		restart(scan);
+	}
+	else if (scan->kept.store)
 		tuplestore_rescan(scan->kept.store);
 	else if (scan->walk.nrows > 0)
 		restart(scan);
@@ -389,17 +414,24 @@ convexEndForeignScan(ForeignScanState *node)
 
 	if (scan == NULL)
 		return;
-	if (scan->kept.store)
-	{
-		tuplestore_end(scan->kept.store);
-		ExecDropSingleTupleTableSlot(scan->kept.slot);
-	}
+	drop_kept(scan);
 	if (scan->targets)
 		cvx_targets_close(scan->targets);
 	if (scan->own.it)
 		cvx_own_close(scan->own.it);
 	node->fdw_state = NULL;
 	cvx_scan_close(scan);
+}
+
+static void
+drop_kept(CvxScan *scan)
+{
+	if (scan->kept.store)
+	{
+		tuplestore_end(scan->kept.store);
+		ExecDropSingleTupleTableSlot(scan->kept.slot);
+	}
+	scan->kept.store = NULL;
 }
 
 /* ------------------------------------------------------------------------
@@ -477,6 +509,8 @@ advance(CvxScan *scan, bool may_wait, bool *is_pending)
 		}
 		if (scan->walk.is_last)
 			return false;
+		if (asks(scan) && take_answer(scan))
+			continue;
 		if (!may_wait && (scan->walk.call == NULL || !cvx_http_poll(scan->walk.call)))
 		{
 			*is_pending = true;
@@ -532,6 +566,77 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 	scan->walk.nrows++;
 	take_own_row(scan, values, nulls);
 	return true;
+}
+
+/*
+ * The documents that Convex was asked for, as the only pages of the scan.  False:
+ * the scan walks.
+ */
+static bool
+take_answer(CvxScan *scan)
+{
+	CvxAsk	   *ask = scan->ask;
+	CvxPage    *page;
+
+	if (scan->walk.page == NULL)
+	{
+		if (scan->pinned != 0)
+			return cvx_ask_go_over(ask, "convex_fdw.snapshot is set");
+		if (scan->own.it != NULL)
+			return cvx_ask_go_over(ask, "the transaction has written to the table");
+		if (!cvx_ask_may(ask, scan->options))
+			return false;
+		connect_scan(scan);
+		fix_moment(scan);
+		if (scan->walk.ts == 0)
+			return cvx_ask_go_over(ask, "the server does not tell its head");
+		if (!cvx_ask_documents(ask, scan->walk.http, &scan->counters.http,
+							   scan->options, scan->walk.ts, &scan->walk.want))
+			return false;
+	}
+	page = ask->pages != NIL ? linitial(ask->pages) : NULL;
+	if (page)
+	{
+		ask->pages = list_delete_first(ask->pages);
+		scan->walk.page = page;
+		scan->walk.next_row = 0;
+		scan->counters.documents += page->ndocs;
+	}
+	scan->walk.is_last = ask->pages == NIL;
+	if (scan->walk.is_last && scan->walk.nrows == 0 &&
+		(page == NULL || page->ndocs == 0))
+		check_table_exists(scan);
+	return true;
+}
+
+/* Does the scan look documents up, and has not gone over to a walk? */
+static bool
+asks(const CvxScan *scan)
+{
+	return scan->ask != NULL && scan->ask->went_over == NULL;
+}
+
+/*
+ * The timestamp of a question: that of the entry, or the head, which is the
+ * entry's then.  A server that does not tell it leaves 0.
+ */
+static void
+fix_moment(CvxScan *scan)
+{
+	CvxSnapshot *entry;
+
+	if (scan->walk.ts != 0)
+		return;
+	entry = cvx_snapshot_get(scan->options->serverid, scan->pg, scan->pinned);
+	while (entry->ts == 0 && entry->asker != NULL && entry->asker->walk.call != NULL)
+		receive_page(entry->asker);
+	if (entry->ts == 0)
+	{
+		int64		head = cvx_api_query_ts(scan->walk.http);
+
+		entry->ts = Max(head, 0);
+	}
+	scan->walk.ts = entry->ts;
 }
 
 /* Before the first row: what do pending writes make of the table? */
@@ -775,7 +880,7 @@ keep_downloading(CvxScan *scan)
 	{
 		int			nleft = page->ndocs - scan->walk.next_row;
 
-		if (scan->walk.is_last || !cvx_http_prefetch ||
+		if (scan->walk.is_last || !cvx_http_prefetch || asks(scan) ||
 			(scan->walk.npages == 1 && scan->walk.next_row < page->ndocs / 4) ||
 			(scan->use.bound >= 0 && scan->walk.nrows + nleft >= scan->use.bound))
 			return;

@@ -2,7 +2,7 @@
  * fdw_scan.h
  *		Which row comes next, from which one snapshot?
  *
- * Room: fdw 5.5
+ * Room: fdw 5.7
  */
 #ifndef CVX_FDW_SCAN_H
 #define CVX_FDW_SCAN_H
@@ -28,6 +28,8 @@ typedef struct CvxScanCounters
 	int64		pages;
 	int64		documents;
 	int64		ts;				/* its snapshot; 0 until known */
+	int64		questions;
+	const char *went_over;		/* from questions to a walk: why; or NULL */
 } CvxScanCounters;
 
 extern CvxTargets *cvx_scan_targets(EState *estate, Index relid);

@@ -8,7 +8,7 @@
  *	2. A field that an UPDATE does not set keeps its bytes.
  *	3. One command changes a row once, as with any table.
  *
- * Room: fdw 5.11
+ * Room: fdw 5.13
  */
 #include "postgres.h"
 

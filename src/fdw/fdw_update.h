@@ -2,7 +2,7 @@
  * fdw_update.h
  *		What does an UPDATE or DELETE change in its documents?
  *
- * Room: fdw 5.11
+ * Room: fdw 5.13
  */
 #ifndef CVX_FDW_UPDATE_H
 #define CVX_FDW_UPDATE_H

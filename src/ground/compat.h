@@ -90,17 +90,17 @@
 #endif
 
 #if PG_VERSION_NUM >= 180000
-#define cvx_create_foreignscan_path(root, rel, rows, startup, total) \
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total, private) \
 	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, \
-							NIL, NULL, NULL, NIL, NIL)
+							NIL, NULL, NULL, NIL, private)
 #elif PG_VERSION_NUM >= 170000
-#define cvx_create_foreignscan_path(root, rel, rows, startup, total) \
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total, private) \
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, \
-							NIL, NULL, NULL, NIL, NIL)
+							NIL, NULL, NULL, NIL, private)
 #else
-#define cvx_create_foreignscan_path(root, rel, rows, startup, total) \
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total, private) \
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, \
-							NIL, NULL, NULL, NIL)
+							NIL, NULL, NULL, private)
 #endif
 
 /* 18 declares the base64 functions with unsigned destinations. */
@@ -131,6 +131,12 @@
 #endif
 
 /* A plan's subtransaction under parallel mode became legal in 17. */
+#if PG_VERSION_NUM >= 170000
+#define cvx_estimate_array_length(root, expr) estimate_array_length(root, expr)
+#else
+#define cvx_estimate_array_length(root, expr) estimate_array_length(expr)
+#endif
+
 #if PG_VERSION_NUM >= 170000
 #define cvx_may_start_subxact() true
 #else

@@ -111,9 +111,7 @@ cvx_api_json(CvxCall *call, CvxHttp *http)
 	/* Our own reader first: jsonb would recurse into hostile nesting. */
 	error_context_stack = &callback;
 	cvx_json_begin(&json, answer->body, answer->body_len);
-	if (pg_encoding_verifymbstr(PG_UTF8, answer->body, answer->body_len) !=
-		answer->body_len)
-		cvx_json_fail(&json, "not UTF-8");
+	cvx_json_check_utf8(&json);
 	cvx_json_skip(&json, NULL);
 	cvx_json_end(&json);
 	result = read_jsonb(pg_any_to_server(answer->body, answer->body_len, PG_UTF8));

@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -29,9 +28,6 @@
 /* A page's cursor is this near to its end. */
 #define PEEK_BYTES	1024
 
-/* The verifier counts in int. */
-#define UTF8_CHUNK	((size_t) 1 << 30)
-
 typedef struct Parser
 {
 	/* fixed */
@@ -44,6 +40,7 @@ typedef struct Parser
 	char	  **quoted;			/* "name": of each wanted field; or NULL */
 	int		   *quoted_lens;
 
+	bool		is_plain;		/* documents have nothing beside their fields */
 	int64		max_ts;			/* of the documents so far */
 
 	/* per document */
@@ -74,7 +71,6 @@ CVX_NORETURN static void fail_shape(Parser *parser, const char *problem);
 static void see_once(Parser *parser, bool *is_seen);
 static void document_once(Parser *parser, bool is_seen);
 static char *read_cursor(Parser *parser);
-static void check_utf8(CvxJson *json);
 static void parse_values(Parser *parser);
 static void parse_document(Parser *parser);
 static bool skip_head(Parser *parser, CvxDoc *doc);
@@ -143,7 +139,7 @@ cvx_page_parse(const char *body, size_t len, const CvxPageWant *want)
 	cvx_json_begin(&parser.json, body, len);
 	if (len > PG_UINT32_MAX)
 		cvx_json_fail(&parser.json, "longer than 4 GB");
-	check_utf8(&parser.json);
+	cvx_json_check_utf8(&parser.json);
 
 	cvx_json_open(&parser.json, '{');
 	for (; cvx_json_member(&parser.json, &name, is_first); is_first = false)
@@ -306,27 +302,6 @@ fail_shape(Parser *parser, const char *problem)
 	cvx_json_fail(&parser->json, problem);
 }
 
-/* Throws unless the whole text is UTF-8 without zero bytes. */
-static void
-check_utf8(CvxJson *json)
-{
-	const char *p = json->start;
-
-	while (p < json->end)
-	{
-		size_t		chunk = Min(json->end - p, UTF8_CHUNK);
-		size_t		good = pg_encoding_verifymbstr(PG_UTF8, p, (int) chunk);
-
-		/* A chunk may end within a character, but not the text. */
-		if (good < chunk && (chunk < UTF8_CHUNK || chunk - good >= 4))
-		{
-			json->p = p + good;
-			cvx_json_fail(json, "not UTF-8");
-		}
-		p += good;
-	}
-}
-
 static void
 parse_values(Parser *parser)
 {
@@ -335,6 +310,43 @@ parse_values(Parser *parser)
 	cvx_json_open(&parser->json, '[');
 	for (; cvx_json_element(&parser->json, is_first); is_first = false)
 		parse_document(parser);
+}
+
+/*
+ * A page of documents that a function of Convex has given, with nothing beside
+ * their fields: list is an array of documents and nulls, within a body that is
+ * known to be UTF-8.  *nelements counts both.  In the current context; points
+ * into the body.  Throws HV00M for anything else.
+ */
+CvxPage *
+cvx_page_of_documents(const char *body, const CvxText *list, int64 ts,
+					  const CvxPageWant *want, int *nelements)
+{
+	Parser		parser = {0};
+	CvxPage    *page = palloc0(sizeof(CvxPage));
+	bool		is_first = true;
+
+	page->text = body;
+	page->fields = want->fields;
+	page->nfields = want->nfields;
+	page->ts = ts;
+	parser.want = want;
+	parser.page = page;
+	parser.is_plain = true;
+	quote_fields(&parser);
+	cvx_json_within(&parser.json, list->data, list->len);
+	parser.json.start = body;
+	*nelements = 0;
+	cvx_json_open(&parser.json, '[');
+	for (; cvx_json_element(&parser.json, is_first); is_first = false)
+	{
+		(*nelements)++;
+		if (cvx_json_peek(&parser.json) == 'n')
+			cvx_json_skip(&parser.json, NULL);
+		else
+			parse_document(&parser);
+	}
+	return page;
 }
 
 static void
@@ -611,6 +623,10 @@ check_document(Parser *parser, const CvxDoc *doc)
 	const CvxPageWant *want = parser->want;
 	const CvxPage *page = parser->page;
 
+	if (parser->is_plain && doc->id.len == 0)
+		cvx_json_fail(&parser->json, "a document without _id");
+	if (parser->is_plain)
+		return;
 	if (doc->id.len == 0 || doc->table.len == 0 || !parser->has_ts ||
 		doc->component.offset == 0)
 		cvx_json_fail(&parser->json, "a document without _id, _table, _component or _ts");

@@ -74,6 +74,9 @@ extern bool cvx_page_peek(const char *body, size_t len, bool is_delta,
 						  int64 *ts, char **cursor);
 extern CvxPage *cvx_page_of_document(const char *doc, size_t len,
 									 const CvxPageWant *want);
+extern CvxPage *cvx_page_of_documents(const char *body, const CvxText *list,
+									  int64 ts, const CvxPageWant *want,
+									  int *nelements);
 extern void cvx_page_spans(const CvxPage *page, const CvxDoc *doc,
 						   CvxSpan *spans);
 extern bool cvx_page_is_document_member(const CvxText *name);

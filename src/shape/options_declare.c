@@ -116,6 +116,7 @@ static const Option known_options[] = {
 	{"batch_bytes", ON_SERVER | ON_TABLE, OPTION_SIZE, "4MB", 1, 8 * 1024},
 	{"flush", ON_SERVER | ON_TABLE, OPTION_CHOICE, "commit", .choices = "commit, statement"},
 	{"conflict_check", ON_SERVER | ON_TABLE, OPTION_BOOL, "true"},
+	{"pushdown", ON_SERVER | ON_TABLE, OPTION_CHOICE, "auto", .choices = "auto, off"},
 	{"async_capable", ON_SERVER | ON_TABLE, OPTION_BOOL, "true"},
 	{"fdw_startup_cost", ON_SERVER | ON_TABLE, OPTION_COST, "100"},
 	{"fdw_tuple_cost", ON_SERVER | ON_TABLE, OPTION_COST, "0.01"},

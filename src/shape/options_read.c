@@ -223,6 +223,7 @@ fill_table(CvxTableOptions *table, List *options)
 	text = cvx_options_text(options, "on_conversion_error");
 	table->on_misfit = strcmp(text, "null") == 0 ? CVX_MISFIT_NULL :
 		CVX_MISFIT_ERROR;
+	table->asks = strcmp(cvx_options_text(options, "pushdown"), "auto") == 0;
 	table->is_async_capable = cvx_options_bool(options, "async_capable");
 	table->startup_cost = get_cost(options, "fdw_startup_cost");
 	table->tuple_cost = get_cost(options, "fdw_tuple_cost");

@@ -49,6 +49,7 @@ typedef struct CvxTableOptions
 	CvxJsonValues json_values;
 	CvxOnMisfit on_misfit;
 	CvxNulHandling nul_handling;
+	bool		asks;			/* Convex may be asked, instead of read whole */
 	bool		is_async_capable;
 	double		startup_cost;
 	double		tuple_cost;

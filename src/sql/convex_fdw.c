@@ -17,6 +17,7 @@
 #include "write/batch.h"
 #include "write/clear.h"
 #include "fdw/fdw_analyze.h"
+#include "fdw/fdw_ask.h"
 #include "fdw/fdw_import.h"
 #include "fdw/fdw_on_conflict.h"
 #include "fdw/fdw_snapshot.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	cvx_clear_init();
 	cvx_snapshot_init();
 	cvx_analyze_init();
+	cvx_ask_init();
 	cvx_on_conflict_init();
 	cvx_catalog_init();
 	cvx_target_init();

@@ -28,6 +28,7 @@
 #include "protocol/inventory.h"
 #include "protocol/schema_read.h"
 #include "shape/options_read.h"
+#include "fdw/fdw_ask.h"
 #include "fdw/fdw_scan.h"
 #include "sql/sql_api.h"
 
@@ -193,6 +194,7 @@ convex_fdw_disconnect(PG_FUNCTION_ARGS)
 	ForeignServer *server = GetForeignServerByName(NameStr(*PG_GETARG_NAME(0)),
 												   false);
 
+	cvx_ask_forget();
 	PG_RETURN_BOOL(cvx_http_disconnect(server->serverid));
 }
 
@@ -200,6 +202,7 @@ convex_fdw_disconnect(PG_FUNCTION_ARGS)
 Datum
 convex_fdw_disconnect_all(PG_FUNCTION_ARGS)
 {
+	cvx_ask_forget();
 	PG_RETURN_BOOL(cvx_http_disconnect(InvalidOid));
 }
 

@@ -22,6 +22,9 @@
 
 #include "wire/json.h"
 
+/* The verifier counts in int. */
+#define UTF8_CHUNK	((size_t) 1 << 30)
+
 static const char *skip_string(CvxJson *json, const char *p, bool *is_escaped);
 static inline const char *skip_plain(const char *p, const char *end);
 static const char *skip_number(CvxJson *json, const char *p);
@@ -57,6 +60,27 @@ cvx_json_end(CvxJson *json)
 	json->p = skip_space(json->p);
 	if (json->p != json->end)
 		cvx_json_fail(json, "text goes on after its end");
+}
+
+/* Throws unless the whole text is UTF-8 without zero bytes. */
+void
+cvx_json_check_utf8(CvxJson *json)
+{
+	const char *p = json->start;
+
+	while (p < json->end)
+	{
+		size_t		chunk = Min(json->end - p, UTF8_CHUNK);
+		size_t		good = pg_encoding_verifymbstr(PG_UTF8, p, (int) chunk);
+
+		/* A chunk may end within a character, but not the text. */
+		if (good < chunk && (chunk < UTF8_CHUNK || chunk - good >= 4))
+		{
+			json->p = p + good;
+			cvx_json_fail(json, "not UTF-8");
+		}
+		p += good;
+	}
 }
 
 /* The first byte of the next value; 0 at the end. */

@@ -45,6 +45,7 @@ cvx_json_within(CvxJson *json, const char *data, size_t len)
 
 extern void cvx_json_begin(CvxJson *json, const char *data, size_t len);
 extern void cvx_json_end(CvxJson *json);
+extern void cvx_json_check_utf8(CvxJson *json);
 extern char cvx_json_peek(CvxJson *json);
 extern void cvx_json_open(CvxJson *json, char bracket);
 extern bool cvx_json_member(CvxJson *json, CvxText *name, bool is_first);

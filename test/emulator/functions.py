@@ -33,6 +33,23 @@ def paginated_documents(store, args, value_format):
             + '],"pageStatus":null,"splitCursor":null}')
 
 
+def list_by_id(store, args, ts, value_format):
+    """The documents of root tables by their ids, in that order; null for one that is not there, or in another table."""
+    for name in ("ids",):
+        if name not in args:
+            raise FunctionError(f"Object is missing the required field `{name}`.")
+    found = []
+    with store.lock:
+        rows = {}
+        for table in {item["tableName"] for item in args["ids"]}:
+            tablet = next((tablet for tablet in store.tablets_at(ts) if (tablet.component, tablet.name) == ("", table)), None)
+            if tablet is not None:
+                rows[table] = {revision.doc["_id"]: revision.doc for _, revision in tablet.read(ts, None, 1 << 62)}
+        for item in args["ids"]:
+            found.append(rows.get(item["tableName"], {}).get(item["id"]))
+    return "[" + ",".join("null" if row is None else values.encode_value(row, value_format) for row in found) + "]"
+
+
 def _place(row):
     return row["_creationTime"], row["_id"]
 

@@ -4,7 +4,9 @@ Convex: crates/local_backend/src/{snapshot_import,dashboard}.rs,
 npm-packages/system-udfs/convex/_system/cli/queryImport.ts.
 """
 
+import base64
 import json
+import struct
 
 import arguments
 import functions
@@ -31,6 +33,7 @@ class SnapshotImportRoutes:
             "/api/perform_import": {"POST": self.perform},
             "/api/cancel_import": {"POST": self.cancel},
             "/api/query": {"POST": self.query},
+            "/api/query_at_ts": {"POST": self.query_at_ts},
             "/api/check_admin_key": {"GET": self.check_admin_key},
         }
 
@@ -133,6 +136,19 @@ class SnapshotImportRoutes:
         identity = self.emulator.keys.identify(request)
         return self.run_query(identity, path, body["args"], body.get("format"))
 
+    def query_at_ts(self, request):
+        """The same at a timestamp, which is forgotten some time after later commits."""
+        body = arguments.json_object(request)
+        path, ts = arguments.body_string(body, "path"), arguments.body_string(body, "ts")
+        if path is None or ts is None or "args" not in body:
+            raise arguments.bad_body("missing field `path`, `ts` or `args`")
+        identity = self.emulator.keys.identify(request)
+        (ts,) = struct.unpack("<Q", base64.b64decode(ts))
+        self.emulator.store.check_readable(ts)
+        if path != "_system/frontend/listById":
+            return self.run_query(identity, path, body["args"], body.get("format"))
+        return self._function(identity, lambda found: functions.list_by_id(self.emulator.store, body["args"], ts, found), body.get("format"))
+
     def run_query(self, identity, path, args, value_format):
         args = args[0] if isinstance(args, list) and args else args
         module, _, function = path.partition(":")
@@ -157,13 +173,16 @@ class SnapshotImportRoutes:
             return self._function_value(None if work is None else work.document(), found)
 
     def _documents(self, identity, args, value_format):
+        return self._function(identity, lambda found: functions.paginated_documents(self.emulator.store, args, found), value_format)
+
+    def _function(self, identity, run, value_format):
         if identity.ops is None or identity.is_acting:
             return self._function_error("Operation query not permitted")
         if VIEW_DATA not in identity.ops:
             return self._function_error(f"You do not have permission to perform this operation ({VIEW_DATA}).")
         found = arguments.value_format(value_format)
         try:
-            page = functions.paginated_documents(self.emulator.store, args, found)
+            page = run(found)
         except functions.FunctionError as error:
             return self._function_error(str(error))
         return Response(200, [b'{"status":"success","value":', page.encode(), b"}"])

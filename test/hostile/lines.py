@@ -30,13 +30,14 @@ import sys
 import zlib
 
 from peer import (
-    COLUMNS, DECLARED, DELTAS, HEAD, QUERY_TS, SCHEMAS, SNAPSHOT, WRITE,
+    COLUMNS, DECLARED, DELTAS, HEAD, QUERY_TS, QUESTION, SCHEMAS, SNAPSHOT, WRITE,
     Port, change, columns, deltas, document, page, row_id, schema, serve, text,
 )
 
 TARGET = "target"
 FOLLOWED = {"worker": (DELTAS, QUERY_TS), "check": (SNAPSHOT,)}
-TARGETS = {"worker": DELTAS, "check": SNAPSHOT, "scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS, "changes": DELTAS, "keys": SNAPSHOT}
+TARGETS = {"worker": DELTAS, "check": SNAPSHOT, "scan": SNAPSHOT, "imports": COLUMNS, "write": WRITE, "follow": DELTAS, "changes": DELTAS, "keys": SNAPSHOT,
+           "ask": QUESTION}
 
 # The limits of a line that is answered at once, and of one that has to be ended. Before a write comes to that it asks
 # for other things, which a loaded machine is to answer in time.
@@ -51,7 +52,7 @@ ENTRIES = []
 
 
 class Entry:
-    def __init__(self, name, rules, *, scan=None, imports=None, write=None, follow=None, changes=None, keys=None,
+    def __init__(self, name, rules, *, scan=None, imports=None, write=None, follow=None, changes=None, keys=None, ask="right",
                  requests=1, variants=1, limits=FAST,
                  memory_mb=24, greet=None, scheme="http", columns=""):
         self.name = name
@@ -64,6 +65,8 @@ class Entry:
             is_met = TARGET in rules or any(route in rules for route in routes) or (greet and scheme == "http" and use == "worker")
             if is_met and read and not re.search("right [0-9]|HV004", read) and not {WRITE, COLUMNS} & rules.keys():
                 self.outcomes[use] = read + "|HV00M"
+        if TARGET in rules or QUESTION in rules:
+            self.outcomes["ask"] = ask      # whatever is wrong with an answer, there is the walk
         self.requests = requests
         self.variants = variants
         self.limits = limits
@@ -198,7 +201,7 @@ entry("a length that the body does not reach",
       {TARGET: does(lambda line: (line.begin("Content-Length: 5000\r\n"), line.send(text(PAGE)), line.close()))}, **LOST)
 entry("a length that the body passes",
       {TARGET: does(lambda line: (line.begin("Content-Length: 100\r\n"), line.send(text(PAGE)), line.close()))},
-      **UNREADABLE)
+      ask="right|HV00M", **UNREADABLE)       # what is left of the body comes before the next answer
 entry("two lengths",
       {TARGET: does(lambda line: (line.begin("Content-Length: 100\r\nContent-Length: 5000\r\n"), line.send(text(PAGE)),
                                   line.close()))}, scan="HV00M|08006", imports="HV00M|08006", write="08007")
@@ -389,6 +392,28 @@ entry("one empty page",
           page(*[document()] * nth, snapshot=request.json.get("snapshot", HEAD), cursor=None if nth else "A") if nth < 2 else None)},
       scan="right", write="right", follow="right", requests=2)
 entry("cursors of 500 kB", {SNAPSHOT: walk(more(document(1), cursor="c" * 500_000), LAST)}, scan="right 2", requests=2)
+
+# ---------------------------------------------------------------- documents by their _id
+
+def answer(value, **members):
+    return {"status": "success", "value": value, **members}
+
+
+def plain(n=1, **members):
+    return {name: value for name, value in document(n, **members).items() if name not in ("_component", "_table", "_ts")}
+
+
+entries("an answer that is no list of the document", QUESTION, [
+    answer(None), answer({}), answer("text"), answer(7), answer([]), answer([plain(1), plain(2)]), answer([plain(1), None]),
+    answer([plain(2, name="Mallory")]), answer([{"name": "Mallory"}]), answer([plain(1, _id=7)]), answer([plain(1, _id="")]), answer([[plain(1)]]),
+    answer([7]), answer(["x"]), answer([False]), answer([plain(1, _id="j57\\u0000")]), answer(plain(1)), answer([plain(1)] * 3000)])
+entries("a success that is none", QUESTION, [
+    {"status": "success"}, {"value": [plain(1)]}, {"status": "done", "value": [plain(1)]}, {"status": None, "value": [plain(1)]},
+    {"status": "error", "value": [plain(2, name="Mallory")], "errorMessage": "no"}, [], {}, {"status": "error"}])
+entries("an error in prose", QUESTION, [
+    {"status": "error", "errorMessage": f"[Request ID: 0a1b2c3d4e5f6071] Server Error\nUncaught Error: {words}\n    at handler"} for words in (
+        "You do not have permission to perform this operation (deployment:data:view).", "Couldn't find system module '_system/frontend/listById.js'.",
+        "Too many documents read in a single function execution (limit: 32000).", "Function execution timed out (maximum duration: 1s)", "x" * 70000, KEY)])
 
 # ---------------------------------------------------------------- the change log
 

@@ -24,6 +24,7 @@ SNAPSHOT = "/api/list_snapshot"
 DELTAS = "/api/document_deltas"
 WRITE = "/api/streaming_import/apply_fivetran_operations"
 QUERY_TS = "/api/query_ts"
+QUESTION = "/api/query_at_ts"
 
 
 class Gone(Exception):

@@ -1,0 +1,44 @@
+/*
+ * fdw_ask.h
+ *		What does Convex answer to a scan's question?
+ *
+ * Room: fdw 5.6
+ */
+#ifndef CVX_FDW_ASK_H
+#define CVX_FDW_ASK_H
+
+#include "executor/executor.h"
+
+#include "protocol/api.h"
+#include "shape/options_read.h"
+#include "fdw/fdw_paths.h"
+
+/* The look-ups of one scan. */
+typedef struct CvxAsk
+{
+	/* fixed at begin */
+	CvxAccess	access;
+	ExprState  *expr;
+	ExprContext *econtext;
+
+	/* per scan */
+	int			nasked;			/* times that the scan was run */
+	int			nquestions;		/* requests */
+	const char *went_over;		/* why it reads the whole table; NULL: it does not */
+
+	/* the answer */
+	MemoryContext cxt;
+	List	   *pages;			/* CvxPage, not yet given out */
+} CvxAsk;
+
+extern void cvx_ask_init(void);
+extern CvxAsk *cvx_ask_open(CvxAccess access, ExprState *expr,
+							ExprContext *econtext);
+extern void cvx_ask_forget(void);
+extern bool cvx_ask_may(CvxAsk *ask, const CvxTableOptions *options);
+extern bool cvx_ask_go_over(CvxAsk *ask, const char *why);
+extern bool cvx_ask_documents(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
+							  const CvxTableOptions *options, int64 ts,
+							  const CvxPageWant *want);
+
+#endif							/* CVX_FDW_ASK_H */
