@@ -27,7 +27,7 @@ class Versions:
 
     def push(self, ts):
         window = self.query_window_s
-        while window != "off" and len(self.kept) > 1 and ts - self.kept[1] > window * SECOND:
+        while window != "off" and len(self.kept) > 1 and ts - self.kept[1] > int(window * SECOND):
             self.kept.popleft()
         self.kept.append(ts)
 
