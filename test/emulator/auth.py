@@ -16,25 +16,36 @@ _UNSUPPORTED = {"npm": (0, 19, 1), "npm-cli": (0, 19, 1), "actions": (0, 19, 1),
                 "python": (0, 0, 2), "rust": (0, 0, 1)}
 _DEPRECATED = {"python": (0, 2, 0)}
 
+# Up to these versions, clients that do not ask for a format get the encoded one.
+_ENCODED_BY_DEFAULT = {"npm": (1, 4, 1), "npm-cli": (1, 4, 1), "actions": (1, 4, 1), "python": (0, 5, 0)}
+
 VIEW_DATA = "deployment:data:view"
 VIEW_BACKUPS = "deployment:backups:view"
 IMPORT_BACKUPS = "deployment:backups:import"
+
+# Operation as `check_admin_key` names it -> the permission that grants it (crates/roles/src/{eval,types}.rs).
+OPERATIONS = {
+    "Deploy": "deployment:deploy", "ViewEnvironmentVariables": "deployment:env:view",
+    "WriteEnvironmentVariables": "deployment:env:write", "PauseDeployment": "deployment:pause",
+    "UnpauseDeployment": "deployment:unpause", "ViewLogs": "deployment:logs:view", "ViewMetrics": "deployment:metrics:view",
+    "ViewIntegrations": "deployment:integrations:view", "WriteIntegrations": "deployment:integrations:write",
+    "ViewData": VIEW_DATA, "WriteData": "deployment:data:write", "ViewBackups": VIEW_BACKUPS,
+    "CreateBackups": "deployment:backups:create", "DownloadBackups": "deployment:backups:download",
+    "DeleteBackups": "deployment:backups:delete", "ImportBackups": IMPORT_BACKUPS,
+    "ActAsUser": "deployment:functions:actAsUser", "RunInternalQueries": "deployment:functions:runInternalQueries",
+    "RunInternalMutations": "deployment:functions:runInternalMutations",
+    "RunInternalActions": "deployment:functions:runInternalActions",
+    "RunTestQuery": "deployment:functions:runTestQuery", "ViewAuditLog": "deployment:auditLog:view",
+    "ViewUsageLimits": "deployment:usageLimits:view", "WriteUsageLimits": "deployment:usageLimits:write",
+    "ViewUsage": "deployment:usage:view",
+}
 
 
 def check_client(value):
     """The headers to add to the answer; raises for a refused client."""
     if value is None or not value.isascii():
         return []
-    parts = value.split("-")
-    if len(parts) < 2:
-        raise bad_request("InvalidClientVersion", f"Failed to parse client version {value!r}")
-    name, version = parts[0].lower(), None
-    for start in range(1, len(parts)):
-        found = _SEMVER.match("-".join(parts[start:]))
-        if found:
-            name = "-".join(parts[:start]).lower()
-            version = tuple(map(int, found.groups()))
-            break
+    name, version = client_version(value)
     if name in _UNSUPPORTED and (version is None or version <= _UNSUPPORTED[name]):
         message = f"The Convex {name} package at this version is no longer supported. Please upgrade."
         raise ApiError(400, "ClientVersionUnsupported", message,
@@ -43,6 +54,27 @@ def check_client(value):
         return _deprecation("UpgradeRequired", f"The Convex {name} package at this version is deprecated "
                             "and will no longer be supported. Please upgrade.")
     return []
+
+
+def client_version(value):
+    """(name, version); the version is None when it is none."""
+    parts = value.split("-")
+    if len(parts) < 2:
+        raise bad_request("InvalidClientVersion", f"Failed to parse client version {value!r}")
+    for start in range(1, len(parts)):
+        found = _SEMVER.match("-".join(parts[start:]))
+        if found:
+            return "-".join(parts[:start]).lower(), tuple(map(int, found.groups()))
+    return parts[0].lower(), None
+
+
+def default_format(value):
+    """The name of the format for a client that asks for none."""
+    if value is None or not value.isascii():
+        return "json"
+    name, version = client_version(value)
+    is_old = name in _ENCODED_BY_DEFAULT and (version is None or version <= _ENCODED_BY_DEFAULT[name])
+    return "convex_encoded_json" if is_old else "json"
 
 
 def _deprecation(state, message):
@@ -66,8 +98,7 @@ class Identity:
         """As `check_admin_key` tells them."""
         if self.ops == _ADMIN:
             return []
-        names = _READ_ONLY_NAMES if self.is_read_only() else ()
-        return [*names, *(_OP_NAMES[op] for op in sorted(self.ops) if op in _OP_NAMES and _OP_NAMES[op] not in names)]
+        return [name for name, op in OPERATIONS.items() if op in self.ops]
 
     def is_read_only(self):
         return self.ops == _READ_ONLY
@@ -84,12 +115,10 @@ class Identity:
 
 
 NOBODY = Identity(None)
-_ADMIN = frozenset((VIEW_DATA, VIEW_BACKUPS, IMPORT_BACKUPS))
-_READ_ONLY = frozenset((VIEW_DATA, VIEW_BACKUPS))
-_OP_NAMES = {VIEW_DATA: "ViewData", VIEW_BACKUPS: "ViewBackups", IMPORT_BACKUPS: "ImportBackups"}
-_READ_ONLY_NAMES = ("ViewEnvironmentVariables", "ViewLogs", "ViewMetrics", "ViewIntegrations", "ViewData", "ViewBackups",
-                    "DownloadBackups", "RunInternalQueries", "RunTestQuery", "ViewAuditLog", "ViewUsageLimits",
-                    "ViewUsage")
+_ADMIN = frozenset(OPERATIONS.values())
+_READ_ONLY = frozenset(OPERATIONS[name] for name in (
+    "ViewEnvironmentVariables", "ViewLogs", "ViewMetrics", "ViewIntegrations", "ViewData", "ViewBackups",
+    "DownloadBackups", "RunInternalQueries", "RunTestQuery", "ViewAuditLog", "ViewUsageLimits", "ViewUsage"))
 
 
 def strip_prefix(key):
@@ -131,6 +160,21 @@ class Keys:
         if len(keys) > 1:
             raise bad_request("BadQueryArgs", "Failed to deserialize query string: duplicate field `adminKey`")
         return self.from_key(keys[0]) if keys else NOBODY
+
+    def identify_later(self, request):
+        """A function that gives the identity: the header's syntax is refused now, a wrong key when it is called."""
+        try:
+            identity = self.identify(request)
+        except ApiError as error:
+            if error.status == 400:
+                raise
+            refusal = error
+        else:
+            return lambda: identity
+
+        def refuse():
+            raise refusal
+        return refuse
 
     def from_key(self, key, is_acting=False):
         ops = self.ops.get(strip_prefix(key))

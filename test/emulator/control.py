@@ -4,10 +4,12 @@ import json
 import time
 
 import committer
+import declared
 import tables
 import values
 from errors import ApiError
 from server import Response
+from store import VIRTUAL_TABLES
 from tablets import HIDDEN
 
 
@@ -116,7 +118,8 @@ class Control:
         table.update({name: (store, name) for name in (
             "retention_floor", "retention_ns", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns", "query_window_ns",
             "index_backfill_ms", "index_backfill_polls", "max_tx_writes", "max_tx_bytes_written",
-            "max_tx_documents_read", "max_tx_bytes_read", "max_tx_ranges")})
+            "max_tx_documents_read", "max_tx_bytes_read", "max_tx_ranges", "bump_shows")})
+        table.update({name: (store.versions, name) for name in ("query_window_s", "bump_ns")})
         return table
 
     def config_now(self):
@@ -132,6 +135,7 @@ class Control:
             raise Refused(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(self.config))}")
         if body.get("committer", self.emulator.settings.committer) not in committer.MODES:
             raise Refused(f"committer is one of {', '.join(committer.MODES)}")
+        declared.check_settings(body)
         with self.store.lock:
             for name, value in body.items():
                 owner, attribute = self.config[name]
@@ -169,6 +173,8 @@ class Mutation:
         component, name = op.get("component", ""), op["table"]
         if create:
             self.tx.component(component, create=True)
+        if name in VIRTUAL_TABLES:
+            return self.store.virtual_table(component, name)
         tablet = self.tx.table(component, name, create, number)
         if tablet is None:
             raise Refused(f"no table {name!r} in component {component!r}")

@@ -1,5 +1,6 @@
 """One emulated deployment: its database, its settings, its faults, and the way of a request through them."""
 
+import os
 import sys
 import threading
 import time
@@ -9,13 +10,16 @@ import auth
 import backup
 import committer
 import control
+import declared
 import faults
 import live_queries
+import paging
 import sample
 import schema
 import synthetic
 from errors import ApiError, internal_error
 from export_routes import ExportRoutes
+from function_routes import FunctionRoutes
 from import_routes import SnapshotImportRoutes
 from imports import Imports
 from journal import Journal
@@ -44,6 +48,18 @@ class Settings:
         self.routes_missing = []
         self.column_names_fallback = []
         self.schema = None
+        self.component_schemas = {}       # path -> schema
+        self.schemas_in_progress = {}     # path -> schema that is being pushed
+        self.index_states = {}            # "table.index" or "component:table.index" -> one of declared.STATES
+        self.components_unmounted = []
+        self.functions_missing = []       # paths of system functions that this server is too old for
+        self.functions_version = None     # of the last push
+        self.deployment_state = "running"
+        self.function_error_status = 200  # or 560
+        self.redact_errors = False        # the first line of function errors only, and no log lines
+        self.log_lines = []               # in the answer of every function
+        self.max_page_rows = 10_000       # read for one page of a query
+        self.max_page_bytes = 5_000_000
         self.json_schemas_error = None
         self.extra_latency_ms = 0         # half of it on the way here, half on the way back
         self.latency_before_ms = 0
@@ -68,15 +84,19 @@ class Emulator:
         self.store = Store(random_seed)
         self.pages = Pages(self.store, page_limit, delta_limit, cache_bytes)
         self.keys = auth.Keys(admin_keys or (DEFAULT_ADMIN_KEY,), read_only_keys or (DEFAULT_READ_ONLY_KEY,))
+        self.cursors = paging.Cursors(os.urandom(16))
+        self.declarations = declared.Declarations(self.store, self.settings)
         self.journal = Journal(journal_limit)
         self.faults = faults.Faults()
         self.idle = threading.Event()    # never set: something to wait on
         self.clients = {}
         self.imports = Imports(self)
         self.committer = committer.Committer(self)
-        snapshot_imports = SnapshotImportRoutes(self)
-        self.routes = {**ExportRoutes(self).table(), **ImportRoutes(self).table(), **snapshot_imports.table()}
-        self.sync_route = {"GET": lambda request: live_queries.upgrade(snapshot_imports, request)}
+        functions = FunctionRoutes(self)
+        self.routes = {route: methods for part in (ExportRoutes, ImportRoutes, SnapshotImportRoutes)
+                       for route, methods in part(self).table().items()}
+        self.routes.update(functions.table())
+        self.sync_route = {"GET": lambda request: live_queries.upgrade(functions, request)}
         self.control = control.Control(self)
 
     def handle(self, request):
@@ -143,15 +163,17 @@ class Emulator:
         with self.store.lock:
             self.store.clear()
             self.pages.clear()
+            self.declarations.restart()
         self.journal.clear()
 
     def settings_changed(self):
         """After `/_emulator/config`, under the store's lock."""
-        declared = self.settings.schema
+        active = self.settings.schema
         with self.imports.changed:
             self.imports.changed.notify_all()
-        has_checks = declared is not None and declared.get("schemaValidation")
-        self.store.enforcer = schema.Enforcer(declared, self.store) if has_checks else None
+        has_checks = active is not None and active.get("schemaValidation")
+        self.store.enforcer = schema.Enforcer(active, self.store) if has_checks else None
+        self.declarations.update()
 
     def wait_until(self, condition, timeout_s=300):
         """Waits for the emulator's own background work; 408 with an empty body after the server's timeout."""

@@ -1,6 +1,6 @@
 """Faults on demand: what a proxy, a network or a wrong server does to a request.
 
-A fault matches requests by path prefix, method and mentioned table; it lets `skip` of them pass and then acts
+A fault matches requests by path prefix, method and mentioned table or function; it lets `skip` of them pass and then acts
 on `count` (-1: for ever). `delay`, `mutate`, `edit`, `wrong_table`, `ignore_filter` and `drip` may act together
 with others; of the rest the first that matches acts alone.
 """
@@ -8,6 +8,7 @@ with others; of the rest the first that matches acts alone.
 import base64
 import itertools
 import json
+import os
 import re
 import threading
 import time
@@ -17,7 +18,7 @@ from server import Closed, Response, reset, send_all, wait_data, wait_gone
 
 COMBINING = ("delay", "mutate", "edit", "wrong_table", "ignore_filter", "drip")
 ACTIONS = COMBINING + ("status", "body", "stall", "reset", "cut", "gzip_bomb", "brackets", "apply_then_cut",
-                       "apply_then_status", "close_after")
+                       "apply_then_status", "close_after", "function_error")
 
 
 class Fault:
@@ -38,10 +39,11 @@ class Fault:
         self.left = spec.get("count", 1)
         self.released = threading.Event()
 
-    def matches(self, request, tables):
+    def matches(self, request, mentioned):
+        """`mentioned` gives the tables and the functions that the request names."""
         return (request.path.startswith(self.path)
                 and (self.method is None or request.method == self.method)
-                and ("table" not in self.where or self.where["table"] in tables()))
+                and all(self.where[kind] in mentioned()[kind] for kind in ("table", "function") if kind in self.where))
 
     def take(self):
         """True when it is this request's turn."""
@@ -87,9 +89,9 @@ class Faults:
             return ()
         cache = []
 
-        def tables():
+        def mentioned():
             if not cache:
-                cache.append(mentioned_tables(request))
+                cache.append({"table": mentioned_tables(request), "function": mentioned_functions(request)})
             return cache[0]
 
         chosen, has_final = [], False
@@ -98,7 +100,7 @@ class Faults:
                 is_final = fault.action not in COMBINING
                 if fault.spec.get("at") == "accept" or (is_final and has_final):
                     continue
-                if fault.left != 0 and fault.matches(request, tables) and fault.take():
+                if fault.left != 0 and fault.matches(request, mentioned) and fault.take():
                     chosen.append(fault)
                     has_final = has_final or is_final
         return chosen
@@ -124,6 +126,15 @@ def mentioned_tables(request):
     return found
 
 
+def mentioned_functions(request):
+    """The paths of the functions that a request runs."""
+    body = request.json_or_none()
+    if not isinstance(body, dict):
+        return set()
+    calls = body["queries"] if isinstance(body.get("queries"), list) else [body]
+    return {call["path"] for call in calls if isinstance(call, dict) and isinstance(call.get("path"), str)}
+
+
 def _collect_tables(body, found):
     for name in ("tableName", "table_name", "table"):
         if isinstance(body.get(name), str):
@@ -131,9 +142,11 @@ def _collect_tables(body, found):
     for name in ("tables", "tableNames", "indexes"):
         if isinstance(body.get(name), (dict, list)):
             found.update(item for item in body[name] if isinstance(item, str))
-    for nested in ("tableDefinition", "import"):
-        if isinstance(body.get(nested), dict):
-            _collect_tables(body[nested], found)
+    for nested in ("tableDefinition", "import", "args", "queries", "ids"):
+        below = body.get(nested)
+        for part in below if isinstance(below, list) else [below]:
+            if isinstance(part, dict):
+                _collect_tables(part, found)
     selection = body.get("selection")
     if isinstance(selection, dict):
         for tables in selection.values():
@@ -163,6 +176,16 @@ def body_response(spec):
         data = spec.get("body", "").encode()
     headers = list((spec.get("headers") or {}).items())
     return Response(spec.get("status", 200), [data], headers, spec.get("content_type", "application/json"))
+
+
+def function_error_response(spec):
+    """As a function fails: `message` with whatever it begins with, `data` in any encoding."""
+    answer = {"status": "error",
+              "errorMessage": f"[Request ID: {os.urandom(8).hex()}] Server Error\n{spec.get('message', 'Injected.')}"}
+    if "data" in spec:
+        answer["errorData"] = spec["data"]
+    text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    return Response(spec.get("status", 200), [text.encode()])
 
 
 def gzip_bomb_response(spec):
@@ -297,6 +320,7 @@ def run(plan, request, handle, mutate):
 _INSTEAD = {
     "status": status_response,
     "body": body_response,
+    "function_error": function_error_response,
     "gzip_bomb": gzip_bomb_response,
     "brackets": brackets_response,
 }

@@ -1,81 +1,105 @@
-"""Convex's own read functions, as far as they are asked for here: pages of a table by the time of creation.
+"""What a function is to whoever calls it: a path, an operation, a validator of its arguments, a handler.
 
-Convex: npm-packages/system-udfs/convex/_system/frontend/paginatedTableDocuments.ts.
+The order of checks is that of Convex: an administrator, the function, the operation, the arguments, the component,
+the work. Functions of users are not there.
+
+Convex: npm-packages/system-udfs/convex/_system/{server,secretSystemTables}.ts, crates/convex/sync_types/src,
+crates/application/src/application_function_runner.
 """
 
-import base64
-import json
+import pathlib
+import re
 
+import components
+import schema
+import system_functions
 import values
+from errors import ApiError, bad_request, internal_error
+from function_errors import FunctionError, Thrown, nested
+from reading import Reading
 
-MAX_ITEMS = 8192
-
-
-class FunctionError(Exception):
-    """What the function throws; no HTTP error."""
-
-
-def paginated_documents(store, args, value_format):
-    """A page of a root table, the newest first, as text. Filters, indexes and components are not there."""
-    table, items, cursor = _check(args)
-    with store.lock:
-        ts = store.head()
-        tablet = next((tablet for tablet in store.tablets_at(ts) if (tablet.component, tablet.name) == ("", table)), None)
-        rows = [] if tablet is None else [revision.doc for _, revision in tablet.read(ts, None, 1 << 62)]
-    rows.sort(key=_place, reverse=True)
-    if cursor is not None:
-        rows = [row for row in rows if _place(row) < cursor]
-    page = rows[:items]
-    last = _place(page[-1]) if page else cursor or (0, "")
-    following = base64.b64encode(json.dumps([table, *last]).encode()).decode()
-    return (f'{{"continueCursor":"{following}","isDone":{json.dumps(len(page) < items)},"page":['
-            + ",".join(values.encode_value(row, value_format) for row in page)
-            + '],"pageStatus":null,"splitCursor":null}')
+_PATH_COMPONENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_.]{1,64}\Z")
 
 
-def list_by_id(store, args, ts, value_format):
-    """The documents of root tables by their ids, in that order; null for one that is not there, or in another table."""
-    for name in ("ids",):
-        if name not in args:
-            raise FunctionError(f"Object is missing the required field `{name}`.")
-    found = []
-    with store.lock:
-        rows = {}
-        for table in {item["tableName"] for item in args["ids"]}:
-            tablet = next((tablet for tablet in store.tablets_at(ts) if (tablet.component, tablet.name) == ("", table)), None)
-            if tablet is not None:
-                rows[table] = {revision.doc["_id"]: revision.doc for _, revision in tablet.read(ts, None, 1 << 62)}
-        for item in args["ids"]:
-            found.append(rows.get(item["tableName"], {}).get(item["id"]))
-    return "[" + ",".join("null" if row is None else values.encode_value(row, value_format) for row in found) + "]"
+def parse_path(text):
+    """`dir/file:export` -> (module without suffix, export)."""
+    module, colon, function = text.rpartition(":")
+    if not colon:
+        module, function = text, "default"
+    parts = [part for part in module.split("/") if part]
+    suffix = pathlib.PurePosixPath(module).suffix
+    if (not parts or module.startswith(("/", "./")) or suffix not in ("", ".js") or not values.is_identifier(function)
+            or not all(part == "." or _PATH_COMPONENT.match(part) for part in parts)):
+        raise bad_request("BadConvexFunctionIdentifier", f"{text} is not a valid path to a Convex function.")
+    return "/".join(part for part in parts if part != ".").removesuffix(".js"), function
 
 
-def _place(row):
-    return row["_creationTime"], row["_id"]
+def shown(path):
+    """A path in error texts."""
+    module, function = path
+    return module if function == "default" else f"{module}:{function}"
 
 
-def _check(args):
-    """(table, number of documents, place to go on from)"""
-    if not isinstance(args, dict):
-        raise FunctionError("Value does not match validator.")
-    for name in ("table", "filters", "paginationOpts"):
-        if name not in args:
-            raise FunctionError(f"Object is missing the required field `{name}`.")
-    table, options = args["table"], args["paginationOpts"]
-    if not isinstance(table, str) or not isinstance(options, dict) or options.get("numItems", 0) < 1:
-        raise FunctionError("Value does not match validator.")
-    if args["filters"] or args.get("componentId") is not None:
-        raise FunctionError("The emulator has neither filters nor components here.")
-    if table.startswith("_"):
-        raise FunctionError("System tables can only be accessed from db.system.query()")
-    if options["numItems"] > MAX_ITEMS:
-        raise FunctionError(f"Array length is too long ({int(options['numItems'])} > maximum length {MAX_ITEMS})")
-    if options.get("cursor") is None:
-        return table, int(options["numItems"]), None
+def run(emulator, identity, path, args, ts, entry=None):
+    """The value of a query at a timestamp; raises FunctionError. Use under `Store.lock`."""
+    module, export = path
+    if not module.startswith("_system/"):
+        raise FunctionError(f"Could not find public function for '{shown(path)}'.")
+    if identity.ops is None or identity.is_acting:
+        raise FunctionError("Operation query not permitted")
+    function = _find(emulator.settings, module, export)
+    reading = Reading(emulator, ts)
     try:
-        of_table, *place = json.loads(base64.b64decode(options["cursor"]))
-    except ValueError:
-        raise FunctionError("Failed to parse cursor") from None
-    if of_table != table:
-        raise FunctionError("InvalidCursor: the cursor belongs to another query.")
-    return table, int(options["numItems"]), tuple(place)
+        return _run(function, reading, identity, args)
+    finally:
+        if entry is not None:
+            entry.add_cost(reading.cost)
+
+
+def _find(settings, module, export):
+    name = shown((module, export))
+    exports = [path for path in system_functions.TABLE if path.partition(":")[0] == module
+               and path not in settings.functions_missing]
+    if not exports:
+        raise FunctionError(f"Couldn't find system module '\"{module}.js\"'.")
+    if name not in exports:
+        raise FunctionError(f'Couldn\'t find "{export}" in module "{module}.js".')
+    return system_functions.TABLE[name]
+
+
+def _run(function, reading, identity, args):
+    if function.operation is not None and function.operation not in identity.ops:
+        raise FunctionError(f"You do not have permission to perform this operation ({function.operation}).")
+    value = _arguments(args)
+    try:
+        schema.Enforcer({"tables": []}, reading.store).check(function.validator, value)
+    except schema.Mismatch as mismatch:
+        raise Thrown(mismatch.text()) from None
+    component_id = value.get("componentId")
+    if component_id is None:
+        return function.handler(reading, value)
+    if values.decode_id(component_id) is None:
+        raise Thrown(f"Invalid reference _reference/currentSystemUdfInComponent/{component_id}")
+    path = components.path_of(reading.store, component_id)
+    if path is None:
+        raise internal_error()
+    try:    # the root's own id names a component without tables
+        return function.handler(reading.inside(path or None), {**value, "componentId": None})
+    except FunctionError as error:
+        raise nested(error) from None
+
+
+def _arguments(args):
+    """The one argument: encoded JSON, alone or, as long ago, in an array."""
+    given = args if isinstance(args, list) else [args]
+    try:
+        decoded = [values.from_encoded(each) for each in given]
+    except ValueError as error:
+        raise FunctionError(f"Invalid arguments: {error}") from None
+    if not decoded:
+        raise Thrown("undefined is not a valid Convex value.")
+    try:
+        values.check_value(decoded[0])
+    except ApiError:    # JavaScript lets it pass, the validator's own reader does not
+        raise internal_error() from None
+    return decoded[0]

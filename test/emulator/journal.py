@@ -11,7 +11,7 @@ RAW_BODIES = ("/api/import", "/api/import/upload_part")    # files; not kept
 
 class Entry:
     __slots__ = ("n", "method", "path", "query", "headers", "body", "connection", "status", "bytes", "fault",
-                 "walk_miss", "snapshot", "commits")
+                 "walk_miss", "snapshot", "commits", "documents_read", "bytes_read")
 
     def __init__(self, n, request):
         self.n = n
@@ -27,11 +27,16 @@ class Entry:
         self.walk_miss = False
         self.snapshot = None
         self.commits = []    # timestamps of the transactions that a streaming import made
+        self.documents_read = self.bytes_read = 0    # by functions, before their filters
 
     def add_commit(self, ts):
         """A transaction that changed nothing has none."""
         if ts is not None:
             self.commits.append(ts)
+
+    def add_cost(self, cost):
+        self.documents_read += cost.documents
+        self.bytes_read += cost.bytes
 
     def describe(self):
         try:
@@ -41,7 +46,8 @@ class Entry:
         return {"n": self.n, "method": self.method, "path": self.path, "query": self.query,
                 "headers": self.headers, "body": body, "status": self.status, "bytes": self.bytes,
                 "fault": self.fault, "walk_miss": self.walk_miss, "snapshot": self.snapshot,
-                "connection": self.connection, "commits": self.commits}
+                "connection": self.connection, "commits": self.commits, "documents_read": self.documents_read,
+                "bytes_read": self.bytes_read}
 
 
 class Journal:

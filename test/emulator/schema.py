@@ -64,6 +64,10 @@ class Enforcer:
 
     def _id(self, kind, value):
         number, _ = values.decode_id(value) or (None, None)
+        if "number" in kind:    # a system table's
+            if number != kind["number"]:
+                raise _no_match(kind, value)
+            return
         found = self.store.components[""].name_of_number(number)
         if found is None:
             raise _no_match(kind, value)

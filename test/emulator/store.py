@@ -21,8 +21,12 @@ import time
 import values
 from errors import ApiError, bad_request, write_conflict
 from tablets import ACTIVE, DELETED, HIDDEN, Component, Revision, Tablet, goes_on
+from versions import Versions
 
 MAX_USER_TABLES = 10_000
+
+# Name as functions see it -> the number in ids, and the name of the system table behind it.
+VIRTUAL_TABLES = {"_storage": (21, "_file_storage"), "_scheduled_functions": (22, "_scheduled_jobs")}
 
 # What a table's birth, change or end writes to system tables: its row and those of its two indexes.
 TABLE_SYSTEM_ROWS = 3
@@ -108,6 +112,8 @@ class Store:
         self.max_tx_bytes_read = 16 << 20
         self.max_tx_ranges = 4096
         self.last_ts = 0
+        self.versions = Versions(0)
+        self.bump_shows = False     # the bump after a commit moves the head, too, as on a real deployment
         self.structure_version = 0
         self.enforcer = None    # called with (tablet, document) before a write; raises
         self.clear()
@@ -125,7 +131,9 @@ class Store:
             self.writers = {}        # timestamp -> what Convex calls the writer of this transaction
             self.structure_version += 1
             self.retention_floor = None
+            self.virtual = {}        # (component, name) -> Tablet of a virtual table; no export knows it
             self.first_ts = self.next_ts()
+            self.versions.restart(self.first_ts)
 
     # ------------------------------------------------------------ time
 
@@ -136,8 +144,12 @@ class Store:
         """The newest timestamp that can be read: the last commit, or later on an idle deployment."""
         if not self.head_frozen:
             now = self.now_ns()
+            bumped = self.versions.bump(now)
             if now - self.last_ts >= self.idle_head_ns:
                 self.last_ts = now
+                self.versions.idled(now)
+            elif self.bump_shows:
+                self.last_ts = max(self.last_ts, bumped)
         return self.last_ts
 
     def check_readable(self, ts):
@@ -156,7 +168,8 @@ class Store:
         return max(floors, default=None)
 
     def next_ts(self):
-        self.last_ts = max(self.last_ts + 1, self.now_ns())
+        self.last_ts = max(self.last_ts + 1, self.versions.kept[-1] + 1, self.now_ns())
+        self.versions.committed(self.last_ts)
         return self.last_ts
 
     # ------------------------------------------------------------ what exists
@@ -170,6 +183,29 @@ class Store:
         """Every tablet that served a table at a timestamp, in tablet order."""
         return sorted((tablet for tablet in self.tablets.values() if tablet.state_at(ts) == ACTIVE),
                       key=lambda tablet: tablet.id)
+
+    def table_at(self, component, name, ts):
+        """The tablet that served a table at a timestamp, or None."""
+        return next((tablet for tablet in self.tablets.values() if tablet.name == name
+                     and tablet.component == component and tablet.state_at(ts) == ACTIVE), None)
+
+    def count_at(self, tablet, ts):
+        """How many documents a tablet had: the count of today without what came later."""
+        count = tablet.count
+        for at in range(self.log_from(ts), len(self.log)):
+            since, changed, internal, revision = self.log[at]
+            if changed is tablet:
+                was_live = tablet.revision(internal, since - 1) is not None
+                count += was_live - (revision.doc is not None)
+        return count
+
+    def virtual_table(self, component, name):
+        """A table that only system functions show; made when it is first asked for."""
+        found = self.virtual.get((component, name))
+        if found is None:
+            tablet_id = bytes(15) + bytes([len(self.virtual)])
+            found = self.virtual[component, name] = Tablet(tablet_id, VIRTUAL_TABLES[name][0], component, name)
+        return found
 
     def structure_epoch(self, ts):
         return bisect.bisect_right(self.structure, ts)

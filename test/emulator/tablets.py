@@ -111,6 +111,7 @@ class Tablet:
         self.count = 0       # live documents now
         self.indexes = {}    # name -> Index
         self.indexes_ts = 0  # when they last changed
+        self.ordered = {}    # fields -> ordered.Ordered, once a query has asked for this order
         self.shape = None    # (epoch, shapes.Shape) once somebody asked
 
     def set_state(self, ts, state):

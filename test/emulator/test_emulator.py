@@ -808,7 +808,8 @@ class Control(EmulatorTest):
         self.get("/api/nothing?x=y")
         first, second = self.control("journal")["requests"]
         self.assertEqual(list(first), ["n", "method", "path", "query", "headers", "body", "status", "bytes", "fault",
-                                       "walk_miss", "snapshot", "connection", "commits"])
+                                       "walk_miss", "snapshot", "connection", "commits",
+                                       "documents_read", "bytes_read"])
         self.assertEqual((first["n"], first["body"], first["status"]), (1, {"tableName": "t"}, 200))
         self.assertEqual(first["headers"]["authorization"], ADMIN["Authorization"])
         self.assertEqual(first["snapshot"], self.head())
