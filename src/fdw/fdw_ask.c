@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "lib/qunique.h"
 #include "mb/pg_wchar.h"
@@ -38,6 +40,9 @@
 
 /* Fewer at once are not tried when it was too much. */
 #define LEAST_IDS			32
+
+/* No table is larger; beyond that a double is not exact. */
+#define MAX_COUNT			9007199254740992.0
 
 /* A scan that is run again with other values asks so often. */
 #define MAX_QUESTIONS		10
@@ -69,6 +74,8 @@ typedef struct Refusal
 
 static List *refusals = NIL;
 
+static bool is_refused(CvxAsk *ask, const CvxHttp *http);
+static void note_refusal(const CvxHttp *http, const CvxFunctionAnswer *answer);
 static Refusal *find_refusal(const CvxHttp *http, bool makes_one);
 static int	take_ids(CvxAsk *ask, char ***ids);
 static int	compare_ids(const void *a, const void *b);
@@ -132,15 +139,14 @@ cvx_ask_documents(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
 				  const CvxTableOptions *options, int64 ts,
 				  const CvxPageWant *want)
 {
-	Refusal    *refusal = find_refusal(http, false);
 	MemoryContext old;
 	char	  **ids;
 	int			nids;
 	int			batch = IDS_PER_QUESTION;
 	size_t		nbytes = 0;
 
-	if (refusal && refusal->until > GetCurrentTimestamp())
-		return cvx_ask_go_over(ask, "the server does not take questions");
+	if (is_refused(ask, http))
+		return false;
 	MemoryContextReset(ask->cxt);
 	ask->pages = NIL;
 	old = MemoryContextSwitchTo(ask->cxt);
@@ -160,9 +166,7 @@ cvx_ask_documents(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
 			batch = n / 4;
 			continue;
 		}
-		if (answer.verdict == CVX_VERDICT_NEVER)
-			find_refusal(http, true)->until =
-				TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFUSED_MS);
+		note_refusal(http, &answer);
 		if (answer.verdict != CVX_VERDICT_GOOD)
 			cvx_ask_go_over(ask, answer.problem);
 		else
@@ -180,6 +184,64 @@ cvx_ask_documents(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
 	MemoryContextSwitchTo(old);
 	ask->nasked++;
 	return ask->went_over == NULL;
+}
+
+/*
+ * How many documents does the table have at ts?  False: they have to be
+ * counted here.
+ */
+bool
+cvx_ask_count(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
+			  const CvxTableOptions *options, int64 ts)
+{
+	MemoryContext old;
+	CvxFunctionAnswer answer;
+	StringInfoData args;
+	double		count;
+
+	if (is_refused(ask, http))
+		return false;
+	MemoryContextReset(ask->cxt);
+	old = MemoryContextSwitchTo(ask->cxt);
+	initStringInfo(&args);
+	appendStringInfoString(&args, "{\"tableName\":");
+	cvx_json_write_string(&args, options->table_name, strlen(options->table_name));
+	appendStringInfoChar(&args, '}');
+	answer = cvx_function_query_at(http, stats, "_system/frontend/tableSize", args.data, ts);
+	ask->nquestions++;
+	note_refusal(http, &answer);
+	if (answer.verdict != CVX_VERDICT_GOOD)
+		cvx_ask_go_over(ask, answer.problem);
+	else if (!cvx_json_number(answer.value.data, answer.value.len, &count) ||
+			 !(count >= 0 && count <= MAX_COUNT && count == floor(count)))
+		cvx_ask_go_over(ask, "the answer is no count");
+	else
+	{
+		ask->count = (int64) count;
+		ask->is_counted = true;
+	}
+	MemoryContextSwitchTo(old);
+	return ask->is_counted;
+}
+
+/* Has this server refused questions of late?  Then the scan goes over. */
+static bool
+is_refused(CvxAsk *ask, const CvxHttp *http)
+{
+	Refusal    *refusal = find_refusal(http, false);
+
+	if (refusal == NULL || refusal->until <= GetCurrentTimestamp())
+		return false;
+	cvx_ask_go_over(ask, "the server does not take questions");
+	return true;
+}
+
+static void
+note_refusal(const CvxHttp *http, const CvxFunctionAnswer *answer)
+{
+	if (answer->verdict == CVX_VERDICT_NEVER)
+		find_refusal(http, true)->until =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFUSED_MS);
 }
 
 /* The note about this server and role, which may be made. */

@@ -13,7 +13,7 @@
 #include "shape/options_read.h"
 #include "fdw/fdw_paths.h"
 
-/* The look-ups of one scan. */
+/* The questions of one scan. */
 typedef struct CvxAsk
 {
 	/* fixed at begin */
@@ -25,6 +25,11 @@ typedef struct CvxAsk
 	int			nasked;			/* times that the scan was run */
 	int			nquestions;		/* requests */
 	const char *went_over;		/* why it reads the whole table; NULL: it does not */
+
+	/* of a count */
+	bool		is_counted;
+	bool		is_given;		/* to the executor, since the last rescan */
+	int64		count;
 
 	/* the answer */
 	MemoryContext cxt;
@@ -40,5 +45,8 @@ extern bool cvx_ask_go_over(CvxAsk *ask, const char *why);
 extern bool cvx_ask_documents(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
 							  const CvxTableOptions *options, int64 ts,
 							  const CvxPageWant *want);
+
+extern bool cvx_ask_count(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
+						  const CvxTableOptions *options, int64 ts);
 
 #endif							/* CVX_FDW_ASK_H */

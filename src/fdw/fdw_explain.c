@@ -21,12 +21,17 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 {
 	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
 	CvxScan    *scan = (CvxScan *) node->fdw_state;
-
 	CvxAccess	access = intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS));
 
 	if (access != CVX_ACCESS_WALK)
-		ExplainPropertyText("Convex Access", "look-up by _id", es);
-	if (es->verbose)
+		ExplainPropertyText("Convex Access", access == CVX_ACCESS_COUNT ? "count" : "look-up by _id", es);
+	if (access == CVX_ACCESS_COUNT)
+	{
+		RangeTblEntry *rte = exec_rt_fetch(cvx_scan_relid(plan), node->ss.ps.state);
+
+		ExplainPropertyText("Convex Table", cvx_options_table(rte->relid)->table_name, es);
+	}
+	else if (es->verbose)
 	{
 		Relation	rel = node->ss.ss_currentRelation;
 		CvxTableOptions *options = cvx_options_table(RelationGetRelid(rel));

@@ -16,6 +16,7 @@
 #include "fdw/fdw_explain.h"
 #include "fdw/fdw_import.h"
 #include "fdw/fdw_modify.h"
+#include "fdw/fdw_paths.h"
 #include "fdw/fdw_plan.h"
 #include "fdw/fdw_scan.h"
 
@@ -30,6 +31,7 @@ convex_fdw_handler(PG_FUNCTION_ARGS)
 
 	routine->GetForeignRelSize = convexGetForeignRelSize;
 	routine->GetForeignPaths = convexGetForeignPaths;
+	routine->GetForeignUpperPaths = convexGetForeignUpperPaths;
 	routine->GetForeignPlan = convexGetForeignPlan;
 	routine->BeginForeignScan = convexBeginForeignScan;
 	routine->IterateForeignScan = convexIterateForeignScan;

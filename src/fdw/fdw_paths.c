@@ -2,7 +2,7 @@
  * fdw_paths.c
  *		Which part of a query can Convex answer by itself?
  *
- * Today: documents by their _id.  A condition that is answered by Convex is
+ * Today: documents by their _id, and how many a table has.  A condition that is answered by Convex is
  * still checked here, so what it gives may be more than the condition wants,
  * but never less.
  *
@@ -20,10 +20,14 @@
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
+#include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
 #include "optimizer/restrictinfo.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 #include "utils/typcache.h"
@@ -32,12 +36,57 @@
 #include "shape/options_read.h"
 #include "fdw/fdw_paths.h"
 
+static Aggref *find_count(const RelOptInfo *output);
 static bool is_lookup(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
 					  Expr *clause, CvxLookup *lookup);
 static bool is_id(const Node *node, RelOptInfo *baserel, Oid relid);
 static bool is_equality(Oid opno, Oid collation);
 static bool is_fixed(PlannerInfo *root, Node *expr);
 static bool has_changing_param(Node *node, void *arg);
+
+/* count(*) of a whole table: a path beside reading it. */
+void
+convexGetForeignUpperPaths(PlannerInfo *root, UpperRelationKind stage,
+						   RelOptInfo *input, RelOptInfo *output, void *extra)
+{
+	const Query *parse = root->parse;
+	const CvxTableOptions *options = input->fdw_private;
+	Aggref	   *count;
+	Cost		cost;
+
+	if (stage != UPPERREL_GROUP_AGG || input->reloptkind != RELOPT_BASEREL ||
+		input->baserestrictinfo != NIL || parse->groupClause || parse->groupingSets ||
+		parse->havingQual || parse->rowMarks || parse->hasTargetSRFs ||
+		!options->asks || options->component[0] != '\0' ||
+		(count = find_count(output)) == NULL)
+		return;
+
+	/* The moment may have to be asked for first. */
+	cost = 2 * options->startup_cost;
+	add_path(output, (Path *)
+			 cvx_create_foreign_upper_path(root, output, 1, cost, cost + cpu_tuple_cost,
+										   list_make2(makeInteger(CVX_ACCESS_COUNT), count)));
+}
+
+/* The one aggregate of the query, when it is count(*). */
+static Aggref *
+find_count(const RelOptInfo *output)
+{
+	Aggref	   *count = NULL;
+	ListCell   *lc;
+
+	foreach(lc, pull_var_clause((Node *) output->reltarget->exprs, PVC_INCLUDE_AGGREGATES))
+	{
+		Aggref	   *aggref = lfirst(lc);
+
+		if (!IsA(aggref, Aggref) || aggref->aggfnoid != F_COUNT_ || !aggref->aggstar ||
+			aggref->aggfilter || aggref->agglevelsup != 0 ||
+			aggref->aggsplit != AGGSPLIT_SIMPLE)
+			return NULL;
+		count = aggref;
+	}
+	return count;
+}
 
 /* The documents that a scan can look up; false: it has no such condition. */
 bool

@@ -14,7 +14,8 @@ typedef enum CvxAccess
 {
 	CVX_ACCESS_WALK,			/* the export, whole */
 	CVX_ACCESS_ID,				/* the document of an _id */
-	CVX_ACCESS_IDS				/* those of an array of them */
+	CVX_ACCESS_IDS,				/* those of an array of them */
+	CVX_ACCESS_COUNT			/* no document, but how many there are */
 } CvxAccess;
 
 /* What is looked up. */
@@ -25,6 +26,10 @@ typedef struct CvxLookup
 	double		nids;			/* estimated */
 } CvxLookup;
 
+extern void convexGetForeignUpperPaths(PlannerInfo *root,
+									   UpperRelationKind stage,
+									   RelOptInfo *input, RelOptInfo *output,
+									   void *extra);
 extern bool cvx_paths_find_lookup(PlannerInfo *root, RelOptInfo *baserel,
 								  Oid relid, CvxLookup *lookup);
 

@@ -112,7 +112,14 @@ convexGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
 {
 	List	   *conditions = extract_actual_clauses(scan_clauses, false);
 	List	   *asked = best_path->fdw_private;
-	List	   *private = list_make4(needed_columns(root, baserel, relid),
+	List	   *private;
+
+	if (IS_UPPER_REL(baserel))
+		return make_foreignscan(tlist, NIL, 0, NIL,
+								list_make4(NIL, makeInteger(-1), makeInteger(false), linitial(asked)),
+								list_make1(makeTargetEntry(lsecond(asked), 1, NULL, false)),
+								NIL, outer_plan);
+	private = list_make4(needed_columns(root, baserel, relid),
 									 makeInteger(wanted_rows(root, baserel,
 															 conditions)),
 									 makeInteger(is_target(root, baserel)),

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -132,6 +133,9 @@ static void prepare(CvxScan *scan);
 static void create_map(CvxScan *scan, List *extra_fields);
 static bool advance(CvxScan *scan, bool may_wait, bool *is_pending);
 static bool take_answer(CvxScan *scan);
+static bool prepare_question(CvxScan *scan);
+static TupleTableSlot *next_count(CvxScan *scan, TupleTableSlot *slot);
+static bool counts(const CvxScan *scan);
 static bool asks(const CvxScan *scan);
 static void fix_moment(CvxScan *scan);
 static void take_row(CvxScan *scan, const CvxPage *page, int row,
@@ -338,7 +342,9 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 {
 	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
 	EState	   *estate = node->ss.ps.state;
+	CvxAccess	access = intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS));
 	Bitmapset  *attnums = NULL;
+	Relation	rel;
 	CvxScan    *scan;
 	ListCell   *lc;
 
@@ -350,13 +356,16 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 	/* NULL means all: an empty set needs a member that no column has. */
 	if (attnums == NULL)
 		attnums = bms_make_singleton(0);
-	scan = cvx_scan_open(node->ss.ss_currentRelation,
-						 cvx_scan_user(plan, estate), attnums,
+	rel = node->ss.ss_currentRelation;
+	if (rel == NULL)
+		rel = table_open(exec_rt_fetch(cvx_scan_relid(plan), estate)->relid, NoLock);
+	scan = cvx_scan_open(rel, cvx_scan_user(plan, estate), attnums,
 						 estate->es_snapshot);
 	scan->use.bound = intVal(list_nth(plan->fdw_private, CVX_PLAN_BOUND));
-	scan->use.may_rescan = cvx_plan_may_rescan(estate, plan, eflags);
+	scan->use.may_rescan = access != CVX_ACCESS_COUNT &&
+		cvx_plan_may_rescan(estate, plan, eflags);
 	scan->use.estate = estate;
-	scan->use.relid = plan->scan.scanrelid;
+	scan->use.relid = cvx_scan_relid(plan);
 	if (intVal(list_nth(plan->fdw_private, CVX_PLAN_TARGET)) != 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
@@ -365,11 +374,11 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 		scan->walk.selection.is_whole = true;
 		MemoryContextSwitchTo(old);
 	}
-	if (intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS)) != CVX_ACCESS_WALK)
+	if (access != CVX_ACCESS_WALK)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
 
-		scan->ask = cvx_ask_open(intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS)),
+		scan->ask = cvx_ask_open(access, plan->fdw_exprs == NIL ? NULL :
 								 ExecInitExpr(linitial(plan->fdw_exprs), (PlanState *) node),
 								 node->ss.ps.ps_ExprContext);
 		MemoryContextSwitchTo(old);
@@ -392,6 +401,11 @@ convexReScanForeignScan(ForeignScanState *node)
 
 	if (scan == NULL)
 		return;
+	if (counts(scan))
+	{
+		scan->ask->is_given = false;
+		return;
+	}
 	if (scan->targets)
 		cvx_targets_rewind(scan->targets);
 
@@ -419,6 +433,8 @@ convexEndForeignScan(ForeignScanState *node)
 		cvx_targets_close(scan->targets);
 	if (scan->own.it)
 		cvx_own_close(scan->own.it);
+	if (node->ss.ss_currentRelation == NULL)
+		table_close(scan->rel, NoLock);
 	node->fdw_state = NULL;
 	cvx_scan_close(scan);
 }
@@ -449,6 +465,8 @@ cvx_scan_next_slot(ForeignScanState *node, bool may_wait, bool *is_pending)
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
 	*is_pending = false;
+	if (counts(scan))
+		return next_count(scan, slot);
 	if (scan->kept.store)
 	{
 		/* A row from the temporary file outlives the executor's context. */
@@ -509,7 +527,7 @@ advance(CvxScan *scan, bool may_wait, bool *is_pending)
 		}
 		if (scan->walk.is_last)
 			return false;
-		if (asks(scan) && take_answer(scan))
+		if (asks(scan) && !counts(scan) && take_answer(scan))
 			continue;
 		if (!may_wait && (scan->walk.call == NULL || !cvx_http_poll(scan->walk.call)))
 		{
@@ -578,22 +596,11 @@ take_answer(CvxScan *scan)
 	CvxAsk	   *ask = scan->ask;
 	CvxPage    *page;
 
-	if (scan->walk.page == NULL)
-	{
-		if (scan->pinned != 0)
-			return cvx_ask_go_over(ask, "convex_fdw.snapshot is set");
-		if (scan->own.it != NULL)
-			return cvx_ask_go_over(ask, "the transaction has written to the table");
-		if (!cvx_ask_may(ask, scan->options))
-			return false;
-		connect_scan(scan);
-		fix_moment(scan);
-		if (scan->walk.ts == 0)
-			return cvx_ask_go_over(ask, "the server does not tell its head");
-		if (!cvx_ask_documents(ask, scan->walk.http, &scan->counters.http,
-							   scan->options, scan->walk.ts, &scan->walk.want))
-			return false;
-	}
+	if (scan->walk.page == NULL &&
+		(!prepare_question(scan) ||
+		 !cvx_ask_documents(ask, scan->walk.http, &scan->counters.http,
+							scan->options, scan->walk.ts, &scan->walk.want)))
+		return false;
 	page = ask->pages != NIL ? linitial(ask->pages) : NULL;
 	if (page)
 	{
@@ -607,6 +614,61 @@ take_answer(CvxScan *scan)
 		(page == NULL || page->ndocs == 0))
 		check_table_exists(scan);
 	return true;
+}
+
+/* May Convex be asked, at a timestamp that is known then? */
+static bool
+prepare_question(CvxScan *scan)
+{
+	if (scan->pinned != 0)
+		return cvx_ask_go_over(scan->ask, "convex_fdw.snapshot is set");
+	if (scan->own.it != NULL)
+		return cvx_ask_go_over(scan->ask, "the transaction has written to the table");
+	if (!cvx_ask_may(scan->ask, scan->options))
+		return false;
+	connect_scan(scan);
+	fix_moment(scan);
+	if (scan->walk.ts == 0)
+		return cvx_ask_go_over(scan->ask, "the server does not tell its head");
+	return true;
+}
+
+/* The one row of a scan that counts: Convex tells it, or the rows do. */
+static TupleTableSlot *
+next_count(CvxScan *scan, TupleTableSlot *slot)
+{
+	CvxAsk	   *ask = scan->ask;
+
+	ExecClearTuple(slot);
+	if (ask->is_given)
+		return slot;
+	prepare(scan);
+	if (!ask->is_counted &&
+		(ask->went_over || !prepare_question(scan) ||
+		 !cvx_ask_count(ask, scan->walk.http, &scan->counters.http,
+						scan->options, scan->walk.ts)))
+	{
+		int			natts = RelationGetDescr(scan->rel)->natts;
+		Datum	   *values = palloc(sizeof(Datum) * Max(natts, 1));
+		bool	   *nulls = palloc(sizeof(bool) * Max(natts, 1));
+
+		for (ask->count = 0; cvx_scan_next(scan, values, nulls); ask->count++)
+			CHECK_FOR_INTERRUPTS();
+		ask->is_counted = true;
+	}
+	else if (ask->count == 0 && ask->went_over == NULL)
+		check_table_exists(scan);
+	ask->is_given = true;
+	slot->tts_values[0] = Int64GetDatum(ask->count);
+	slot->tts_isnull[0] = false;
+	return ExecStoreVirtualTuple(slot);
+}
+
+/* Is only the number of rows wanted? */
+static bool
+counts(const CvxScan *scan)
+{
+	return scan->ask != NULL && scan->ask->access == CVX_ACCESS_COUNT;
 }
 
 /* Does the scan look documents up, and has not gone over to a walk? */

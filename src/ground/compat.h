@@ -66,7 +66,7 @@
 #define cvx_database_ownercheck(dbid, userid) \
 	pg_database_ownercheck(dbid, userid)
 #define cvx_scan_user(fsplan, estate) \
-	cvx_rte_user(exec_rt_fetch((fsplan)->scan.scanrelid, estate))
+	cvx_rte_user(exec_rt_fetch(cvx_scan_relid(fsplan), estate))
 #define cvx_modify_user(rri, estate) \
 	cvx_rte_user(exec_rt_fetch((rri)->ri_RangeTableIndex != 0 ? \
 							   (rri)->ri_RangeTableIndex : \
@@ -191,6 +191,25 @@ typedef bool CvxIndexUpdate;
 #define cvx_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
 #else
 #define cvx_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
+#endif
+
+/* The number in the range table of the one table that a plan reads. */
+#define cvx_scan_relid(fsplan) \
+	((fsplan)->scan.scanrelid != 0 ? (fsplan)->scan.scanrelid : \
+	 (Index) bms_next_member((fsplan)->fs_relids, -1))
+
+#if PG_VERSION_NUM >= 180000
+#define cvx_create_foreign_upper_path(root, rel, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, 0, startup, total, \
+							  NIL, NULL, NIL, private)
+#elif PG_VERSION_NUM >= 170000
+#define cvx_create_foreign_upper_path(root, rel, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, startup, total, \
+							  NIL, NULL, NIL, private)
+#else
+#define cvx_create_foreign_upper_path(root, rel, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, startup, total, \
+							  NIL, NULL, private)
 #endif
 
 /* The wait event that all of our waits report. */

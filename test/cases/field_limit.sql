@@ -14,7 +14,7 @@ CREATE FOREIGN TABLE patched (f1 int, more int, d jsonb OPTIONS (column_name '*'
 
 SELECT lives_ok(format('INSERT INTO %I SELECT app.fields(1022)', name), '1,022 fields are taken, ' || name),
 	is(emu.failure(format('INSERT INTO %I SELECT app.fields(1023)', name)) ->> 'sqlstate', '54000', '1,023 are not'),
-	is(emu.failure(format('INSERT INTO %I SELECT app.fields(1024)', name)) ->> 'hint', 'Convex takes at most 1022.', 'nor are 1,024'),
+	is(emu.failure(format('INSERT INTO %I SELECT app.fields(1024)', name)) ->> 'hint', 'Convex allows at most 1022.', 'nor are 1,024'),
 	lives_ok(format($$INSERT INTO %I SELECT jsonb_build_object('f1', 1, 'o', app.fields(1024))$$, name), 'an object within may have 1,024'),
 	is(emu.failure(format($$INSERT INTO %I SELECT jsonb_build_object('f1', 1, 'o', app.fields(1025))$$, name)) ->> 'sqlstate', '54000', 'and no more')
 FROM unnest('{appended,keyed}'::text[]) AS name;

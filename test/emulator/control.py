@@ -116,7 +116,7 @@ class Control:
         table = {name: (settings, name) for name in vars(settings)}
         table.update({name: (emulator.pages, name) for name in ("page_limit", "delta_limit")})
         table.update({name: (store, name) for name in (
-            "retention_floor", "retention_ns", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns", "query_window_ns",
+            "retention_floor", "retention_ns", "snapshot_max_age_ns", "clock_offset_ns", "head_frozen", "idle_head_ns",
             "index_backfill_ms", "index_backfill_polls", "max_tx_writes", "max_tx_bytes_written",
             "max_tx_documents_read", "max_tx_bytes_read", "max_tx_ranges", "bump_shows")})
         table.update({name: (store.versions, name) for name in ("query_window_s", "bump_ns")})

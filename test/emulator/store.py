@@ -100,7 +100,6 @@ class Store:
         self.clock_offset_ns = 0
         self.head_frozen = False
         self.idle_head_ns = 3600 * 10**9   # an idle deployment moves its head hourly
-        self.query_window_ns = 10 * 10**9  # functions read at timestamps this old
         self.retention_floor = None
         self.retention_ns = 14 * 86400 * 10**9
         self.snapshot_max_age_ns = 5 * 86400 * 10**9
@@ -151,13 +150,6 @@ class Store:
             elif self.bump_shows:
                 self.last_ts = max(self.last_ts, bumped)
         return self.last_ts
-
-    def check_readable(self, ts):
-        """Can a function read at this timestamp?"""
-        if ts > self.head():
-            raise ApiError(500, "InternalServerError", "Your request couldn't be completed. Try again later.")
-        if self.query_window_ns is not None and ts < self.head() - self.query_window_ns:
-            raise ApiError(503, "InternalServerError", "Your request couldn't be completed. Try again later.")
 
     def floor(self):
         """The oldest timestamp that is kept, or None: nothing goes before the deployment is old enough."""

@@ -3,7 +3,7 @@
 -- from answering costs a walk, and nothing else.
 
 \ir lib/setup.sql
-SELECT plan(69);
+SELECT plan(97);
 
 SELECT emu.server('convex') \g /dev/null
 SELECT emu.config('{"page_limit": 100}') \g /dev/null
@@ -70,6 +70,34 @@ SELECT is((SELECT x FROM users WHERE _id = :'first'), 1::float8, 'a transaction 
 SELECT is(asked(), '1 0 0', 'and asks for it once');
 COMMIT;
 SELECT is((SELECT x FROM users WHERE _id = :'first'), -1::float8, 'the next one has another');
+
+-- ------------------------------------------------------------------ counts
+
+CALL expect('SELECT count(*) FROM users', '(3000)', '1 0 1', 'the number of documents');
+CALL expect('SELECT count(*) + 1, count(*)::text FROM users HAVING true', '(3001,3000)', '1 0 1', 'in expressions');
+CALL expect('SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM users WHERE x <= 2 AND _id IS NOT NULL)', '(3000,2)', '1 31 1', 'beside a scan, at its moment');
+CALL expect('SELECT count(*) FROM users WHERE x > 0', '(2999)', '0 31 0', 'a condition wants rows');
+CALL expect('SELECT count(_id) FROM users', '(3000)', '0 31 0', 'so does another count');
+CALL expect('SELECT count(*) FILTER (WHERE x < 3) FROM users', '(2)', '0 31 0', 'and a filter');
+CALL expect('SELECT count(*) FROM users GROUP BY x > 1500', '(1500) (1500)', '0 31 0', 'and groups');
+CALL expect('SELECT count(*) FROM users AS u, local AS l WHERE l.k = 1', '(3000)', '0 31 0', 'and a join');
+CALL expect('SELECT count(*) FROM (SELECT * FROM users LIMIT 10) AS u', '(10)', '0 1 0', 'and a LIMIT below');
+CALL expect('SELECT g, (SELECT count(*) + g FROM users) FROM generate_series(1, 3) AS g', '(1,3001) (2,3002) (3,3003)', '1 0 1', 'a sub-select counts once');
+CALL expect('SELECT count(*) FROM shop_users', '(1)', '0 1 0', 'tables of components are read');
+:show
+SELECT throws_ok('SELECT count(*) FROM absent', 'HV00R', NULL, 'no table is not an empty table');
+CREATE FOREIGN TABLE few (x float8) SERVER convex OPTIONS (table_name 'others');
+SELECT is((SELECT count(*) FROM few), 1::bigint, 'a small table');
+BEGIN;
+INSERT INTO few VALUES (7);
+SELECT is((SELECT count(*) FROM few), 2::bigint, 'own writes are counted');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT is((SELECT count(*) FROM few), 1::bigint, 'a transaction keeps its moment');
+SELECT emu.insert('others', '{"x": 2}') \g /dev/null
+SELECT is((SELECT count(*) FROM few), 1::bigint, 'in counts as well');
+COMMIT;
+SELECT is((SELECT count(*) FROM few), 2::bigint, 'the next one has another');
 
 -- ------------------------------------------------------------------ plans
 
@@ -162,14 +190,15 @@ SELECT set_config('convex_fdw.snapshot', :'now', false) \g /dev/null
 SELECT is(went_over(:'look'), 'convex_fdw.snapshot is set', 'a pinned snapshot');
 RESET convex_fdw.snapshot;
 
-SELECT emu.config('{"query_window_ns": 0}') \g /dev/null
+SELECT emu.config('{"query_window_s": 0}') \g /dev/null
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM users WHERE _id = :'last' \g /dev/null
 SELECT emu.mutate(jsonb_build_array(jsonb_build_object('op', 'patch', 'table', 'users', 'id', :'last', 'doc', '{"x": 3001}'::jsonb))) \g /dev/null
+SELECT emu.insert('others', '{"x": 2}') \g /dev/null
 SELECT is(went_over(:'look'), 'HTTP status 503', 'a timestamp that Convex has forgotten');
 SELECT is((SELECT x FROM users WHERE _id = :'last'), 3000::float8, 'is still that of the transaction');
 COMMIT;
-SELECT emu.config('{"query_window_ns": 10000000000}') \g /dev/null
+SELECT emu.config('{"query_window_s": 10}') \g /dev/null
 
 SELECT convex_ensure_primary_key('keyed') \g /dev/null
 SELECT _id AS seventh FROM local WHERE k = 7 \gset

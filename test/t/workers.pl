@@ -372,7 +372,7 @@ my $small = ConvexTest::Cluster->new(conf => "shared_preload_libraries = 'convex
 $small->convex($emulator);
 $small->value("SELECT convex_create_subscription('app', 'convex', tables => '{users}', $QUICK)");
 shows('snyder', 'one slot is enough for a probe and then a worker', cluster => $small);
-ok($small->log_text =~ /LOG:  convex_fdw.max_workers of 4 may leave parallel queries 0 of 2 planned workers/, 'the log says when workers leave parallel queries too little');
+ok($small->log_text =~ /LOG:  convex_fdw.max_workers \(4\) may leave parallel queries only 0 of 2 planned workers/, 'the log says when workers leave parallel queries too little');
 $small->value("SELECT convex_create_subscription('app2', 'convex', tables => '{users}', $QUICK)");
 is($small->value(q{SELECT convex_start_worker('app2') > 0}), 't', 'another one comes to its turn');
 my $easley = $emulator->mutate({ op => 'insert', table => 'users', doc => { name => 'easley' } })->{ts};
