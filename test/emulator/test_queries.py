@@ -8,9 +8,11 @@ import math
 import random
 import struct
 import unittest
+import unittest.mock
 
 import convex_values
 import filters
+import functions
 import values
 from function_errors import Thrown
 from testing import (ADMIN, JSON, PAGINATED, READ_ONLY, QueryTest, clause, encode_filter, ts_text)
@@ -164,9 +166,26 @@ class Routes(QueryTest):
         self.assertEqual(second["status"], "error")
         for wrong, code in (({"path": "/x"}, "BadConvexFunctionIdentifier"), ({"format": "yaml"}, "BadFormat")):
             self.bad(self.post("/api/query_batch", {"queries": [size, {**size, **wrong}]}), code)
+        asked = {"path": PAGINATED, "args": ALL, "format": "yaml"}
+        self.bad(self.post("/api/query_batch", {"queries": [asked]}), "BadFormat")
+        self.assertEqual(self.last_request()["documents_read"], 0)    # here the format comes before the run
         self.refused(self.post("/api/query_batch", {"queries": [{**size, "path": "/x"}]}, {"Authorization": "Convex x"}),
                      401, "BadAdminKey")
         self.assertEqual(self.post("/api/query_batch", {"queries": []}).json(), {"results": []})
+
+
+    def test_a_commit_during_a_batch_is_not_seen(self):
+        run = functions.run
+
+        def run_and_insert(*args):
+            found = run(*args)
+            self.emulator.control.mutate([{"op": "insert", "table": "t", "doc": {}}])
+            return found
+        size = {"path": SIZE, "args": {"tableName": "t"}}
+        with unittest.mock.patch("functions.run", run_and_insert):
+            results = self.post("/api/query_batch", {"queries": [size, size]}).json()["results"]
+        self.assertEqual([result["value"] for result in results], [0, 0])
+        self.assertEqual(self.value(SIZE, {"tableName": "t"}), 2)
 
 
 class Permissions(QueryTest):
@@ -257,7 +276,7 @@ class Timestamps(QueryTest):
     def test_what_is_no_timestamp_of_this_server(self):
         head = self.insert("t", {})["ts"]
         self.assertEqual(self.at(head).json()["value"], 1)
-        for wrong in (head + 1, 1 << 63, "", "AAAA", "!", ts_text(head).rstrip("=")):
+        for wrong in (head + 1, 1 << 63, "", "AAAA", "!", ts_text(head).rstrip("="), "!" + ts_text(head)):
             self.refused(self.at(wrong), 500, "InternalServerError")
         self.bad = self.at(5)
         self.refused(self.bad, 503, "InternalServerError")
@@ -321,6 +340,17 @@ class Timestamps(QueryTest):
         ts = self.insert("t", {})["ts"]
         self.control("reset", {})
         self.refused(self.at(ts), 503, "InternalServerError")
+
+    def test_the_bump_after_a_commit_is_a_version(self):
+        versions = Versions(0)
+        for seconds, kept in ((12, [0, 5, 12]), (16, [5, 12, 16]), (30, [16, 21, 30]), (33, [21, 30, 33])):
+            versions.committed(seconds * SECOND)
+            self.assertEqual([ts // SECOND for ts in versions.kept], kept)
+        self.assertEqual(versions.bump(37 * SECOND), 33 * SECOND)
+        self.assertEqual(versions.bump(39 * SECOND), 38 * SECOND)
+        self.assertEqual(versions.bump(90 * SECOND), 38 * SECOND)    # one a commit; then the head moves hourly
+        versions.idled(3638 * SECOND)
+        self.assertEqual([ts // SECOND for ts in versions.kept], [38, 3638])
 
     def test_versions_go_when_their_successor_is_old(self):
         """The rule itself, against one that looks at all versions at once."""
@@ -455,7 +485,8 @@ class Filters(QueryTest):
         self.assertEqual(point(row["_id"], clause("v", "eq", 5, enabled=False)), [row])
         self.assertEqual(point(row["_id"], index={"name": "by_creation_time", "clauses": []}), [row])
         other = self.insert("u", {})["ids"][0]
-        for value in (other, "x", 5, None, values.encode_id(10001, bytes(16))):
+        disguised = values.encode_id(values.decode_id(other)[0], values.decode_id(row["_id"])[1])
+        for value in (other, disguised, "x", 5, None, values.encode_id(10001, bytes(16))):
             self.assertEqual(point(value), [])
         self.assertEqual(point(row["_id"], table="u"), [])
         self.assertEqual(point(row["_id"], table="none"), [])
@@ -463,8 +494,10 @@ class Filters(QueryTest):
         self.assertEqual(missing["page"], [])
         self.mutate({"op": "delete", "table": "t", "id": row["_id"]})
         self.assertEqual(point(row["_id"]), [])
-        both = self.page(filters=encode_filter([clause("_id", "eq", "x"), clause("n", "eq", 1)]))
-        self.assertIn("pageStatus", both)
+        later = {"type": "indexRange", "enabled": True, "lowerOp": "gt", "lowerValue": row["_creationTime"]}
+        for more, index in (([clause("n", "gte", 0)], {}), ([], {"index": {"name": "by_creation_time", "clauses": [later]}})):
+            page = self.page(filters=encode_filter([clause("_id", "eq", row["_id"]), *more], **index))
+            self.assertEqual((page["page"], "pageStatus" in page), ([], True))
 
     def test_tables_that_are_none(self):
         self.assertEqual(self.page("none")["page"], [])
