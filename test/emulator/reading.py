@@ -21,6 +21,7 @@ class Reading:
         self.cost = Cost() if parent is None else parent.cost
         self.ignores_filter = ignores_filter
         self.declaration = emulator.declarations.at(ts)
+        self.named = {}    # tables looked up
 
     def inside(self, component):
         """The same function in a component; it has the same limits."""
@@ -28,7 +29,9 @@ class Reading:
 
     def table(self, name):
         """The tablet of a user table, or None."""
-        return self.store.table_at(self.component, name, self.ts)
+        if name not in self.named:
+            self.named[name] = self.store.table_at(self.component, name, self.ts)
+        return self.named[name]
 
     def virtual(self, name):
         """The tablet of a virtual table, or None."""
