@@ -4,7 +4,6 @@ Convex: npm-packages/convex/src/values/value.ts.
 """
 
 import math
-import re
 
 import values
 
@@ -12,9 +11,6 @@ import values
 UNDEFINED_PLACEHOLDER = (
     "__CONVEX_PLACEHOLDER_undefined_I23atX0jcndVbFgXoQZffsih7eAqktCyFjgUuAeNBtfr3ySOljPSPSEOPFgprkdBO3zXNiGEJxmJ5ZFPc5C"
     "5qKesG80QRPvlJe8vgSxAt9feLTwxTg4PHfVwUaTEJU67FDwldWmTxp1guMPwxQ2jOuhEryTBf3mQ")
-
-_EXPONENT = re.compile(r"e([+-])0*")
-
 
 class NotAValue(Exception):
     """JSON that is no Convex value, with JavaScript's words."""
@@ -73,11 +69,11 @@ def number_text(number):
     number = float(number)
     if number == math.trunc(number) and abs(number) < 1e21:
         return str(int(number))
-    text = repr(number)
-    exponent = _EXPONENT.search(text)
-    if exponent and exponent[1] == "-" and int(text[exponent.end():]) <= 6:
-        return f"{number:.{17 + 6}f}".rstrip("0")
-    return _EXPONENT.sub(r"e\1", text)
+    mantissa, mark, exponent = repr(number).partition("e")
+    if mark and -7 < int(exponent) < 0:
+        sign = "-" if number < 0 else ""
+        return f"{sign}0.{'0' * (-int(exponent) - 1)}{mantissa.lstrip('-').replace('.', '')}"
+    return f"{mantissa}e{int(exponent):+d}" if mark else mantissa
 
 
 def without_proto(value):

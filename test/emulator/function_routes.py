@@ -111,7 +111,7 @@ class FunctionRoutes:
     def _run(self, call, path, identity, ts_of):
         try:
             with self.store.lock:
-                value = functions.run(self.emulator, identity, path, call.args, ts_of(), call.entry)
+                value = functions.run(self.emulator, identity, path, call, ts_of())
                 return self._success(value, call.format(self.settings))
         except FunctionError as error:
             return self._error(call, error)
@@ -179,6 +179,7 @@ class Call:
         self.body = body
         self.args = body["args"]
         self.entry = request.entry if request else None
+        self.ignores_filter = request is not None and request.ignore_filter
         headers = request.headers if request else {}
         self.request_id = headers.get("convex-request-id") or os.urandom(8).hex()
         self.client = headers.get("convex-client")

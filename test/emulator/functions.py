@@ -40,20 +40,23 @@ def shown(path):
     return module if function == "default" else f"{module}:{function}"
 
 
-def run(emulator, identity, path, args, ts, entry=None):
-    """The value of a query at a timestamp; raises FunctionError. Use under `Store.lock`."""
+def run(emulator, identity, path, call, ts):
+    """The value of a query at a timestamp; raises FunctionError. Use under `Store.lock`.
+
+    `call` has the arguments, the entry of the journal or None, and whether a fault makes filters void.
+    """
     module, export = path
     if not module.startswith("_system/"):
         raise FunctionError(f"Could not find public function for '{shown(path)}'.")
     if identity.ops is None or identity.is_acting:
         raise FunctionError("Operation query not permitted")
     function = _find(emulator.settings, module, export)
-    reading = Reading(emulator, ts)
+    reading = Reading(emulator, ts, ignores_filter=call.ignores_filter)
     try:
-        return _run(function, reading, identity, args)
+        return _run(function, reading, identity, call.args)
     finally:
-        if entry is not None:
-            entry.add_cost(reading.cost)
+        if call.entry is not None:
+            call.entry.add_cost(reading.cost)
 
 
 def _find(settings, module, export):

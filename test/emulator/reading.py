@@ -11,7 +11,7 @@ from store import VIRTUAL_TABLES
 class Reading:
     """One function at one timestamp. Use under `Store.lock`."""
 
-    def __init__(self, emulator, ts, component="", parent=None):
+    def __init__(self, emulator, ts, component="", parent=None, ignores_filter=False):
         self.emulator = emulator
         self.store = emulator.store
         self.settings = emulator.settings
@@ -19,15 +19,19 @@ class Reading:
         self.ts = ts
         self.component = component    # None: of a component that has no tables
         self.cost = Cost() if parent is None else parent.cost
+        self.ignores_filter = ignores_filter
         self.declaration = emulator.declarations.at(ts)
+        self.named = {}    # tables looked up
 
     def inside(self, component):
         """The same function in a component; it has the same limits."""
-        return Reading(self.emulator, self.ts, component, self)
+        return Reading(self.emulator, self.ts, component, self, self.ignores_filter)
 
     def table(self, name):
         """The tablet of a user table, or None."""
-        return self.store.table_at(self.component, name, self.ts)
+        if name not in self.named:
+            self.named[name] = self.store.table_at(self.component, name, self.ts)
+        return self.named[name]
 
     def virtual(self, name):
         """The tablet of a virtual table, or None."""

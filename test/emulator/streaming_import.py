@@ -64,7 +64,8 @@ class ImportRoutes:
 
     def get_schema(self, request):
         self.emulator.keys.identify(request).require(IMPORT_BACKUPS)
-        text = json.dumps(self.settings.schema, ensure_ascii=False, separators=(",", ":"))
+        with self.store.lock:
+            text = self.emulator.declarations.at(self.store.head()).schema_text("") or "null"
         return Response(200, [text.encode()])
 
     def replace_tables(self, request):

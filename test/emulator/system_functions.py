@@ -70,6 +70,8 @@ def _checked_table(reading, name, argument="query", function="queryPage"):
 
 def paginated_table_documents(reading, args):
     found = filters.parse(args["filters"]) or {"clauses": []}
+    if reading.ignores_filter:
+        found = {"clauses": [], "order": found.get("order", "desc")}
     errors = filters.value_errors(found["clauses"])
     if errors:
         return _short_page(errors)

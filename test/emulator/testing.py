@@ -1,7 +1,9 @@
 """What the test files share: an emulator in this process, and a small HTTP client."""
 
+import base64
 import http.client
 import json
+import struct
 import time
 import unittest
 
@@ -120,3 +122,73 @@ class EmulatorTest(unittest.TestCase):
             page = self.deltas(page["cursor"], **args)
             rows += page["values"]
         return rows
+
+
+PAGINATED = "_system/frontend/paginatedTableDocuments"
+
+
+def encode_filter(clauses=(), **more):
+    """The argument `filters`."""
+    return base64.b64encode(json.dumps({"clauses": list(clauses), **more}).encode()).decode()
+
+
+def clause(field, op, *value, **more):
+    """A clause of a filter; without a value it has none."""
+    return {"field": field, "op": op, **({"value": value[0]} if value else {}), **more}
+
+
+def ts_text(ts):
+    return base64.b64encode(struct.pack("<Q", ts)).decode()
+
+
+class QueryTest(EmulatorTest):
+    """Functions, called as a client calls them."""
+
+    def call(self, path, args, headers=None, **more):
+        """The answer of /api/query, or of query_at_ts when `ts` is given, as it is."""
+        route = "/api/query_at_ts" if "ts" in more else "/api/query"
+        if isinstance(more.get("ts"), int):
+            more["ts"] = ts_text(more["ts"])
+        answer = self.post(route, {"path": path, "args": args, "format": "convex_encoded_json", **more}, headers)
+        self.assertEqual(answer.status, 200, answer.body)
+        return answer.json()
+
+    def value(self, path, args, **more):
+        answer = self.call(path, args, **more)
+        self.assertEqual(answer["status"], "success", answer)
+        return answer["value"]
+
+    def error(self, path, args, headers=None, **more):
+        """The text of an error without its first line."""
+        answer = self.call(path, args, headers, **more)
+        self.assertEqual(answer["status"], "error", answer)
+        first, _, text = answer["errorMessage"].partition("\n")
+        self.assertRegex(first, r"\A\[Request ID: [0-9a-f]{16}\] Server Error\Z")
+        return text
+
+    @staticmethod
+    def page_args(table="t", filters=None, cursor=None, items=100, **more):
+        return {"table": table, "filters": filters, "paginationOpts": {"numItems": items, "cursor": cursor}, **more}
+
+    def page(self, table="t", filters=None, cursor=None, items=100, **more):
+        args = {name: more.pop(name) for name in ("componentId",) if name in more}
+        return self.value(PAGINATED, self.page_args(table, filters, cursor, items, **args), **more)
+
+    def all_rows(self, table="t", filters=None, items=100, **more):
+        """The documents of all pages."""
+        rows, page = [], {"isDone": False, "continueCursor": None}
+        while not page["isDone"]:
+            page = self.page(table, filters, page["continueCursor"], items, **more)
+            rows += page["page"]
+        return rows
+
+    def declare(self, component="", **indexes):
+        """table=[(name, fields..), ..] becomes the active schema."""
+        schema = {"tables": [{"tableName": table, "documentType": None, "searchIndexes": [], "vectorIndexes": [],
+                              "indexes": [{"indexDescriptor": name, "fields": fields} for name, *fields in of_table]}
+                             for table, of_table in indexes.items()], "schemaValidation": False}
+        self.control("config", {"component_schemas": {component: schema}} if component else {"schema": schema})
+        return schema
+
+    def last_request(self):
+        return self.control("journal")["requests"][-1]
