@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 
 #include "ground/compat.h"
+#include "protocol/schema.h"
 #include "protocol/walk.h"
 #include "shape/options_read.h"
 #include "shape/rowmap.h"
@@ -911,9 +912,18 @@ check_table_exists(CvxScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
 	List	   *tables;
+	bool		is_listed = true;
 
-	if (cvx_api_column_names(scan->walk.http, &scan->table, &tables) &&
-		tables == NIL)
+	/* Questions need no plan with streaming export; the list does. */
+	if (asks(scan))
+	{
+		tables = cvx_api_tables(scan->walk.http, &is_listed);
+		is_listed = !is_listed ||
+			cvx_schema_find(tables, scan->table.component, scan->table.table) != NULL;
+	}
+	else if (cvx_api_column_names(scan->walk.http, &scan->table, &tables))
+		is_listed = tables != NIL;
+	if (!is_listed)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
 				 errmsg("Convex server \"%s\" has no table \"%s\"%s%s%s",

@@ -25,6 +25,7 @@
 #include "ground/guard.h"
 #include "ground/redact.h"
 #include "protocol/api.h"
+#include "protocol/functions.h"
 #include "protocol/inventory.h"
 #include "protocol/schema_read.h"
 #include "shape/options_read.h"
@@ -73,6 +74,7 @@ static int	query_outcome(CvxCall *call, CvxHttp *http);
 static void check_clock(Rows *rows, int64 date);
 static void check_features(Rows *rows, CvxHttp *http);
 static void check_head(Rows *rows, CvxHttp *http);
+static void check_functions(Rows *rows, CvxHttp *http, int64 head);
 static char *describe_answer(CvxCall *call);
 
 PG_FUNCTION_INFO_V1(convex_fdw_version);
@@ -511,6 +513,20 @@ check_head(Rows *rows, CvxHttp *http)
 	age = (double) time(NULL) - (double) (head / 1000000000);
 	put_check(rows, "head", 1,
 			  psprintf(INT64_FORMAT ", %.0f s ago", head, Max(age, 0)), NULL);
+	check_functions(rows, http, head);
+}
+
+/* Does it answer questions? */
+static void
+check_functions(Rows *rows, CvxHttp *http, int64 head)
+{
+	CvxFunctionAnswer answer = cvx_function_query_at(http, NULL, "_system/frontend/tableSize",
+													 "{\"tableName\":\"\"}", head);
+	bool		is_good = answer.verdict == CVX_VERDICT_GOOD;
+
+	put_check(rows, "functions", is_good ? 1 : answer.verdict == CVX_VERDICT_NEVER ? 0 : -1,
+			  is_good ? "Convex answers look-ups and counts" : answer.problem,
+			  "Tables are read whole.");
 }
 
 /* Status, code and message, or what the transport said. */

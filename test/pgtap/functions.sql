@@ -179,8 +179,8 @@ $$ SELECT jsonb_object_agg(check_name, ok) FROM convex_test_connection(server) $
 SELECT emu.clear_journal() \g /dev/null
 SELECT checks() AS checks \gset
 SELECT is(:'checks'::jsonb - 'data_sync', '{"url": true, "tls": true, "key": true, "plan": true, "data:view": true, "backups:import": true, "backups:view": true,
-	"clock": true, "selection": true, "fivetran": true, "head": true}', 'with a full key everything is well');
-SELECT is((SELECT array_agg(DISTINCT entry ->> 'path' ORDER BY entry ->> 'path') FROM emu.journal() AS entry WHERE entry ->> 'method' <> 'GET'), '{/api/list_snapshot,/api/query,/api/query_ts}', 'nothing is written');
+	"clock": true, "selection": true, "fivetran": true, "head": true, "functions": true}', 'with a full key everything is well');
+SELECT is((SELECT array_agg(DISTINCT entry ->> 'path' ORDER BY entry ->> 'path') FROM emu.journal() AS entry WHERE entry ->> 'method' <> 'GET'), '{/api/list_snapshot,/api/query,/api/query_at_ts,/api/query_ts}', 'nothing is written');
 SELECT is((SELECT count(*) FROM convex_test_connection('convex') WHERE check_name IS NULL OR (ok IS NOT TRUE AND detail IS NULL AND hint IS NULL)), 0::bigint, 'what is not well has a detail or a hint');
 SELECT matches((SELECT detail FROM convex_test_connection('convex') WHERE check_name = 'head'), emu.state() ->> 'head', 'the head is told');
 

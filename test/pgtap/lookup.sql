@@ -3,14 +3,14 @@
 -- from answering costs a walk, and nothing else.
 
 \ir lib/setup.sql
-SELECT plan(97);
+SELECT plan(104);
 
-SELECT emu.server('convex') \g /dev/null
+SELECT emu.server('convex', $$max_retries '2', max_retry_wait '1ms'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 100}') \g /dev/null
 
 -- ------------------------------------------------------------------ the same rows, for one request
 
-SELECT emu.insert('users', jsonb_build_object('x', i, 'name', 'user ' || i, 'tags', jsonb_build_array('a', i::text))) FROM generate_series(1, 3000) AS i \g /dev/null
+SELECT emu.insert('users', VARIADIC ARRAY(SELECT jsonb_build_object('x', i, 'name', 'user ' || i, 'tags', jsonb_build_array('a', i::text)) FROM generate_series(1, 3000) AS i)) \g /dev/null
 SELECT emu.insert('others', '{"x": 1}') AS other \gset
 SELECT emu.mutate('[{"op": "insert", "table": "users", "component": "shop", "doc": {"x": 1}}]') \g /dev/null
 CREATE FOREIGN TABLE users (_id text, "_creationTime" timestamptz, x float8, name text, tags text[], document jsonb OPTIONS (column_name '*')) SERVER convex;
@@ -238,6 +238,20 @@ SELECT emu.clear_journal() \g /dev/null
 SELECT is(under_fault('{"action": "status", "status": 404, "code": "NotFound", "count": -1}', :'look'), 'HTTP status 404', 'a server without functions');
 SELECT is(went_over(:'look'), 'the server does not take questions', 'is not asked again');
 SELECT is(asked(), '1 62 2', 'for a while');
+
+SELECT convex_fdw_disconnect_all() \g /dev/null
+SELECT is((SELECT concat_ws(' ', ok, detail) FROM convex_test_connection('convex') WHERE check_name = 'functions'), 't Convex answers look-ups and counts', 'the server has functions');
+SELECT emu.fault('{"action": "status", "status": 404, "code": "NotFound", "path": "/api/query_at_ts"}') \g /dev/null
+SELECT is((SELECT concat_ws(' ', ok, detail, hint) FROM convex_test_connection('convex') WHERE check_name = 'functions'), 'f HTTP status 404 Tables are read whole.', 'or not');
+
+-- A deployment whose plan has no streaming export.
+SELECT emu.config('{"streaming_export": false}') \g /dev/null
+SELECT is((SELECT count(*) FROM users WHERE _id IN (:'first', :'last', 'nobody')), 2::bigint, 'a plan without the export has look-ups');
+SELECT is((SELECT count(*) FROM users WHERE _id = 'nobody'), 0::bigint, 'also of nothing');
+SELECT is((SELECT count(*) FROM users), 3000::bigint, 'and counts');
+SELECT throws_ok('SELECT count(*) FROM users WHERE x > 0', '42501', NULL, 'and no walk');
+SELECT throws_ok('SELECT count(*) FROM shop_users', '42501', NULL, 'not even of a component');
+SELECT emu.config('{"streaming_export": true}') \g /dev/null
 
 SELECT throws_ok($$SELECT 1 FROM absent WHERE _id = 'a'$$, 'HV00R', NULL, 'a table that does not exist is an error');
 SELECT * FROM finish();
