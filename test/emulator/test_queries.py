@@ -237,8 +237,11 @@ class Timestamps(QueryTest):
     def test_the_past_is_what_list_snapshot_shows(self):
         self.control("config", {"query_window_s": "off"})
         self.declare(t=[("by_n", "n")])
+        by_n = encode_filter(order="asc", index={"name": "by_n", "clauses": []})
         rng, ids, moments = random.Random(5), [], []
         for step in range(40):
+            if step % 7 == 3:
+                self.page(filters=by_n)    # the order is made early, and brought up to date
             if ids and rng.random() < 0.6:
                 victim = ids.pop(rng.randrange(len(ids)))
                 op = {"op": "delete", "table": "t", "id": victim}
@@ -250,7 +253,6 @@ class Timestamps(QueryTest):
                 made = self.insert("t", {"n": rng.randrange(9)})
                 ids += made["ids"]
                 moments.append(made["ts"])
-        by_n = encode_filter(order="asc", index={"name": "by_n", "clauses": []})
         for ts in [*moments, moments[3] + 1]:
             dumped = self.control(f"dump?table=t&ts={ts}")["documents"]
             seen = self.all_rows(ts=ts, items=7)
