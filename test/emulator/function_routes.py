@@ -111,7 +111,7 @@ class FunctionRoutes:
     def _run(self, call, path, identity, ts_of):
         try:
             with self.store.lock:
-                value = functions.run(self.emulator, identity, path, call, ts_of())
+                value = functions.run(self.emulator, identity, path, call, ts_of)
                 return self._success(value, call.format(self.settings))
         except FunctionError as error:
             return self._error(call, error)

@@ -40,18 +40,22 @@ def shown(path):
     return module if function == "default" else f"{module}:{function}"
 
 
-def run(emulator, identity, path, call, ts):
+def run(emulator, identity, path, call, ts_of):
     """The value of a query at a timestamp; raises FunctionError. Use under `Store.lock`.
 
-    `call` has the arguments, the entry of the journal or None, and whether a fault makes filters void.
+    `call` has the arguments, the entry of the journal or None, and whether a fault makes filters void. `ts_of` gives the
+    timestamp, and refuses one only when the caller may run such a function at all.
     """
     module, export = path
-    if not module.startswith("_system/"):
-        raise FunctionError(f"Could not find public function for '{shown(path)}'.")
-    if identity.ops is None or identity.is_acting:
+    is_system = module.startswith("_system/")
+    if is_system and (identity.ops is None or identity.is_acting):
         raise FunctionError("Operation query not permitted")
+    reading = Reading(emulator, ts_of(), ignores_filter=call.ignores_filter)
+    if call.entry is not None:
+        call.entry.snapshot = reading.ts
+    if not is_system:
+        raise FunctionError(f"Could not find public function for '{shown(path)}'.")
     function = _find(emulator.settings, module, export)
-    reading = Reading(emulator, ts, ignores_filter=call.ignores_filter)
     try:
         return _run(function, reading, identity, call.args)
     finally:

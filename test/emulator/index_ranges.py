@@ -44,11 +44,18 @@ class IndexChoice:
         return Interval((start,), None if end is None else (end,))
 
 
+class SearchFields:
+    """What a filter may know of a search index."""
+
+    def __init__(self, filter_fields):
+        self.filter_fields = filter_fields
+
+
 def find(declaration, component, table, name):
-    """The fields of an index that a filter may name: a tuple, "search" for a search index, None for none."""
+    """The fields of an index that a filter may name: a tuple, those of a search index, or None for no such index."""
     for index in declaration.indexes(component, table):
         if index.name == name and index.kind != "vector" and not index.is_staged:
-            return index.fields if index.kind == "database" else "search"
+            return index.fields if index.kind == "database" else SearchFields(index.definition["filterFields"])
     return BUILT_IN.get(name)
 
 
@@ -67,7 +74,7 @@ def check(name, fields, clauses):
     """The text of what makes the choice of an index invalid, or None."""
     if fields is None:
         return f"Index {name} does not exist."
-    if fields == "search":
+    if isinstance(fields, SearchFields):
         return f"Index {name} is a search index, but the query is trying to use it as a database index."
     if len(clauses) > len(fields):
         return f"Index {name} has {len(fields)} fields, but the query has {len(clauses)} clauses."
@@ -79,6 +86,25 @@ def check(name, fields, clauses):
         return "Invalid index filter selection: found an enabled clause after an disabled clause."
     if any(_member(clause, "type") == "indexRange" for clause in clauses[:max(last - 1, 0)]):
         return "Invalid index filter selection: found a range filter after a non-range filter."
+    return None
+
+
+def check_search(name, fields, clauses, order):
+    """(number of the clause or -1, text) of what makes a search invalid, or None."""
+    if fields is None:
+        return -1, f"Index {name} does not exist."
+    if not isinstance(fields, SearchFields):
+        return -1, f"Index {name} is not a search index, but the query is trying to use it as search index."
+    if order != "asc":
+        return -1, f"Trying to query search index `{name}` in descending order."
+    used = [_member(clause, "field") for clause in clauses if is_enabled(clause)]
+    for at, clause in enumerate(clauses):
+        field = _member(clause, "field")
+        if is_enabled(clause) and field not in fields.filter_fields:
+            return at, (f"Invalid index filter selection: found a filter for field `{field}` which is not part of the filter "
+                        f"fields of the search index `{name}`.")
+        if is_enabled(clause) and used.count(field) > 1:
+            return at, f"Invalid filter: there are multiple filters for field `{field}`."
     return None
 
 

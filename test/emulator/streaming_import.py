@@ -9,7 +9,6 @@ crates/model/src/{airbyte_import,fivetran_import}.
 """
 
 import datetime
-import json
 
 import arguments
 import tables

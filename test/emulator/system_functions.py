@@ -94,16 +94,19 @@ def _choice(reading, table, found):
         return None, False, None
     if not isinstance(index, dict):
         raise Thrown("Cannot use 'in' operator to search for 'search' in " + str(index), name="TypeError")
-    if "search" in index:
-        raise FunctionError("The emulator has no search indexes.")
     clauses = index.get("clauses")
     if not isinstance(clauses, list):
         raise Thrown("Cannot read properties of undefined (reading 'filter')", name="TypeError")
     name = index.get("name", "undefined")
     fields = index_ranges.find(reading.declaration, reading.component, table, name)
-    error = index_ranges.check(name, fields, clauses)
+    if "search" in index:
+        at, error = index_ranges.check_search(name, fields, clauses, found.get("order", "desc")) or (0, None)
+    else:
+        at, error = -1, index_ranges.check(name, fields, clauses)
     if error is not None:
-        return None, False, {"error": error, "filter": -1.0}
+        return None, False, {"error": error, "filter": float(at)}
+    if "search" in index:
+        raise FunctionError("The emulator declares search indexes, but has no search.")
     return index_ranges.choose(name, fields, clauses), any(map(index_ranges.is_enabled, clauses)), None
 
 

@@ -241,6 +241,16 @@ class States(IndexTest):
         self.control("config", {"schema": self.schema})
         self.assertIn("is a search index, but the query is trying to use it as a database index", self.in_page("search"))
         self.assertEqual(self.in_page("vector"), "Index vector does not exist.")
+        on_n = {"field": "n", "enabled": True, "value": 1}
+        for name, clauses, order, number, text in (
+                ("nope", [], "asc", -1, "Index nope does not exist."), ("by_s", [], "asc", -1, "is not a search index"),
+                ("search", [], "desc", -1, "in descending order"), ("search", [on_n, on_n], "asc", 0, "multiple filters"),
+                ("search", [on_n, {**on_n, "field": "s"}], "asc", 1, "found a filter for field `s` which is not part")):
+            index = {"name": name, "search": "words", "clauses": clauses}
+            element, = self.page(filters=encode_filter(order=order, index=index))["page"]
+            self.assertEqual((element["filter"], text in element["error"]), (number, True), element)
+        self.assertIn("has no search", self.error(PAGINATED, self.page_args(filters=encode_filter(
+            order="asc", index={"name": "search", "search": "words", "clauses": [on_n]}))))
         self.assertEqual([index["fields"] for index in self.indexes()], [
             ["s", "_creationTime"], {"filterFields": ["n"], "searchField": "s"},
             {"dimensions": 3, "filterFields": [], "vectorField": "v"}])

@@ -238,7 +238,7 @@ class Faults(QueryTest):
         query = {"path": PAGINATED, "args": self.page_args()}
         self.post("/api/query_batch", {"queries": [query, query]})
         entry = self.last_request()
-        self.assertEqual(entry["documents_read"], 2)
+        self.assertEqual((entry["documents_read"], entry["snapshot"]), (2, self.head()))
         row, = self.page()["page"]
         self.assertEqual(entry["bytes_read"], 2 * values.value_size(row))
 
