@@ -41,6 +41,15 @@
 /* Fewer at once are not tried when it was too much. */
 #define LEAST_IDS			32
 
+/* Documents of the first page in an order, unless a LIMIT says how many. */
+#define FIRST_PAGE			32
+
+/* An ordered scan that has read so many goes over. */
+#define MAX_ORDERED			20000
+
+/* _ids are shorter. */
+#define MAX_ID_LEN			64
+
 /* No table is larger; beyond that a double is not exact. */
 #define MAX_COUNT			9007199254740992.0
 
@@ -74,6 +83,11 @@ typedef struct Refusal
 
 static List *refusals = NIL;
 
+static char *page_args(const CvxAskOrder *order,
+					   const CvxTableOptions *options);
+static bool is_in_order(CvxAsk *ask, const CvxPage *page);
+static bool give(CvxAsk *ask, const CvxPage *page);
+static char *id_of(const CvxPage *page, int row, char *buf);
 static bool is_refused(CvxAsk *ask, const CvxHttp *http);
 static void note_refusal(const CvxHttp *http, const CvxFunctionAnswer *answer);
 static Refusal *find_refusal(const CvxHttp *http, bool makes_one);
@@ -186,6 +200,187 @@ cvx_ask_documents(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
 	return ask->went_over == NULL;
 }
 
+/* The scan gives documents in an order; see CvxOrderPrivate. */
+void
+cvx_ask_set_order(CvxAsk *ask, List *order)
+{
+	ask->order = palloc0(sizeof(CvxAskOrder));
+	ask->order->attnum = (AttrNumber) list_nth_int(order, CVX_ORDER_ATTNUM);
+	ask->order->descends = list_nth_int(order, CVX_ORDER_DESCENDS) != 0;
+	ask->order->operator = (Oid) list_nth_int(order, CVX_ORDER_OPERATOR);
+	ask->order->nulls_first = list_nth_int(order, CVX_ORDER_NULLS_FIRST) != 0;
+	ask->order->page_size = list_nth_int(order, CVX_ORDER_WANTED);
+	if (ask->order->page_size == 0)
+		ask->order->page_size = FIRST_PAGE;
+}
+
+/* The scan begins anew. */
+void
+cvx_ask_rewind(CvxAsk *ask)
+{
+	if (ask->order == NULL)
+		return;
+	ask->order->cursor = NULL;
+	ask->order->is_done = false;
+	ask->order->nread = 0;
+	ask->order->npages = 0;
+	ask->order->given = NULL;
+	ask->order->page_cxt[0] = ask->order->page_cxt[1] = NULL;
+	MemoryContextReset(ask->cxt);
+}
+
+/*
+ * The next documents in the scan's order, which are not given out before all
+ * of them have passed; NULL: the rest has to be read by a walk.  The page lives
+ * until the one after the next.
+ */
+CvxPage *
+cvx_ask_page(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
+			 const CvxTableOptions *options, int64 ts, const CvxPageWant *want)
+{
+	CvxAskOrder *order = ask->order;
+	CvxFunctionAnswer answer;
+	CvxFunctionPage found;
+	CvxPage    *page = NULL;
+	MemoryContext *cxt = &order->page_cxt[order->npages % 2];
+	MemoryContext old;
+
+	if (is_refused(ask, http))
+		return NULL;
+	if (order->nread >= MAX_ORDERED)
+	{
+		cvx_ask_go_over(ask, "too many documents were read");
+		return NULL;
+	}
+	if (*cxt == NULL)
+		*cxt = AllocSetContextCreate(ask->cxt, "convex answer", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(*cxt);
+	old = MemoryContextSwitchTo(*cxt);
+	answer = cvx_function_query_at(http, stats, "_system/frontend/paginatedTableDocuments",
+								   page_args(order, options), ts);
+	ask->nquestions++;
+	note_refusal(http, &answer);
+	if (answer.verdict == CVX_VERDICT_GOOD && cvx_function_page(&answer, ts, want, &found) &&
+		(found.is_done || found.cursor != NULL) && is_in_order(ask, found.page))
+		page = found.page;
+	else
+		cvx_ask_go_over(ask, answer.verdict == CVX_VERDICT_GOOD ?
+						"the answer is not the page that was asked for" : answer.problem);
+	if (page)
+	{
+		order->is_done = found.is_done;
+		order->cursor = found.cursor;
+		order->nread += page->ndocs;
+		order->npages++;
+		order->page_size = Min(order->page_size * 2, IDS_PER_QUESTION);
+	}
+	MemoryContextSwitchTo(old);
+	return page;
+}
+
+/* The arguments of the next page. */
+static char *
+page_args(const CvxAskOrder *order, const CvxTableOptions *options)
+{
+	/* {"clauses":[],"order":".."} */
+	static const char *const filters[] = {
+		"eyJjbGF1c2VzIjpbXSwib3JkZXIiOiJhc2MifQ==",
+		"eyJjbGF1c2VzIjpbXSwib3JkZXIiOiJkZXNjIn0="
+	};
+	StringInfoData args;
+
+	initStringInfo(&args);
+	appendStringInfoString(&args, "{\"table\":");
+	cvx_json_write_string(&args, options->table_name, strlen(options->table_name));
+	appendStringInfo(&args, ",\"filters\":\"%s\",\"paginationOpts\":{\"numItems\":%d,\"cursor\":",
+					 filters[order->descends], order->page_size);
+	if (order->cursor)
+		cvx_json_write_string(&args, order->cursor, strlen(order->cursor));
+	else
+		appendStringInfoString(&args, "null");
+	appendStringInfoString(&args, "}}");
+	return args.data;
+}
+
+/*
+ * Do these documents go on where the last page ended, each once?  Then they
+ * are noted as given.
+ */
+static bool
+is_in_order(CvxAsk *ask, const CvxPage *page)
+{
+	CvxAskOrder *order = ask->order;
+	CvxSpan    *spans = palloc(sizeof(CvxSpan) * Max(page->nfields, 1));
+	double		last = order->last;
+	int			field = 0;
+
+	while (field < page->nfields && strcmp(page->fields[field], "_creationTime") != 0)
+		field++;
+	for (int i = 0; i < page->ndocs; i++)
+	{
+		const CvxDoc *doc = &page->docs[i];
+		double		time;
+
+		cvx_page_spans(page, doc, spans);
+		if (field == page->nfields || doc->id.len >= MAX_ID_LEN ||
+			!cvx_function_number(page->text + spans[field].offset, spans[field].len, &time) ||
+			((order->nread > 0 || i > 0) && (order->descends ? time > last : time < last)))
+			return false;
+		last = time;
+	}
+	if (!give(ask, page))
+		return false;
+	order->last = last;
+	return true;
+}
+
+/* Note the _ids of a page; false, and none is noted, when one is not new. */
+static bool
+give(CvxAsk *ask, const CvxPage *page)
+{
+	CvxAskOrder *order = ask->order;
+	HASHCTL		ctl = {.keysize = MAX_ID_LEN,.entrysize = MAX_ID_LEN,.hcxt = ask->cxt};
+	char		key[MAX_ID_LEN];
+
+	if (order->given == NULL)
+		order->given = hash_create("convex ids", 1024, &ctl,
+								   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	for (int i = 0; i < page->ndocs; i++)
+	{
+		bool		is_known;
+
+		(void) hash_search(order->given, id_of(page, i, key), HASH_ENTER, &is_known);
+		if (!is_known)
+			continue;
+		while (--i >= 0)
+			(void) hash_search(order->given, id_of(page, i, key), HASH_REMOVE, NULL);
+		return false;
+	}
+	return true;
+}
+
+/* The _id of a document, in buf. */
+static char *
+id_of(const CvxPage *page, int row, char *buf)
+{
+	CvxSpan		id = page->docs[row].id;
+
+	memcpy(buf, page->text + id.offset, id.len);
+	buf[id.len] = '\0';
+	return buf;
+}
+
+/* Has a scan that went over given this document before? */
+bool
+cvx_ask_was_given(const CvxAsk *ask, const CvxPage *page, int row)
+{
+	char		key[MAX_ID_LEN];
+
+	return ask->order != NULL && ask->order->given != NULL &&
+		page->docs[row].id.len < MAX_ID_LEN &&
+		hash_search(ask->order->given, id_of(page, row, key), HASH_FIND, NULL) != NULL;
+}
+
 /*
  * How many documents does the table have at ts?  False: they have to be
  * counted here.
@@ -212,7 +407,7 @@ cvx_ask_count(CvxAsk *ask, CvxHttp *http, CvxHttpStats *stats,
 	note_refusal(http, &answer);
 	if (answer.verdict != CVX_VERDICT_GOOD)
 		cvx_ask_go_over(ask, answer.problem);
-	else if (!cvx_json_number(answer.value.data, answer.value.len, &count) ||
+	else if (!cvx_function_number(answer.value.data, answer.value.len, &count) ||
 			 !(count >= 0 && count <= MAX_COUNT && count == floor(count)))
 		cvx_ask_go_over(ask, "the answer is no count");
 	else

@@ -24,7 +24,10 @@ convexExplainForeignScan(ForeignScanState *node, struct ExplainState *es)
 	CvxAccess	access = intVal(list_nth(plan->fdw_private, CVX_PLAN_ACCESS));
 
 	if (access != CVX_ACCESS_WALK)
-		ExplainPropertyText("Convex Access", access == CVX_ACCESS_COUNT ? "count" : "look-up by _id", es);
+		ExplainPropertyText("Convex Access", access == CVX_ACCESS_COUNT ? "count" :
+							access != CVX_ACCESS_NEWEST ? "look-up by _id" :
+							list_nth_int(list_nth(plan->fdw_private, CVX_PLAN_ORDER), CVX_ORDER_DESCENDS) ?
+							"newest first" : "oldest first", es);
 	if (access == CVX_ACCESS_COUNT)
 	{
 		RangeTblEntry *rte = exec_rt_fetch(cvx_scan_relid(plan), node->ss.ps.state);

@@ -2,13 +2,19 @@
  * fdw_paths.c
  *		Which part of a query can Convex answer by itself?
  *
- * Today: documents by their _id, and how many a table has.  A condition that is answered by Convex is
+ * Today: documents by their _id, how many a table has, and documents in the
+ * order of their creation.  A condition that is answered by Convex is
  * still checked here, so what it gives may be more than the condition wants,
  * but never less.
  *
  *	condition						asked for
  *	_id = expr						that _id
  *	_id = ANY (expr)				those _ids; a NULL in it finds nothing
+ *
+ * Convex orders by _creationTime, a number that every document has.  As a
+ * timestamptz it is rounded, which keeps the order; but then nothing may be NULL
+ * because it does not fit.  Where times are equal the order is Convex's own, so
+ * that nothing may be promised behind it.
  *
  * expr does not depend on rows of any table, nor changes within a statement,
  * and the collation is deterministic: then equality is that of bytes, and no
@@ -35,6 +41,9 @@
 #include "ground/compat.h"
 #include "shape/options_read.h"
 #include "fdw/fdw_paths.h"
+
+/* What a LIMIT may make the first page hold. */
+#define MAX_WANTED	1000
 
 static Aggref *find_count(const RelOptInfo *output);
 static bool is_lookup(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
@@ -86,6 +95,48 @@ find_count(const RelOptInfo *output)
 		count = aggref;
 	}
 	return count;
+}
+
+/*
+ * How the query's first sort key is told to the executor, as integers, when
+ * Convex can give it; otherwise NIL.
+ */
+List *
+cvx_paths_find_order(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
+					 const CvxTableOptions *options, PathKey **pathkey)
+{
+	EquivalenceClass *ec;
+	ListCell   *lc;
+
+	if (root->query_pathkeys == NIL)
+		return NIL;
+	*pathkey = linitial(root->query_pathkeys);
+	ec = (*pathkey)->pk_eclass;
+	if (ec->ec_has_volatile)
+		return NIL;
+	foreach(lc, ec->ec_members)
+	{
+		EquivalenceMember *em = lfirst(lc);
+		const Var  *var = (const Var *) em->em_expr;
+		bool		descends = cvx_pathkey_descends(*pathkey);
+		TypeCacheEntry *type;
+
+		if (!IsA(var, Var) || var->varno != baserel->relid || var->varattno <= 0 ||
+			(var->vartype != TIMESTAMPTZOID && var->vartype != FLOAT8OID) ||
+			(var->vartype == TIMESTAMPTZOID && options->on_misfit == CVX_MISFIT_NULL) ||
+			strcmp(cvx_options_column(relid, var->varattno)->field, "_creationTime") != 0 ||
+			cvx_options_column(relid, var->varattno)->is_path)
+			continue;
+		type = lookup_type_cache(var->vartype, TYPECACHE_BTREE_OPFAMILY | TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
+		if ((*pathkey)->pk_opfamily != type->btree_opf)
+			continue;
+		return list_make5_int(var->varattno, descends,
+							  (int) (descends ? type->gt_opr : type->lt_opr),
+							  (*pathkey)->pk_nulls_first,
+							  root->limit_tuples > 0 && root->limit_tuples <= MAX_WANTED ?
+							  (int) root->limit_tuples : 0);
+	}
+	return NIL;
 }
 
 /* The documents that a scan can look up; false: it has no such condition. */

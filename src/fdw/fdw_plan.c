@@ -35,6 +35,9 @@
 #include "fdw/fdw_paths.h"
 #include "fdw/fdw_plan.h"
 
+/* Documents of one page of an ordered scan; the first ones are smaller. */
+#define ORDERED_PAGE	1000
+
 /* Rows of a table that was never analyzed. */
 #define DEFAULT_ROWS	10000
 
@@ -88,21 +91,30 @@ convexGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 		baserel->baserestrictcost.per_tuple;
 
 	CvxLookup	lookup;
+	PathKey    *pathkey;
+	List	   *order;
 
 	add_path(baserel, (Path *)
 			 cvx_create_foreignscan_path(root, baserel, baserel->rows, startup,
-										 startup + per_row * baserel->tuples, NIL));
-	if (options->asks && options->component[0] == '\0' &&
-		!is_target(root, baserel) &&
-		cvx_paths_find_lookup(root, baserel, relid, &lookup))
-	{
-		/* The moment may have to be asked for first. */
-		startup += options->startup_cost;
+										 startup + per_row * baserel->tuples, NIL, NIL));
+	if (!options->asks || options->component[0] != '\0' || is_target(root, baserel))
+		return;
+
+	/* The moment may have to be asked for first. */
+	startup += options->startup_cost;
+	if (cvx_paths_find_lookup(root, baserel, relid, &lookup))
 		add_path(baserel, (Path *)
 				 cvx_create_foreignscan_path(root, baserel, baserel->rows, startup,
-											 startup + per_row * lookup.nids,
+											 startup + per_row * lookup.nids, NIL,
 											 list_make2(makeInteger(lookup.access), lookup.expr)));
-	}
+	order = cvx_paths_find_order(root, baserel, relid, options, &pathkey);
+	if (order)
+		add_path(baserel, (Path *)
+				 cvx_create_foreignscan_path(root, baserel, baserel->rows, startup,
+											 startup + per_row * baserel->tuples +
+											 options->startup_cost * baserel->tuples / ORDERED_PAGE,
+											 list_make1(pathkey),
+											 list_make2(makeInteger(CVX_ACCESS_NEWEST), order)));
 }
 
 ForeignScan *
@@ -112,6 +124,7 @@ convexGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
 {
 	List	   *conditions = extract_actual_clauses(scan_clauses, false);
 	List	   *asked = best_path->fdw_private;
+	bool		orders = asked && intVal(linitial(asked)) == CVX_ACCESS_NEWEST;
 	List	   *private;
 
 	if (IS_UPPER_REL(baserel))
@@ -119,15 +132,16 @@ convexGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid relid,
 								list_make4(NIL, makeInteger(-1), makeInteger(false), linitial(asked)),
 								list_make1(makeTargetEntry(lsecond(asked), 1, NULL, false)),
 								NIL, outer_plan);
-	private = list_make4(needed_columns(root, baserel, relid),
+	private = list_make5(needed_columns(root, baserel, relid),
 									 makeInteger(wanted_rows(root, baserel,
 															 conditions)),
 									 makeInteger(is_target(root, baserel)),
 									 asked ? linitial(asked) :
-									 (void *) makeInteger(CVX_ACCESS_WALK));
+									 (void *) makeInteger(CVX_ACCESS_WALK),
+									 orders ? lsecond(asked) : NIL);
 
 	return make_foreignscan(tlist, conditions, baserel->relid,
-							asked ? list_make1(lsecond(asked)) : NIL, private,
+							asked && !orders ? list_make1(lsecond(asked)) : NIL, private,
 							NIL, NIL, outer_plan);
 }
 

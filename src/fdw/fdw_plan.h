@@ -15,7 +15,8 @@ enum CvxPlanPrivate
 	CVX_PLAN_ATTNUMS,			/* needed columns, a list of integers */
 	CVX_PLAN_BOUND,				/* rows that LIMIT wants at most; -1 unknown */
 	CVX_PLAN_TARGET,			/* 1: UPDATE or DELETE of this table */
-	CVX_PLAN_ACCESS				/* CvxAccess */
+	CVX_PLAN_ACCESS,			/* CvxAccess */
+	CVX_PLAN_ORDER				/* CvxOrderPrivate, or NIL */
 };
 
 extern void convexGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel,

@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
 
 #include "ground/compat.h"
 #include "protocol/schema.h"
@@ -87,6 +88,10 @@ typedef struct ScanKept
 {
 	Tuplestorestate *store;
 	TupleTableSlot *slot;
+
+	/* what an ordered scan has sorted by itself, or NULL */
+	Tuplesortstate *sort;
+	TupleTableSlot *sorted;
 } ScanKept;
 
 struct CvxScan
@@ -130,10 +135,14 @@ static void forget_scan(void *arg);
 static void drop_kept(CvxScan *scan);
 static bool fetch_row(CvxScan *scan, bool may_wait, bool *is_pending,
 					  Datum *values, bool *nulls);
+static bool next_sorted(CvxScan *scan, Datum *values, bool *nulls);
+static bool fetch_next(CvxScan *scan, bool may_wait, bool *is_pending,
+					   Datum *values, bool *nulls);
 static void prepare(CvxScan *scan);
 static void create_map(CvxScan *scan, List *extra_fields);
 static bool advance(CvxScan *scan, bool may_wait, bool *is_pending);
 static bool take_answer(CvxScan *scan);
+static bool take_page(CvxScan *scan);
 static bool prepare_question(CvxScan *scan);
 static TupleTableSlot *next_count(CvxScan *scan, TupleTableSlot *slot);
 static bool counts(const CvxScan *scan);
@@ -150,6 +159,8 @@ static void fail_too_new(CvxScan *scan);
 static void check_table_exists(CvxScan *scan);
 static void keep_downloading(CvxScan *scan);
 static void restart(CvxScan *scan);
+static void drop_sorted(CvxScan *scan);
+static void rewind_walk(CvxScan *scan);
 static void forget_question(CvxScan *scan);
 
 /*
@@ -382,6 +393,8 @@ convexBeginForeignScan(ForeignScanState *node, int eflags)
 		scan->ask = cvx_ask_open(access, plan->fdw_exprs == NIL ? NULL :
 								 ExecInitExpr(linitial(plan->fdw_exprs), (PlanState *) node),
 								 node->ss.ps.ps_ExprContext);
+		if (access == CVX_ACCESS_NEWEST)
+			cvx_ask_set_order(scan->ask, list_nth(plan->fdw_private, CVX_PLAN_ORDER));
 		MemoryContextSwitchTo(old);
 	}
 	node->fdw_state = scan;
@@ -430,6 +443,7 @@ convexEndForeignScan(ForeignScanState *node)
 	if (scan == NULL)
 		return;
 	drop_kept(scan);
+	drop_sorted(scan);
 	if (scan->targets)
 		cvx_targets_close(scan->targets);
 	if (scan->own.it)
@@ -528,8 +542,15 @@ advance(CvxScan *scan, bool may_wait, bool *is_pending)
 		}
 		if (scan->walk.is_last)
 			return false;
-		if (asks(scan) && !counts(scan) && take_answer(scan))
-			continue;
+		if (asks(scan) && !counts(scan))
+		{
+			if (scan->ask->order ? take_page(scan) : take_answer(scan))
+				continue;
+
+			/* An ordered scan reads the rest in another way. */
+			if (scan->ask->order)
+				return false;
+		}
 		if (!may_wait && (scan->walk.call == NULL || !cvx_http_poll(scan->walk.call)))
 		{
 			*is_pending = true;
@@ -549,6 +570,67 @@ static bool
 fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 		  bool *nulls)
 {
+	*is_pending = false;
+	if (scan->ask == NULL || scan->ask->order == NULL)
+		return fetch_next(scan, may_wait, is_pending, values, nulls);
+	if (asks(scan) && fetch_next(scan, may_wait, is_pending, values, nulls))
+		return true;
+	return !asks(scan) && next_sorted(scan, values, nulls);
+}
+
+/*
+ * An ordered scan that has gone over reads the whole table, drops what it has
+ * given, and sorts the rest as Convex would have.
+ */
+static bool
+next_sorted(CvxScan *scan, Datum *values, bool *nulls)
+{
+	CvxAskOrder *order = scan->ask->order;
+	TupleDesc	tupdesc = RelationGetDescr(scan->rel);
+	MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+	bool		is_pending;
+
+	if (scan->kept.sort == NULL)
+	{
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(tupdesc, &TTSOpsVirtual);
+		Oid			collation = InvalidOid;
+
+		rewind_walk(scan);
+		scan->kept.sort = tuplesort_begin_heap(tupdesc, 1, &order->attnum, &order->operator,
+											   &collation, &order->nulls_first,
+											   work_mem, NULL, 0);
+		scan->kept.sorted = MakeSingleTupleTableSlot(tupdesc, &TTSOpsMinimalTuple);
+		while (fetch_next(scan, true, &is_pending, slot->tts_values, slot->tts_isnull))
+		{
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreVirtualTuple(slot);
+			tuplesort_puttupleslot(scan->kept.sort, slot);
+			ExecClearTuple(slot);
+		}
+		ExecDropSingleTupleTableSlot(slot);
+		tuplesort_performsort(scan->kept.sort);
+	}
+	if (!tuplesort_gettupleslot(scan->kept.sort, true, false, scan->kept.sorted, NULL))
+	{
+		MemoryContextSwitchTo(old);
+		return false;
+	}
+	slot_getallattrs(scan->kept.sorted);
+	memcpy(values, scan->kept.sorted->tts_values, sizeof(Datum) * tupdesc->natts);
+	memcpy(nulls, scan->kept.sorted->tts_isnull, sizeof(bool) * tupdesc->natts);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/*
+ * The next row as the transaction sees it, in the order of its page.  False at
+ * the end, when an ordered scan goes over, or, when waiting is not allowed,
+ * while the page is still under way.
+ */
+static bool
+fetch_next(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
+		   bool *nulls)
+{
 	prepare(scan);
 	while (advance(scan, may_wait, is_pending))
 	{
@@ -556,6 +638,8 @@ fetch_row(CvxScan *scan, bool may_wait, bool *is_pending, Datum *values,
 		int			row = scan->walk.next_row++;
 		CvxOwnEffect effect = CVX_OWN_NONE;
 
+		if (scan->ask && scan->ask->went_over && cvx_ask_was_given(scan->ask, page, row))
+			continue;
 		if (scan->own.it)
 		{
 			MemoryContext old = MemoryContextSwitchTo(scan->row_cxt);
@@ -613,6 +697,29 @@ take_answer(CvxScan *scan)
 	scan->walk.is_last = ask->pages == NIL;
 	if (scan->walk.is_last && scan->walk.nrows == 0 &&
 		(page == NULL || page->ndocs == 0))
+		check_table_exists(scan);
+	return true;
+}
+
+/*
+ * The next page of an ordered scan.  False: the scan goes over, or the end was
+ * reached before.
+ */
+static bool
+take_page(CvxScan *scan)
+{
+	CvxAskOrder *order = scan->ask->order;
+	CvxPage    *page;
+
+	if ((order->npages == 0 && !prepare_question(scan)) ||
+		(page = cvx_ask_page(scan->ask, scan->walk.http, &scan->counters.http,
+							 scan->options, scan->walk.ts, &scan->walk.want)) == NULL)
+		return false;
+	scan->walk.page = page;
+	scan->walk.next_row = 0;
+	scan->walk.is_last = order->is_done;
+	scan->counters.documents += page->ndocs;
+	if (order->is_done && order->nread == 0)
 		check_table_exists(scan);
 	return true;
 }
@@ -970,6 +1077,25 @@ keep_downloading(CvxScan *scan)
 /* Read from the beginning again, at the same snapshot. */
 static void
 restart(CvxScan *scan)
+{
+	if (scan->ask)
+		cvx_ask_rewind(scan->ask);
+	drop_sorted(scan);
+	rewind_walk(scan);
+}
+
+static void
+drop_sorted(CvxScan *scan)
+{
+	if (scan->kept.sort == NULL)
+		return;
+	ExecDropSingleTupleTableSlot(scan->kept.sorted);
+	tuplesort_end(scan->kept.sort);
+	scan->kept.sort = NULL;
+}
+
+static void
+rewind_walk(CvxScan *scan)
 {
 	forget_question(scan);
 	scan->walk.call = NULL;

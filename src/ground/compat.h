@@ -90,17 +90,17 @@
 #endif
 
 #if PG_VERSION_NUM >= 180000
-#define cvx_create_foreignscan_path(root, rel, rows, startup, total, private) \
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, private) \
 	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, \
-							NIL, NULL, NULL, NIL, private)
+							pathkeys, NULL, NULL, NIL, private)
 #elif PG_VERSION_NUM >= 170000
-#define cvx_create_foreignscan_path(root, rel, rows, startup, total, private) \
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, private) \
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, \
-							NIL, NULL, NULL, NIL, private)
+							pathkeys, NULL, NULL, NIL, private)
 #else
-#define cvx_create_foreignscan_path(root, rel, rows, startup, total, private) \
+#define cvx_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, private) \
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, \
-							NIL, NULL, NULL, private)
+							pathkeys, NULL, NULL, private)
 #endif
 
 /* 18 declares the base64 functions with unsigned destinations. */
@@ -191,6 +191,12 @@ typedef bool CvxIndexUpdate;
 #define cvx_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
 #else
 #define cvx_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define cvx_pathkey_descends(key) ((key)->pk_cmptype == COMPARE_GT)
+#else
+#define cvx_pathkey_descends(key) ((key)->pk_strategy == BTGreaterStrategyNumber)
 #endif
 
 /* The number in the range table of the one table that a plan reads. */

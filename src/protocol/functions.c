@@ -40,6 +40,8 @@ static const struct
 	{"is too long", CVX_VERDICT_TOO_MUCH},
 };
 
+static bool read_page(const CvxFunctionAnswer *answer, int64 ts,
+					  const CvxPageWant *want, CvxFunctionPage *page);
 static CvxRepeat repeat_question(const CvxAnswer *answer);
 static char *encode_ts(int64 ts);
 static void read_answer(CvxFunctionAnswer *answer, const CvxAnswer *http);
@@ -115,6 +117,79 @@ cvx_function_documents(const CvxFunctionAnswer *answer, int64 ts,
 	}
 	PG_END_TRY();
 	return page;
+}
+
+/* A value that is a plain number; false when it is anything else. */
+bool
+cvx_function_number(const char *json, size_t len, double *number)
+{
+	return len > 0 && (json[0] == '-' || (json[0] >= '0' && json[0] <= '9')) &&
+		cvx_json_number(json, len, number);
+}
+
+/*
+ * The page of a good answer that is one of documents: {"page": [..], "isDone":
+ * .., "continueCursor": ..}.  False when it is something else.
+ */
+bool
+cvx_function_page(const CvxFunctionAnswer *answer, int64 ts,
+				  const CvxPageWant *want, CvxFunctionPage *page)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool is_good = false;
+
+	PG_TRY();
+	{
+		is_good = read_page(answer, ts, want, page);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_FDW_UNABLE_TO_CREATE_REPLY)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return is_good;
+}
+
+static bool
+read_page(const CvxFunctionAnswer *answer, int64 ts, const CvxPageWant *want,
+		  CvxFunctionPage *page)
+{
+	CvxJson		json;
+	CvxText		name;
+	CvxText		value;
+	CvxText		list = {0};
+	bool		has_end = false;
+	int			nelements;
+
+	memset(page, 0, sizeof(CvxFunctionPage));
+	cvx_json_within(&json, answer->value.data, answer->value.len);
+	cvx_json_open(&json, '{');
+	for (bool is_first = true; cvx_json_member(&json, &name, is_first); is_first = false)
+	{
+		if (cvx_json_equals(&name, "isDone", 6))
+		{
+			page->is_done = cvx_json_bool(&json);
+			has_end = true;
+		}
+		else if (cvx_json_equals(&name, "continueCursor", 14) && cvx_json_peek(&json) == '"')
+		{
+			cvx_json_string(&json, &value);
+			page->cursor = cvx_json_cstring(&value);
+		}
+		else
+		{
+			cvx_json_skip(&json, &value);
+			if (cvx_json_equals(&name, "page", 4))
+				list = value;
+		}
+	}
+	if (!has_end || list.len == 0)
+		return false;
+	page->page = cvx_page_of_documents(answer->body, &list, ts, want, &nelements);
+	return nelements == page->page->ndocs;
 }
 
 /*

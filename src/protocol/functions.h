@@ -27,6 +27,14 @@ typedef struct CvxFunctionAnswer
 	const char *problem;		/* words of ours or, redacted, of the server */
 } CvxFunctionAnswer;
 
+/* A page of documents. */
+typedef struct CvxFunctionPage
+{
+	CvxPage    *page;
+	bool		is_done;
+	char	   *cursor;			/* of the next one; or NULL */
+} CvxFunctionPage;
+
 extern CvxFunctionAnswer cvx_function_query_at(CvxHttp *http,
 											   CvxHttpStats *stats,
 											   const char *path,
@@ -35,5 +43,10 @@ extern CvxFunctionAnswer cvx_function_query_at(CvxHttp *http,
 extern CvxPage *cvx_function_documents(const CvxFunctionAnswer *answer,
 									   int64 ts, const CvxPageWant *want,
 									   int *nelements);
+
+extern bool cvx_function_number(const char *json, size_t len, double *number);
+extern bool cvx_function_page(const CvxFunctionAnswer *answer, int64 ts,
+							  const CvxPageWant *want,
+							  CvxFunctionPage *page);
 
 #endif							/* CVX_FUNCTIONS_H */

@@ -404,7 +404,7 @@ def plain(n=1, **members):
 
 
 entries("an answer that is no list of the document", QUESTION, [
-    answer(None), answer({}), answer("text"), answer(7), answer([]), answer([plain(1), plain(2)]), answer([plain(1), None]),
+    answer(None), answer({}), answer("text"), answer(7.5), answer(-1), answer(1e300), answer([]), answer([plain(1), plain(2)]), answer([plain(1), None]),
     answer([plain(2, name="Mallory")]), answer([{"name": "Mallory"}]), answer([plain(1, _id=7)]), answer([plain(1, _id="")]), answer([[plain(1)]]),
     answer([7]), answer(["x"]), answer([False]), answer([plain(1, _id="j57\\u0000")]), answer(plain(1)), answer([plain(1)] * 3000)])
 entries("a success that is none", QUESTION, [

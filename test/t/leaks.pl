@@ -259,7 +259,7 @@ sub check_growth
 	return;
 }
 
-check_growth('a count of many documents', 200_000, 0, 'SELECT count(*) FROM users', 'SELECT count(*) FROM bench');
+check_growth('a count of many documents', 200_000, 0, 'SELECT count(_id) FROM users', 'SELECT count(_id) FROM bench');
 check_growth('all columns of many documents', 200_000, 0, 'SELECT count(*), max(name) FROM users',
 	'SELECT count(row(b.*)) FROM bench AS b WHERE b IS DISTINCT FROM NULL');
 check_growth('wide documents', 10_000, 0, 'SELECT count(*), max(name) FROM users',

@@ -344,7 +344,7 @@ my $fault = sub {
 };
 $fault->('{"path": "/api/list_snapshot", "action": "stall", "at": "body", "after_bytes": 5000, "seconds": 60, "count": -1}');
 $begun = time;
-is($cluster->sqlstate(q{SET statement_timeout = '300ms'; SELECT count(*) FROM bench}), '57014', 'a stall within TLS ends in time');
+is($cluster->sqlstate(q{SET statement_timeout = '300ms'; SELECT count(_id) FROM bench}), '57014', 'a stall within TLS ends in time');
 cmp_ok(time - $begun, '<', 30, 'which is soon');
 
 # A proxy's consent to CONNECT is no answer: what counts from then on is
