@@ -33,6 +33,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
@@ -63,7 +64,9 @@ convexGetForeignUpperPaths(PlannerInfo *root, UpperRelationKind stage,
 	Aggref	   *count;
 	Cost		cost;
 
+	/* A parent's rows are those of its children as well. */
 	if (stage != UPPERREL_GROUP_AGG || input->reloptkind != RELOPT_BASEREL ||
+		options == NULL || planner_rt_fetch(input->relid, root)->inh ||
 		input->baserestrictinfo != NIL || parse->groupClause || parse->groupingSets ||
 		parse->havingQual || parse->rowMarks || parse->hasTargetSRFs ||
 		!options->asks || options->component[0] != '\0' ||

@@ -3,7 +3,7 @@
 -- from answering costs a walk, and nothing else.
 
 \ir lib/setup.sql
-SELECT plan(104);
+SELECT plan(108);
 
 SELECT emu.server('convex', $$max_retries '2', max_retry_wait '1ms'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 100}') \g /dev/null
@@ -92,6 +92,17 @@ BEGIN;
 INSERT INTO few VALUES (7);
 SELECT is((SELECT count(*) FROM few), 2::bigint, 'own writes are counted');
 ROLLBACK;
+CREATE TABLE child () INHERITS (few);
+INSERT INTO child VALUES (8), (9);
+SELECT is((SELECT count(*) FROM few), 3::bigint, 'children are counted');
+SELECT is((SELECT count(*) FROM ONLY few), 1::bigint, 'unless they are not asked for');
+CREATE TABLE parts (_id text, x float8) PARTITION BY RANGE (x);
+CREATE FOREIGN TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (2000000) SERVER convex OPTIONS (table_name 'users');
+CREATE TABLE local_part PARTITION OF parts FOR VALUES FROM (-1000) TO (0);
+INSERT INTO local_part VALUES (:'last', -5);
+SELECT is((SELECT count(*) FROM parts), 3001::bigint, 'so are partitions');
+SELECT is((SELECT array_agg(x ORDER BY x) FROM parts WHERE _id = :'last'), '{-5,3000}', 'which are looked up each by itself');
+DROP TABLE parts, child;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT is((SELECT count(*) FROM few), 1::bigint, 'a transaction keeps its moment');
 SELECT emu.insert('others', '{"x": 2}') \g /dev/null

@@ -3,7 +3,7 @@
 -- of a walk and a sort, also when the scan goes over to that in the middle.
 
 \ir lib/setup.sql
-SELECT plan(38);
+SELECT plan(40);
 
 SELECT emu.server('convex', $$max_retries '1', max_retry_wait '1ms', fdw_tuple_cost '1'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 1000}') \g /dev/null
@@ -143,6 +143,19 @@ INSERT INTO items (x) VALUES (4000);
 SELECT is(went_over('SELECT x FROM items ORDER BY at DESC LIMIT 3'), 'the transaction has written to the table', 'own writes');
 SELECT is((SELECT array_agg(x) FROM (SELECT x FROM items WHERE at IS NOT NULL ORDER BY at DESC LIMIT 3) AS i), (SELECT array_agg(x) FROM (SELECT x FROM local ORDER BY at DESC LIMIT 3) AS l), 'are sorted here');
 ROLLBACK;
+
+-- ------------------------------------------------------------------ partitions
+
+CREATE TABLE parts (_id text, at timestamptz, x float8) PARTITION BY RANGE (x);
+CREATE FOREIGN TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (2000000) SERVER convex OPTIONS (table_name 'items');
+ALTER FOREIGN TABLE part ALTER COLUMN at OPTIONS (ADD column_name '_creationTime');
+CREATE TABLE local_part PARTITION OF parts FOR VALUES FROM (-1000) TO (0);
+INSERT INTO local_part SELECT 'l' || i, to_timestamp(1700000000.003 + i * 10), -i FROM generate_series(1, 3) AS i;
+CREATE INDEX ON local_part (at);
+ANALYZE local_part;
+SELECT emu.clear_journal() \g /dev/null
+SELECT is((SELECT array_agg(x) FROM (SELECT x FROM parts ORDER BY at DESC LIMIT 30) AS p), (SELECT array_agg(x) FROM (SELECT x FROM (SELECT at, x FROM local UNION ALL SELECT at, x FROM local_part) AS l ORDER BY at DESC LIMIT 30) AS p), 'partitions are merged');
+SELECT is(asked(), '1 0 30', 'by what is needed of each');
 
 -- ------------------------------------------------------------------ random queries
 
