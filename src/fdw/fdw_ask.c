@@ -220,6 +220,7 @@ cvx_ask_rewind(CvxAsk *ask)
 {
 	if (ask->order == NULL)
 		return;
+	ask->nasked++;
 	ask->order->cursor = NULL;
 	ask->order->is_done = false;
 	ask->order->nread = 0;

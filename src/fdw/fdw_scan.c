@@ -424,7 +424,7 @@ convexReScanForeignScan(ForeignScanState *node)
 		cvx_targets_rewind(scan->targets);
 
 	/* What was looked up may not be what is looked up now. */
-	if (asks(scan) && node->ss.ps.chgParam != NULL)
+	if (asks(scan) && scan->ask->expr != NULL && node->ss.ps.chgParam != NULL)
 	{
 		drop_kept(scan);
 		restart(scan);

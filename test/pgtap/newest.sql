@@ -3,7 +3,7 @@
 -- of a walk and a sort, also when the scan goes over to that in the middle.
 
 \ir lib/setup.sql
-SELECT plan(40);
+SELECT plan(42);
 
 SELECT emu.server('convex', $$max_retries '1', max_retry_wait '1ms', fdw_tuple_cost '1'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 1000}') \g /dev/null
@@ -54,6 +54,7 @@ CALL expect('SELECT DISTINCT ON (at) x, at FROM items ORDER BY at DESC LIMIT 10'
 CALL expect('SELECT x, row_number() OVER (ORDER BY at DESC) FROM items LIMIT 10', '1 0 32', 'window functions');
 CALL expect('SELECT max(at) FROM items', '1 0 1', 'a maximum');
 CALL expect('SELECT x FROM items ORDER BY at DESC, x LIMIT 10', '2 0 30', 'a second key is sorted here');
+CALL expect('SELECT g, (SELECT i.x FROM items AS i WHERE i.x > g ORDER BY i.at DESC LIMIT 1) FROM generate_series(1, 2900, 100) AS g', '5 0 31', 'one that is run again with other values goes on where it was');
 CALL expect('SELECT i.x FROM (SELECT * FROM items ORDER BY at DESC LIMIT 3) AS i, generate_series(1, 3) AS g ORDER BY g, i.at', '1 0 3', 'a sub-select is read once');
 :show
 
