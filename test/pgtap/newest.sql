@@ -3,7 +3,7 @@
 -- of a walk and a sort, also when the scan goes over to that in the middle.
 
 \ir lib/setup.sql
-SELECT plan(42);
+SELECT plan(43);
 
 SELECT emu.server('convex', $$max_retries '1', max_retry_wait '1ms', fdw_tuple_cost '1'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 1000}') \g /dev/null
@@ -180,4 +180,44 @@ BEGIN
 END
 $$;
 SELECT is((SELECT string_agg(query, '; ') FROM (SELECT random_query() AS query FROM generate_series(1, 60) OFFSET 0) AS q WHERE NOT is_same(query)), NULL, 'random queries give the rows of a local table');
+
+-- Others write while a cursor is read, and the timestamp is forgotten, or not.
+CREATE TEMPORARY TABLE torn (query text);
+CREATE PROCEDURE read_while_others_write(rounds int) LANGUAGE plpgsql AS
+$$
+DECLARE
+	query text;
+	c refcursor;
+	this record;
+	have text;
+	want text;
+BEGIN
+	FOR i IN 1 .. rounds LOOP
+		PERFORM emu.config(jsonb_build_object('query_window_s', (ARRAY[0, 0, 1, 10])[1 + i % 4]));
+		query := random_query();
+		COMMIT;
+		SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+		have := '';
+		OPEN c FOR EXECUTE query;
+		FOR k IN 1 .. 1000000 LOOP
+			FETCH c INTO this;
+			EXIT WHEN NOT FOUND;
+			have := have || this::text;
+			IF k IN (1, 2, 40, 41, 300) THEN
+				PERFORM emu.insert('items', jsonb_build_object('x', k)), emu.mutate(jsonb_build_array(jsonb_build_object('op', 'patch', 'table', 'items', 'id', (SELECT _id FROM local WHERE x = k), 'doc', jsonb_build_object('x', 5000 + i))));
+			END IF;
+		END LOOP;
+		CLOSE c;
+		SET LOCAL convex_fdw.pushdown = off;
+		EXECUTE format($x$SELECT coalesce(string_agg(q::text, ''), '') FROM (%s) AS q$x$, query) INTO want;
+		SET LOCAL convex_fdw.pushdown = auto;
+		IF have <> want THEN
+			INSERT INTO torn VALUES (query);
+		END IF;
+	END LOOP;
+	COMMIT;
+END
+$$;
+CALL read_while_others_write(40);
+SELECT is((SELECT string_agg(query, '; ') FROM torn), NULL, 'a cursor gives the rows of one moment while others write');
 SELECT * FROM finish();
