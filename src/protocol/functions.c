@@ -193,15 +193,14 @@ read_page(const CvxFunctionAnswer *answer, int64 ts, const CvxPageWant *want,
 }
 
 /*
- * Trouble of the server is not waited out: there is another way to read.  That
- * all slots of functions are taken passes soon.
+ * Trouble is not waited out: there is another way to read, which repeats its
+ * requests.  That all slots of functions are taken passes soon.
  */
 static CvxRepeat
 repeat_question(const CvxAnswer *answer)
 {
-	if (answer->transport == CVX_TRANSPORT_OK && answer->status >= 500)
-		return CVX_REPEAT_NO;
-	return cvx_answer_repeat_read(answer);
+	return answer->transport == CVX_TRANSPORT_OK && answer->status == 429 ?
+		CVX_REPEAT_YES : CVX_REPEAT_NO;
 }
 
 /* As query_ts gives it: 8 bytes, little-endian, in base64. */
