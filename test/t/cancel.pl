@@ -166,6 +166,8 @@ my @stages = (
 	['before the headers', 'SELECT * FROM users', fault(%stall), sent(1)],
 	['in mid-body', 'SELECT * FROM users', fault(%stall, at => 'body', after_bytes => 50), sent(1)],
 	['in an answer that drips', 'SELECT * FROM users', fault(action => 'drip', interval_ms => 100), sent(1)],
+	['while a look-up is asked for', q{SELECT * FROM users WHERE _id = 'a'}, fault(%stall, path => '/api/query_at_ts'), sent(2)],
+	['while a count is asked for', 'SELECT count(*) FROM users', fault(%stall, path => '/api/query_at_ts'), sent(2)],
 	['during back-off', 'SELECT * FROM patient_users', fault(action => 'status', status => 503, code => 'CommitterFullError'), sent(3), 900]);
 for my $stage (@stages)
 {
