@@ -124,12 +124,18 @@ BEGIN
 	RETURN found;
 END
 $$;
-CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-CREATE FOREIGN TABLE kinds (_id varchar, short varchar(10) OPTIONS (column_name '_id'), same text OPTIONS (column_name '_id') COLLATE any_case, name text) SERVER convex OPTIONS (table_name 'users');
+CREATE FOREIGN TABLE kinds (_id varchar, short varchar(10) OPTIONS (column_name '_id'), name text) SERVER convex OPTIONS (table_name 'users');
 SELECT is(access_of($$SELECT 1 FROM kinds WHERE _id = 'a'$$), 'look-up by _id', 'a varchar is a text');
 SELECT is(access_of($$SELECT 1 FROM kinds WHERE short = 'a'$$), 'walk', 'one that may be too long for its type is not');
-SELECT is(access_of($$SELECT 1 FROM kinds WHERE same = 'a'$$), 'walk', 'nor is equality that is not of bytes');
+SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i') AS has_icu \gset
+\if :has_icu
+CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE FOREIGN TABLE alike (_id text COLLATE any_case) SERVER convex OPTIONS (table_name 'users');
+SELECT is(access_of($$SELECT 1 FROM alike WHERE _id = 'a'$$), 'walk', 'nor is equality that is not of bytes');
 SELECT is(access_of($$SELECT 1 FROM kinds WHERE _id = 'a' COLLATE any_case$$), 'walk', 'whose collation it ever is');
+\else
+SELECT skip('this PostgreSQL has no ICU', 2);
+\endif
 SELECT is(access_of($$SELECT 1 FROM users WHERE _id <> 'a'$$), 'walk', 'inequality asks for all');
 SELECT is(access_of($$SELECT 1 FROM users WHERE _id = 'a' OR x = 1$$), 'walk', 'OR does as well');
 SELECT is(access_of($$SELECT 1 FROM users WHERE _id <> ALL ('{a,b}')$$), 'walk', 'and NOT IN');
