@@ -10,7 +10,7 @@ export PG_CONFIG
 # `make check REGRESS= ISOLATION= CASES= TAPS= CHAPTERS=scan`.
 REGRESS = readme options explain
 ISOLATION = write_conflict follow_concurrent
-CHAPTERS = snapshot errors scan lookup newest append functions types roundtrip import encoding keys security roles random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random write_faults write_edges write_kept write_race write_streamed clear import_write follow follow_schema follow_swap follow_check follow_replaced follow_idle follow_old follow_wide follow_random follow_targets follow_modes follow_direct follow_wait follow_errors standing
+CHAPTERS = snapshot snapshot_kept errors errors_line scan scan_plans lookup newest append functions types types_shapes roundtrip import import_declared encoding keys security roles random write_append write_keyed write_types write_refused write_own write_outcome truncate write_random write_faults write_edges write_kept write_race write_streamed clear import_write follow follow_schema follow_swap follow_check follow_replaced follow_idle follow_old follow_wide follow_random follow_targets follow_modes follow_direct follow_wait follow_errors standing
 TAPS = hostile_follow locks publication failures launcher workers pauses turns owners kills chaos readers joins waits calls spread cron dump unlogged cancel leaks json fuzz tls wire hostile import
 CASES = $(sort $(basename $(notdir $(wildcard test/cases/*.sql))))
 export REGRESS ISOLATION CHAPTERS CASES TAPS
