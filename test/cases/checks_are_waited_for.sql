@@ -3,7 +3,7 @@
 
 \ir ../pgtap/lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(12);
 
 SELECT emu.server('convex', $$max_retries '0', request_timeout '60s'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 10}') \g /dev/null

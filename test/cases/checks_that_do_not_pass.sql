@@ -3,7 +3,7 @@
 
 \ir ../pgtap/lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(13);
 
 SELECT emu.server('convex', $$max_retries '0'$$) \g /dev/null
 CREATE FUNCTION sync(name text) RETURNS jsonb LANGUAGE sql AS

@@ -3,7 +3,7 @@
 -- all the same is brought into range.
 
 \ir ../pgtap/lib/setup.sql
-SELECT no_plan();
+SELECT plan(40);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.insert('a', '{"n": 0}') \g /dev/null

@@ -3,7 +3,7 @@
 
 \ir ../pgtap/lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(7);
 
 SELECT emu.insert(t, '{"n": 1}', '{"n": 2}') FROM unnest('{a,b}'::text[]) AS t \g /dev/null
 CREATE ROLE loads_one;

@@ -4,7 +4,7 @@
 
 \ir ../pgtap/lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(27);
 
 SELECT emu.server('convex', $$max_retries '0'$$) \g /dev/null
 SELECT emu.insert('first', '{"n": 0}') \g /dev/null

@@ -3,7 +3,7 @@
 
 \ir ../pgtap/lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(17);
 
 SELECT emu.server('convex', $$max_retries '0'$$) \g /dev/null
 SELECT emu.insert('a', VARIADIC ARRAY(SELECT jsonb_build_object('n', i) FROM generate_series(1, 30) AS i)) \g /dev/null

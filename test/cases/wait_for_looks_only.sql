@@ -4,7 +4,7 @@
 
 \ir ../pgtap/lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(10);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.insert('a', '{"n": 0}'), emu.mutate('[{"op": "create_table", "table": "b"}]') \g /dev/null

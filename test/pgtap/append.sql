@@ -2,7 +2,7 @@
 -- deployment and of two, one after the other and asynchronously.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(146);
 
 -- A second deployment, which lasts as long as this psql.
 \set second `dir=$(mktemp -d); mkfifo "$dir/said"; (tail --pid=$PPID -s 0.2 -f /dev/null | python3 ../emulator/convex_emulator.py --seed none --exit-with-stdin >"$dir/said"; rm -r "$dir") >/dev/null 2>&1 & read -r _ _ url <"$dir/said"; echo "$url"`

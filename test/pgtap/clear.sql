@@ -1,7 +1,7 @@
 -- Functions that change Convex at once: clears, and the indexes of keys.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(145);
 
 SELECT emu.server('convex', $$max_retries '2'$$) \g /dev/null
 SELECT emu.seed('demo') \g /dev/null

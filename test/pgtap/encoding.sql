@@ -47,7 +47,7 @@ SELECT text AS has_text, jsonb AS has_jsonb, json AS has_json, arrays AS has_arr
 \c :"latin"
 \encoding UTF8
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(60);
 SELECT is(getdatabaseencoding()::text, 'LATIN1', 'the database is LATIN1');
 SELECT emu.server() \g /dev/null
 CREATE TYPE mood AS ENUM ('fröhlich');

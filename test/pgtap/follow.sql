@@ -1,7 +1,7 @@
 -- Subscriptions: first load, changes, waiting, and what each function refuses.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(37);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.seed('demo') \g /dev/null

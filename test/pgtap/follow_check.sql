@@ -3,7 +3,7 @@
 
 \ir lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(37);
 
 SELECT emu.server('convex', $$max_retries '0'$$) \g /dev/null
 SELECT emu.config('{"page_limit": 10, "delta_limit": 20}') \g /dev/null

@@ -2,7 +2,7 @@
 
 \ir lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(93);
 
 SELECT emu.server('convex', $$max_retries '0', request_timeout '30s'$$) \g /dev/null
 SELECT dblink_connect('two', format('host=%s port=%s dbname=%s user=postgres', split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database())) \g /dev/null

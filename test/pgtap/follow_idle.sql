@@ -2,7 +2,7 @@
 -- logs in which nothing concerns the subscription.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(19);
 
 SELECT emu.server() \g /dev/null
 

@@ -1,7 +1,7 @@
 -- Subscriptions: modes, targets that exist, broken targets, and rights.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(73);
 
 SELECT emu.server() \g /dev/null
 

@@ -3,7 +3,7 @@
 
 \ir lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(16);
 
 SELECT emu.config('{"selection_supported": false, "page_limit": 10}') \g /dev/null
 SELECT emu.server() \g /dev/null

@@ -1,7 +1,7 @@
 -- Subscriptions: nothing is lost and nothing stops, whatever documents hold.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(35);
 
 SELECT emu.server() \g /dev/null
 

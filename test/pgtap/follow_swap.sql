@@ -2,7 +2,7 @@
 -- that are of no use, is mended without hands.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(84);
 
 SELECT emu.server() \g /dev/null
 

@@ -4,7 +4,7 @@
 
 \ir lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(48);
 
 SELECT emu.server('convex', $$max_retries '0'$$) \g /dev/null
 CREATE FUNCTION state(statement text) RETURNS text LANGUAGE sql AS

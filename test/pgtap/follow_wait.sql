@@ -2,7 +2,7 @@
 
 \ir lib/setup.sql
 CREATE EXTENSION dblink;
-SELECT no_plan();
+SELECT plan(28);
 
 SELECT emu.server('convex', $$max_retries '0', request_timeout '60s'$$) \g /dev/null
 CREATE FUNCTION state(statement text) RETURNS text LANGUAGE sql AS

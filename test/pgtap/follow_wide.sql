@@ -2,7 +2,7 @@
 -- _extra, whichever way they come.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(27);
 
 SELECT emu.server() \g /dev/null
 

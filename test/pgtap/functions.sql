@@ -1,7 +1,7 @@
 -- The SQL functions, other than those that write.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(171);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.seed('demo') \g /dev/null

@@ -1,7 +1,7 @@
 -- convex_import(): the rows of a query become the documents of a table.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(160);
 
 SELECT emu.server('convex', $$max_retries '2'$$) \g /dev/null
 

@@ -6,7 +6,7 @@
 \ir lib/setup.sql
 \pset fieldsep '\n'
 
-SELECT no_plan();
+SELECT plan(54);
 SELECT emu.server() \g /dev/null
 SELECT * FROM emu.insert('messages', '{"body": "hello"}') \g /dev/null
 

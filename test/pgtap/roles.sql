@@ -1,7 +1,7 @@
 -- Who may do what to a subscription: one line for each attempt, in order. What an attempt changes is there for the next ones.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(77);
 
 CREATE EXTENSION dblink;
 SELECT dblink_connect('role', format('host=%s port=%s dbname=%s user=postgres',

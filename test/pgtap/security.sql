@@ -1,7 +1,7 @@
 -- Where a server may point, whose key is sent where, and who may decide that.
 
 \ir lib/setup.sql
-SELECT no_plan();
+SELECT plan(234);
 
 SELECT emu.insert('users', '{"name": "Ada"}', '{"name": "Bob"}') \g /dev/null
 SELECT emu.server('convex', $$max_retries '0'$$) \g /dev/null

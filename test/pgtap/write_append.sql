@@ -4,7 +4,7 @@
 \ir lib/setup.sql
 \ir lib/writes.sql
 \pset fieldsep '\n'
-SELECT no_plan();
+SELECT plan(82);
 
 SELECT emu.server() \g /dev/null
 CREATE FOREIGN TABLE events (_id text, kind text, n float8, at timestamptz, payload jsonb) SERVER convex;

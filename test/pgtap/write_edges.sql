@@ -5,7 +5,7 @@
 \ir lib/writes.sql
 \pset fieldsep '\n'
 SET timezone = 'UTC';
-SELECT no_plan();
+SELECT plan(104);
 
 SELECT emu.server('convex', $$max_retries '1', max_retry_wait '5ms'$$), emu.server('second', $$max_retries '1', max_retry_wait '5ms'$$) \g /dev/null
 SELECT emu.index('users', '{name}'), emu.index('east', '{n}'), emu.index('west', '{n}'), emu.mutate('[{"op": "create_table", "table": "events"}, {"op": "create_table", "table": "others"}]') \g /dev/null

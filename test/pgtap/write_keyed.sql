@@ -4,7 +4,7 @@
 \ir lib/setup.sql
 \ir lib/writes.sql
 \pset fieldsep '\n'
-SELECT no_plan();
+SELECT plan(83);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.index('users', '{name}'), emu.index('lines', '{order.no,pos}'), emu.index('things', '{id}'), emu.index('copies', '{id}', 'airbyte') \g /dev/null

@@ -3,7 +3,7 @@
 \ir lib/setup.sql
 \ir lib/writes.sql
 \pset fieldsep '\n'
-SELECT no_plan();
+SELECT plan(94);
 
 SELECT emu.server('convex', $$max_retries '3', max_retry_wait '10ms', request_timeout '60s'$$) \g /dev/null
 SELECT emu.index('users', '{name}') \g /dev/null

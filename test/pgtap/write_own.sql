@@ -3,7 +3,7 @@
 \ir lib/setup.sql
 \ir lib/writes.sql
 \pset fieldsep '\n'
-SELECT no_plan();
+SELECT plan(48);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.index('users', '{name}') \g /dev/null

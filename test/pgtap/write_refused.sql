@@ -3,7 +3,7 @@
 \ir lib/setup.sql
 \ir lib/writes.sql
 \pset fieldsep '\n'
-SELECT no_plan();
+SELECT plan(117);
 
 SELECT emu.server(), emu.server('second') \g /dev/null
 SELECT emu.index('keyed', '{k}'), emu.index('dedup', '{k}', 'airbyte') \g /dev/null

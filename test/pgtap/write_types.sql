@@ -6,7 +6,7 @@
 \pset fieldsep '\n'
 SET timezone = 'UTC';
 SELECT dblink_exec('writer', 'SET timezone = ''UTC''') \g /dev/null
-SELECT no_plan();
+SELECT plan(581);
 
 SELECT emu.server() \g /dev/null
 SELECT emu.index('exact', '{k}') \g /dev/null
