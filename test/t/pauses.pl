@@ -121,7 +121,8 @@ $waiter->send(q{SELECT convex_wait_for('by_wait', 9223372036854775807, '10 min')
 $cluster->wait_until_sql("(SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid)", 'it waits');
 is($cluster->sqlstate('SET statement_timeout = 60000; DROP EXTENSION convex_fdw CASCADE') =~ /^no error \(status 0\)/ ? 1 : 0, 1, 'DROP EXTENSION does not wait for one who waits');
 eval { $waiter->finish(60) };
-like($waiter->errors, qr/42704|extension "convex_fdw" is not installed/, 'who learns it');
+# Between two looks, or in the middle of one.
+like($waiter->errors, qr/42704|42P01/, 'who learns it');
 $waiter->quit;
 
 done_testing();
